@@ -1,0 +1,377 @@
+"""What is allowed: applications, policies, groups, service tokens, token keys, SSH authorities, certificates."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import AccessSession, Identity, IdentityProvider, Organization, public_url
+from accounts.tenancy import TenantQuerySet
+
+DEFAULT_EXTENSIONS = ("permit-port-forwarding", "permit-pty")
+
+
+def new_aud() -> str:
+    """Audience tag: 64 hex digits, never changed after creation."""
+    return secrets.token_hex(32)
+
+
+def default_extensions() -> list[str]:
+    return list(DEFAULT_EXTENSIONS)
+
+
+class Application(models.Model):
+    """A hostname (and path) behind Access. It never points at a tunnel: routing is DNS's business."""
+
+    class Type(models.TextChoices):
+        SELF_HOSTED = "self_hosted", "Self-hosted"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="applications")
+    type = models.CharField(max_length=32, choices=Type.choices, default=Type.SELF_HOSTED)
+    name = models.CharField(max_length=350)
+    hostname = models.CharField(max_length=253, help_text="Lower case; may start with '*.'.")
+    path = models.CharField(max_length=255, blank=True, help_text="Empty, or starting with '/'.")
+    aud = models.CharField(max_length=64, unique=True, default=new_aud, editable=False)
+    session_duration_seconds = models.PositiveIntegerField(default=24 * 3600)
+    allowed_providers = models.ManyToManyField(IdentityProvider, blank=True, related_name="applications")
+    auto_redirect_to_identity = models.BooleanField(default=False)
+    app_launcher_visible = models.BooleanField(default=True)
+    skip_interstitial = models.BooleanField(default=False, help_text="Command-line logins need no Approve click.")
+    # Public API fields kept as sent (cors_headers, logo_url, tags, cookie attributes, custom_deny_message, ...).
+    settings = models.JSONField(default=dict, blank=True)
+    # --- SSH certificate profile
+    certificate_lifetime_seconds = models.PositiveIntegerField(default=240)
+    certificate_extensions = models.JSONField(default=default_extensions)
+    # Explicit principal per identity e-mail, e.g. {"alice@example.com": "deploy"}; otherwise the local part.
+    principal_overrides = models.JSONField(default=dict, blank=True)
+    # Where a bastion stream may go: rules of dataplane.wire.destination, e.g. "10.0.0.5:22", "10.0.0.0/8:22".
+    bastion_destinations = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["Application"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["hostname", "path"], name="application_domain")]
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def domain(self) -> str:
+        return f"{self.hostname}{self.path}"
+
+    @property
+    def url(self) -> str:
+        return public_url(self.hostname) + self.path
+
+
+class Policy(models.Model):
+    """A decision with rules in the public JSON shape. Reusable ones may hang on many applications, others on one."""
+
+    class Decision(models.TextChoices):
+        ALLOW = "allow", "Allow"
+        DENY = "deny", "Block"
+        BYPASS = "bypass", "Bypass"
+        NON_IDENTITY = "non_identity", "Service Auth"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="policies")
+    name = models.CharField(max_length=350)
+    decision = models.CharField(max_length=16, choices=Decision.choices)
+    include = models.JSONField(default=list)
+    require = models.JSONField(default=list, blank=True)
+    exclude = models.JSONField(default=list, blank=True)
+    session_duration_seconds = models.PositiveIntegerField(null=True, blank=True)
+    reusable = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["Policy"].as_manager()
+
+    class Meta:
+        verbose_name_plural = "policies"
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApplicationPolicy(models.Model):
+    """A policy's place in an application."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="policy_links")
+    policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="application_links")
+    precedence = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["application", "policy"], name="policy_once_per_application"),
+            models.UniqueConstraint(fields=["application", "precedence"], name="precedence_per_application"),
+        ]
+        ordering = ["precedence"]
+
+    def __str__(self) -> str:
+        return f"{self.precedence}. {self.policy}"
+
+
+class Group(models.Model):
+    """Reusable, nestable rule set ("Access group")."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="access_groups")
+    name = models.CharField(max_length=350)
+    include = models.JSONField(default=list)
+    require = models.JSONField(default=list, blank=True)
+    exclude = models.JSONField(default=list, blank=True)
+    is_default = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["Group"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "name"], name="group_name_per_organization")]
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ServiceToken(models.Model):
+    """Client id and secret for machines. Only the secret's SHA-256 is stored (it holds 200+ random bits)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="service_tokens")
+    name = models.CharField(max_length=350)
+    client_id = models.CharField(max_length=64, unique=True)
+    secret_sha256 = models.CharField(max_length=64)
+    duration_seconds = models.PositiveBigIntegerField(null=True, help_text="Null: does not expire.")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    enabled = models.BooleanField(default=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["ServiceToken"].as_manager()
+
+    class Meta:
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def is_active(self, now: datetime) -> bool:
+        return self.enabled and (self.expires_at is None or now < self.expires_at)
+
+
+class TokenKey(models.Model):
+    """RS256 key of an organization's tokens. `next` is published before it signs, `retiring` still verifies."""
+
+    class State(models.TextChoices):
+        NEXT = "next", "Next"
+        ACTIVE = "active", "Active"
+        RETIRING = "retiring", "Retiring"
+        RETIRED = "retired", "Retired"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="token_keys")
+    kid = models.CharField(max_length=64, unique=True)
+    public_jwk = models.JSONField()
+    private_sealed = models.BinaryField()
+    state = models.CharField(max_length=16, choices=State.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+    activated_at = models.DateTimeField(null=True, blank=True)
+    retires_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["TokenKey"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization"], condition=Q(state="active"), name="one_active_token_key"
+            ),
+            models.UniqueConstraint(fields=["organization"], condition=Q(state="next"), name="one_next_token_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kid[:12]} ({self.state})"
+
+
+class SshAuthority(models.Model):
+    """A generation of an application's SSH certificate authority. The private key is sealed for workers only."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", "Being generated"
+        NEXT = "next", "Next"
+        ACTIVE = "active", "Active"
+        RETIRING = "retiring", "Retiring"
+        RETIRED = "retired", "Retired"
+
+    class Algorithm(models.TextChoices):
+        ED25519 = "ed25519", "Ed25519"
+        ECDSA_P256 = "ecdsa-p256", "ECDSA P-256"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="ssh_authorities")
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="ssh_authorities")
+    algorithm = models.CharField(max_length=16, choices=Algorithm.choices, default=Algorithm.ED25519)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
+    public_key = models.TextField(blank=True, help_text="One authorized_keys line with a comment.")
+    fingerprint = models.CharField(max_length=64, blank=True, help_text="SHA256:… as ssh-keygen prints it.")
+    private_sealed = models.BinaryField(default=bytes, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    activated_at = models.DateTimeField(null=True, blank=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["SshAuthority"].as_manager()
+
+    class Meta:
+        verbose_name = "SSH authority"
+        verbose_name_plural = "SSH authorities"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["application"], condition=Q(state__in=["pending", "active"]), name="one_active_ssh_authority"
+            ),
+            models.UniqueConstraint(fields=["application"], condition=Q(state="next"), name="one_next_ssh_authority"),
+        ]
+
+    def __str__(self) -> str:
+        return f"SSH authority of {self.application} ({self.state})"
+
+
+class PrincipalClaim(models.Model):
+    """Which identity holds a principal in an application: the first to be issued it, until an admin releases it."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="principal_claims")
+    principal = models.CharField(max_length=32)
+    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="principal_claims")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TenantQuerySet["PrincipalClaim"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["application", "principal"], name="principal_held_once")]
+
+    def __str__(self) -> str:
+        return f"{self.principal} -> {self.identity}"
+
+
+class Certificate(models.Model):
+    """An intent to sign, then its outcome. The row and its audit event exist before anything is signed."""
+
+    class Status(models.TextChoices):
+        APPROVED = "approved", "Approved"
+        SIGNING = "signing", "Signing"
+        ISSUED = "issued", "Issued"
+        FAILED = "failed", "Failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="certificates")
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="certificates")
+    authority = models.ForeignKey(SshAuthority, on_delete=models.PROTECT, related_name="certificates")
+    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="certificates")
+    session = models.ForeignKey(AccessSession, null=True, on_delete=models.SET_NULL, related_name="certificates")
+    # 63 random bits as decimal text: unsigned 64-bit on the wire, and no database disagrees about the sign.
+    serial = models.CharField(max_length=20, unique=True)
+    key_id = models.CharField(max_length=200)
+    principals = models.JSONField()
+    extensions = models.JSONField()
+    public_key = models.TextField()
+    public_key_fingerprint = models.CharField(max_length=64, db_index=True)
+    request_sha256 = models.CharField(max_length=64)
+    valid_after = models.DateTimeField()
+    valid_before = models.DateTimeField()
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.APPROVED)
+    failure = models.CharField(max_length=300, blank=True)
+    certificate = models.TextField(blank=True)
+    ip_address = models.GenericIPAddressField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    issued_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["Certificate"].as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["organization", "-created_at"]),
+            models.Index(fields=["application", "-created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"certificate {self.serial}"
+
+
+class AccessRequest(models.Model):
+    """A decision about one request, with its trace (the access log)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="access_requests")
+    application = models.ForeignKey(Application, null=True, on_delete=models.SET_NULL, related_name="access_requests")
+    application_label = models.CharField(max_length=350)
+    identity = models.ForeignKey(Identity, null=True, on_delete=models.SET_NULL, related_name="access_requests")
+    email = models.CharField(max_length=350, blank=True, help_text="E-mail, or the service token's name.")
+    action = models.CharField(max_length=20, help_text="login, connect, certificate")
+    allowed = models.BooleanField()
+    reason = models.CharField(max_length=60)
+    connection = models.CharField(max_length=60, blank=True, help_text="Identity provider type or 'service_token'.")
+    ray_id = models.CharField(max_length=32, db_index=True)
+    ip_address = models.GenericIPAddressField(null=True)
+    country = models.CharField(max_length=2, blank=True)
+    trace = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TenantQuerySet["AccessRequest"].as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{'allowed' if self.allowed else 'denied'} {self.email} {self.application_label}"
+
+
+class HandOver(models.Model):
+    """One-time code that carries a login from the team domain to an application host (`authorized`)."""
+
+    code_sha256 = models.CharField(primary_key=True, max_length=64)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    application = models.ForeignKey(Application, on_delete=models.CASCADE)
+    session = models.ForeignKey(AccessSession, on_delete=models.CASCADE)
+    # Hash of the application-host cookie (CF_AppSession) of the browser that started the login.
+    app_session_sha256 = models.CharField(max_length=64)
+    hostname = models.CharField(max_length=253)
+    redirect_path = models.TextField()
+    policy_id = models.UUIDField(null=True)
+    session_duration_seconds = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["HandOver"].as_manager()
+
+    def __str__(self) -> str:
+        return f"hand-over to {self.hostname}"
+
+
+class Transfer(models.Model):
+    """Tokens sealed to a command-line client's public key, waiting to be fetched once."""
+
+    public_key = models.CharField(primary_key=True, max_length=44, help_text="The client's X25519 key, base64url.")
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    service_public_key = models.CharField(max_length=44)
+    body = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    fetched_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["Transfer"].as_manager()
+
+    def __str__(self) -> str:
+        return f"transfer {self.public_key[:8]}…"

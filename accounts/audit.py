@@ -1,0 +1,91 @@
+"""The audit log: registered event names, and the one function that writes an event in the caller's transaction.
+
+An action writes exactly one event. Events marked `affects_edge` also raise the edge version in the same transaction,
+so edges fetch a new snapshot and re-check live streams: no action can forget to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Model
+
+from accounts.actor import Actor
+from accounts.models import AuditEvent, EdgeVersion, Organization
+
+_SECRET_WORDS = ("secret", "password", "private", "token_sha256", "sealed", "pin")
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    name: str
+    text: str
+    affects_edge: bool
+
+
+_REGISTRY: dict[str, EventType] = {}
+
+
+def register(name: str, text: str, *, affects_edge: bool = False) -> str:
+    """Declare an event name at import time of the app's `events` module; returns the name, to be used as a constant."""
+    if name in _REGISTRY:
+        raise ValueError(f"Audit event {name} is registered twice.")
+    _REGISTRY[name] = EventType(name, text, affects_edge)
+    return name
+
+
+def registered_events() -> Mapping[str, EventType]:
+    return dict(_REGISTRY)
+
+
+def record(
+    name: str,
+    *,
+    organization: Organization | None,
+    actor: Actor,
+    target: Model | None = None,
+    target_label: str | None = None,
+    old: Mapping[str, Any] | None = None,
+    new: Mapping[str, Any] | None = None,
+) -> AuditEvent:
+    """Write one event inside the running transaction (required: no change without its event, and no event alone)."""
+    event_type = _REGISTRY[name]
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("Audit events are written inside the action's transaction.")
+    event = AuditEvent.objects.create(
+        organization=organization,
+        name=name,
+        actor_kind=actor.kind.value,
+        actor_id=actor.id,
+        actor_label=actor.label[:300],
+        ip_address=actor.ip,
+        target_type=target._meta.model_name or "" if target is not None else "",
+        target_id=str(target.pk) if target is not None else "",
+        target_label=(target_label or (str(target) if target is not None else ""))[:350],
+        old=_without_secrets(old),
+        new=_without_secrets(new),
+    )
+    if event_type.affects_edge:
+        raise_edge_version()
+    return event
+
+
+def raise_edge_version() -> None:
+    """Tell edges that something they know has changed. Called by `record`; tasks that change facts without an event
+    (a verification result) call it themselves."""
+    if not EdgeVersion.objects.filter(id=1).update(version=F("version") + 1):
+        EdgeVersion.objects.get_or_create(id=1, defaults={"version": 2})
+
+
+def edge_version() -> int:
+    row = EdgeVersion.objects.filter(id=1).values_list("version", flat=True).first()
+    return row if row is not None else 1
+
+
+def _without_secrets(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if values is None:
+        return None
+    return {key: value for key, value in values.items() if not any(word in key.lower() for word in _SECRET_WORDS)}

@@ -1,0 +1,278 @@
+"""Who: organizations, members, API tokens, identity providers, identities, sessions, audit events."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.db import models
+from django.db.models.functions import Lower
+
+from accounts.permissions import Role
+from accounts.tenancy import TenantQuerySet
+
+
+def new_hex_id() -> str:
+    """The 32-hex form of ids in the public API (accounts, zones, records, tokens)."""
+    return secrets.token_hex(16)
+
+
+def new_nonce() -> str:
+    return secrets.token_urlsafe(24)
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, password: str | None = None, **extra: Any) -> User:
+        user = self.model(email=email.strip().lower(), **extra)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **extra: Any) -> User:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **extra)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person who uses the dashboard, or support staff (is_staff). Never an SSH user: those are identities."""
+
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=200, blank=True)
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[UserManager] = UserManager()
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        constraints = [models.UniqueConstraint(Lower("email"), name="user_email_any_case")]
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class Organization(models.Model):
+    """A tenant. Its id is the API's account id; its team name makes the team domain."""
+
+    id = models.CharField(primary_key=True, max_length=32, default=new_hex_id, editable=False)
+    name = models.CharField(max_length=200)
+    team_name = models.SlugField(max_length=63, unique=True)
+    session_duration_seconds = models.PositiveIntegerField(default=24 * 3600)
+    auto_redirect_to_identity = models.BooleanField(default=False)
+    # Public "organization" settings we keep but do not act upon by name, e.g. login_design.
+    settings = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def team_domain(self) -> str:
+        """Host only, as certificates and Host headers carry it."""
+        return f"{self.team_name}.{settings.ACCESS_DOMAIN}"
+
+    @property
+    def team_url(self) -> str:
+        """Issuer of this organization's tokens: scheme, host and public port, no trailing slash."""
+        return public_url(self.team_domain)
+
+
+def public_url(host: str) -> str:
+    """https URL of a host served by the edge, with the public port when it is not 443."""
+    port = "" if settings.EDGE_PUBLIC_PORT == 443 else f":{settings.EDGE_PUBLIC_PORT}"
+    return f"https://{host}{port}"
+
+
+class Membership(models.Model):
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=[(role.value, role.value.title()) for role in Role])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TenantQuerySet["Membership"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "user"], name="one_membership_per_user")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.organization} as {self.role}"
+
+
+class ApiToken(models.Model):
+    """A bearer token for /client/v4. Only its SHA-256 is stored: it holds 240 random bits, so no slow hash."""
+
+    id = models.CharField(primary_key=True, max_length=32, default=new_hex_id, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=120)
+    token_sha256 = models.CharField(max_length=64, unique=True)
+    prefix = models.CharField(max_length=8, help_text="First characters, to tell tokens apart.")
+    scopes = models.JSONField(default=list)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["ApiToken"].as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def is_active(self, now: datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class IdentityProvider(models.Model):
+    """Where an organization's people log in. `config` holds the public API's keys except the client secret."""
+
+    class Type(models.TextChoices):
+        ONE_TIME_PIN = "onetimepin", "One-time PIN"
+        OIDC = "oidc", "OpenID Connect"
+        OKTA = "okta", "Okta"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="identity_providers")
+    type = models.CharField(max_length=32, choices=Type.choices)
+    name = models.CharField(max_length=350)
+    config = models.JSONField(default=dict, blank=True)
+    client_secret_sealed = models.BinaryField(default=bytes, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["IdentityProvider"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "name"], name="provider_name_per_organization")]
+        ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Identity(models.Model):
+    """A person as one identity provider knows them. The key is (provider, subject); e-mail is an attribute."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="identities")
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.PROTECT, related_name="identities")
+    subject = models.CharField(max_length=255)
+    email = models.EmailField(blank=True)
+    email_verified = models.BooleanField(default=False)
+    name = models.CharField(max_length=350, blank=True)
+    groups = models.JSONField(default=list, blank=True)
+    claims = models.JSONField(default=dict, blank=True)
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_login_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["Identity"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["provider", "subject"], name="identity_per_subject")]
+        indexes = [models.Index(fields=["organization", "email"])]
+        verbose_name_plural = "identities"
+
+    def __str__(self) -> str:
+        return self.email or self.subject
+
+
+class AccessSession(models.Model):
+    """One login of an identity at the team domain. Every token carries its nonce; revoking it ends them all."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="access_sessions")
+    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="sessions")
+    nonce = models.CharField(max_length=48, unique=True, default=new_nonce)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    ip_address = models.GenericIPAddressField(null=True)
+    country = models.CharField(max_length=2, blank=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    authentication_methods = models.JSONField(default=list, blank=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["AccessSession"].as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.identity} since {self.created_at:%Y-%m-%d %H:%M}"
+
+    def is_active(self, now: datetime) -> bool:
+        return self.revoked_at is None and now < self.expires_at
+
+
+class LoginAttempt(models.Model):
+    """A login under way at the team domain: what must come back unchanged, once, in the same browser.
+
+    `state_sha256` is the key (the state itself is only in the browser and at the provider); `browser_sha256` is the
+    hash of the pre-login cookie. PIN logins keep the PIN's hash here and count the tries.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE)
+    state_sha256 = models.CharField(max_length=64, unique=True)
+    browser_sha256 = models.CharField(max_length=64)
+    nonce = models.CharField(max_length=64, blank=True)
+    code_verifier_sealed = models.BinaryField(default=bytes, blank=True)
+    email = models.EmailField(blank=True)
+    pin_hash = models.CharField(max_length=128, blank=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    # Where to go afterwards: application host and redirect path, or "" for the App Launcher.
+    return_to = models.JSONField(default=dict)
+    ip_address = models.GenericIPAddressField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["LoginAttempt"].as_manager()
+
+    def __str__(self) -> str:
+        return f"login attempt {self.id}"
+
+
+class AuditEvent(models.Model):
+    """What was done, by whom, to what. Append-only; names and labels are copies and outlive the objects."""
+
+    organization = models.ForeignKey(Organization, null=True, on_delete=models.SET_NULL, related_name="audit_events")
+    name = models.CharField(max_length=80)
+    actor_kind = models.CharField(max_length=20)
+    actor_id = models.CharField(max_length=64)
+    actor_label = models.CharField(max_length=300)
+    ip_address = models.GenericIPAddressField(null=True)
+    target_type = models.CharField(max_length=40, blank=True)
+    target_id = models.CharField(max_length=64, blank=True)
+    target_label = models.CharField(max_length=350, blank=True)
+    old = models.JSONField(null=True)
+    new = models.JSONField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TenantQuerySet["AuditEvent"].as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "-id"]), models.Index(fields=["name", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.name} by {self.actor_label}"
+
+
+class EdgeVersion(models.Model):
+    """One row: the version of everything edges need to know. Audit events that affect edges raise it."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    version = models.PositiveBigIntegerField(default=1)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_edge_version_row")]
+
+    def __str__(self) -> str:
+        return str(self.version)

@@ -1,0 +1,21 @@
+"""URLs of dashboard hosts. Team domains: access.team_urls; application hosts: access.app_urls (HostGuard chooses)."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+from controlplane import views
+from controlplane.api import api
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("healthz", views.healthz, name="healthz"),
+    path("accounts/", include("allauth.urls")),
+    path("staff/", admin.site.urls),
+    path("client/v4/", api.urls),
+    path("agent/v1/", include("tunnels.agent_urls")),
+    path("o/<slug:team>/", include("accounts.urls")),
+    path("o/<slug:team>/access/", include("access.urls")),
+    path("o/<slug:team>/", include("tunnels.urls")),
+]

@@ -1,0 +1,41 @@
+"""Pages of the installation itself: start page, health, refused forms."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+
+from accounts.http import declares, signed_in
+from accounts.models import Membership, User
+from accounts.permissions import Permission
+
+
+@signed_in
+def home(request: HttpRequest) -> HttpResponse:
+    """To the organization used last, or the only one; otherwise the choice."""
+    memberships = (
+        Membership.objects.select_related("organization")
+        .filter(user=cast(User, request.user))
+        .order_by("organization__name")
+    )
+    teams = [membership.organization.team_name for membership in memberships]
+    last = request.session.get("team")
+    if last in teams or len(teams) == 1:
+        return redirect("organization_home", team=last if last in teams else teams[0])
+    return render(request, "accounts/choose_organization.html", {"memberships": memberships})
+
+
+@declares(Permission.PUBLIC)
+def healthz(request: HttpRequest) -> HttpResponse:
+    """200 when the database answers. Says nothing else: it is public."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({"status": "ok"})
+
+
+@declares(Permission.PUBLIC)
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return render(request, "csrf.html", {"reason": reason}, status=403)

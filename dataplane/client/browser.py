@@ -1,0 +1,38 @@
+"""Showing a URL to the person: always printed, and opened when there is something to open it with."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+
+_OPENERS = ("open",) if sys.platform == "darwin" else ("xdg-open",)
+
+
+def open_browser(url: str) -> bool:
+    """True when an opener was started. It never waits, and it gets no terminal and no token: the URL holds none."""
+    command = _opener(url)
+    if command is None:
+        return False
+    try:
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+    except OSError:
+        return False
+    return True
+
+
+def _opener(url: str) -> list[str] | None:
+    if os.environ.get("SALLYPORT_NO_BROWSER") == "1":
+        return None
+    chosen = os.environ.get("BROWSER", "").split(os.pathsep)[0]
+    if chosen:
+        try:
+            words = shlex.split(chosen)
+        except ValueError:
+            return None
+        return [word.replace("%s", url) for word in words] if "%s" in chosen else [*words, url]
+    if sys.platform != "darwin" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return None
+    return next(([path, url] for name in _OPENERS if (path := shutil.which(name))), None)

@@ -1,0 +1,70 @@
+"""Refusals: every answer the edge gives instead of the origin's, with a reason code, and how it is shown."""
+
+import html
+import json
+
+STATUS_TEXT = {
+    100: "Continue",
+    101: "Switching Protocols",
+    200: "OK",
+    302: "Found",
+    304: "Not Modified",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    417: "Expectation Failed",
+    421: "Misdirected Request",
+    426: "Upgrade Required",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+    505: "HTTP Version Not Supported",
+}
+
+
+class Refusal(Exception):
+    """The request ends here. `message` is for people and safe to show."""
+
+    def __init__(self, status: int, reason: str, message: str, *, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        # The rest of the connection cannot be trusted to start at a request: close it after the answer.
+        self.is_final = is_final
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title></head><body><h1>{title}</h1><p>{message}</p>
+<p>Reason: <code>{reason}</code><br>Reference: <code>{reference}</code></p></body></html>
+"""
+
+
+def render(refusal: Refusal, accept: str, reference: str) -> tuple[str, bytes]:
+    """Content type and body in the form the client asked for: JSON, HTML or plain text."""
+    if "application/json" in accept:
+        document = {
+            "status": refusal.status,
+            "reason": refusal.reason,
+            "message": refusal.message,
+            "reference": reference,
+        }
+        return "application/json", json.dumps(document).encode()
+    if "text/html" in accept:
+        title = f"{refusal.status} {STATUS_TEXT.get(refusal.status, 'Error')}"
+        page = _PAGE.format(
+            title=html.escape(title),
+            message=html.escape(refusal.message),
+            reason=html.escape(refusal.reason),
+            reference=html.escape(reference),
+        )
+        return "text/html; charset=utf-8", page.encode()
+    text = f"{refusal.message}\nreason: {refusal.reason}\nreference: {reference}\n"
+    return "text/plain; charset=utf-8", text.encode()

@@ -1,0 +1,30 @@
+"""Settings of the test suite: throw-away keys, tasks run where they are called. Databases come from the environment."""
+
+import os
+import tempfile
+
+_state = tempfile.mkdtemp(prefix="sallyport-tests-")
+for _name, _value in {
+    "SECRET_KEY": "tests-only",
+    "SEAL_KEY": "11" * 32,
+    "AUTHORITY_SEAL_KEY": "22" * 32,
+    "EDGE_TOKEN": "edge-token-for-tests",
+    "ACCESS_DOMAIN": "access.example.test",
+    "TUNNEL_DOMAIN": "tunnel.example.test",
+    "DASHBOARD_URL": "http://testserver",
+    "DASHBOARD_HOSTS": "testserver,localhost",
+    "STATE_DIR": _state,
+    "DATABASE_URL": f"sqlite:///{_state}/tests.sqlite3",
+    "EMBEDDED_WORKER": "false",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from controlplane.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+CELERY_TASK_ALWAYS_EAGER = True
+CELERY_TASK_STORE_EAGER_RESULT = True
+CELERY_RESULT_BACKEND = "cache+memory://"
+CELERY_BROKER_URL = "memory://"
+LOGGING["root"]["level"] = "CRITICAL"  # type: ignore[index] # noqa: F405

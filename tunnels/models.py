@@ -1,0 +1,210 @@
+"""How to reach it: zones, DNS records, tunnels, configurations, edges, connectors and their connections."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import Organization, new_hex_id
+from accounts.tenancy import TenantQuerySet
+
+
+class Zone(models.Model):
+    """A domain an organization proved it owns (or is still proving)."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Pending"
+        ACTIVE = "active", "Active"
+        MOVED = "moved", "No longer proved"
+
+    id = models.CharField(primary_key=True, max_length=32, default=new_hex_id, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="zones")
+    name = models.CharField(max_length=253, help_text="Lower case A-label form, no trailing dot.")
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
+    # The TXT value that proves ownership is derived from this and the organization id.
+    verification_token = models.CharField(max_length=64)
+    verified_at = models.DateTimeField(null=True, blank=True)
+    last_checked_at = models.DateTimeField(null=True, blank=True)
+    last_answer = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["Zone"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "name"], name="zone_once_per_organization"),
+            models.UniqueConstraint(fields=["name"], condition=Q(status="active"), name="zone_active_once"),
+        ]
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DnsRecord(models.Model):
+    class Type(models.TextChoices):
+        CNAME = "CNAME", "CNAME"
+        A = "A", "A"
+        AAAA = "AAAA", "AAAA"
+        TXT = "TXT", "TXT"
+
+    class Verification(models.TextChoices):
+        PENDING = "pending", "Not checked yet"
+        OK = "ok", "Resolves as stored"
+        MISMATCH = "mismatch", "Resolves differently"
+        ERROR = "error", "Could not be checked"
+
+    id = models.CharField(primary_key=True, max_length=32, default=new_hex_id, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="dns_records")
+    zone = models.ForeignKey(Zone, on_delete=models.CASCADE, related_name="records")
+    type = models.CharField(max_length=8, choices=Type.choices)
+    name = models.CharField(max_length=253, help_text="Fully qualified, lower case, no trailing dot.")
+    content = models.TextField()
+    ttl = models.PositiveIntegerField(default=1, help_text="Seconds; 1 means automatic.")
+    proxied = models.BooleanField(default=False)
+    comment = models.CharField(max_length=100, blank=True)
+    verification = models.CharField(max_length=16, choices=Verification.choices, default=Verification.PENDING)
+    verified_at = models.DateTimeField(null=True, blank=True)
+    last_answer = models.TextField(blank=True, help_text="What the resolver said, for people.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["DnsRecord"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["zone", "name"], condition=Q(type="CNAME"), name="one_cname_per_name"),
+            models.UniqueConstraint(fields=["zone", "name", "type", "content"], name="record_once"),
+        ]
+        ordering = ["name", "type", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.type}"
+
+
+class Tunnel(models.Model):
+    """UUID and secrets. Two secrets are accepted: the one the client made at creation (its hash is stored) and the one
+    derived from the installation's key for tokens shown in the dashboard (never stored; see tunnels.secrets)."""
+
+    class ConfigSource(models.TextChoices):
+        LOCAL = "local", "Local file"
+        REMOTE = "cloudflare", "Dashboard"  # the public API's literal for remote management
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="tunnels")
+    name = models.CharField(max_length=100)
+    secret_sha256 = models.CharField(max_length=64, blank=True)
+    token_generation = models.PositiveIntegerField(default=1)
+    config_source = models.CharField(max_length=16, choices=ConfigSource.choices, default=ConfigSource.LOCAL)
+    # Connections registered before this instant are closed (rotation, clean-up).
+    reconnect_after = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantQuerySet["Tunnel"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "name"], condition=Q(deleted_at=None), name="live_tunnel_name"
+            )
+        ]
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def target(self) -> str:
+        """What a CNAME record points at."""
+        return f"{self.id}.{settings.TUNNEL_DOMAIN}"
+
+
+class TunnelConfiguration(models.Model):
+    """A version of a tunnel's configuration; the highest is the current one. Rows are never changed."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    tunnel = models.ForeignKey(Tunnel, on_delete=models.CASCADE, related_name="configurations")
+    version = models.PositiveIntegerField()
+    config = models.JSONField()
+    source = models.CharField(max_length=16, choices=Tunnel.ConfigSource.choices)
+    created_by = models.CharField(max_length=300)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TenantQuerySet["TunnelConfiguration"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tunnel", "version"], name="configuration_version")]
+        ordering = ["-version"]
+
+    def __str__(self) -> str:
+        return f"version {self.version}"
+
+
+class Edge(models.Model):
+    """An edge process that reports to us. Belongs to the installation, not to a tenant."""
+
+    id = models.CharField(primary_key=True, max_length=64)
+    name = models.CharField(max_length=100)
+    location = models.CharField(max_length=50)
+    version = models.CharField(max_length=50, blank=True)
+    control_url = models.CharField(max_length=200, blank=True)
+    snapshot_version = models.PositiveBigIntegerField(default=0)
+    streams = models.PositiveIntegerField(default=0)
+    first_seen_at = models.DateTimeField(auto_now_add=True)
+    last_seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Connector(models.Model):
+    """A running connector process (a replica), known by the client id it chose at its start."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="connectors")
+    tunnel = models.ForeignKey(Tunnel, on_delete=models.CASCADE, related_name="connectors")
+    client_id = models.UUIDField()
+    version = models.CharField(max_length=50, blank=True)
+    arch = models.CharField(max_length=50, blank=True)
+    features = models.JSONField(default=list)
+    origin_ip = models.GenericIPAddressField(null=True)
+    local_config = models.JSONField(null=True)
+    reconnect_after = models.DateTimeField(null=True, blank=True)
+    first_seen_at = models.DateTimeField(auto_now_add=True)
+    last_seen_at = models.DateTimeField()
+
+    objects = TenantQuerySet["Connector"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tunnel", "client_id"], name="connector_once")]
+
+    def __str__(self) -> str:
+        return str(self.client_id)
+
+
+class Connection(models.Model):
+    """One of a connector's connections to an edge, as the edge reports it. Closed ones are kept for a while."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="connections")
+    connector = models.ForeignKey(Connector, on_delete=models.CASCADE, related_name="connections")
+    edge = models.ForeignKey(Edge, on_delete=models.CASCADE, related_name="connections")
+    index = models.PositiveSmallIntegerField()
+    origin_ip = models.GenericIPAddressField(null=True)
+    opened_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True)
+    applied_version = models.IntegerField(null=True)
+    config_error = models.TextField(blank=True)
+
+    objects = TenantQuerySet["Connection"].as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["connector", "closed_at"])]
+
+    def __str__(self) -> str:
+        return str(self.id)
