@@ -182,7 +182,11 @@ def _host_of(headers: tuple[Header, ...], minor_version: int) -> str:
     if not hosts or not hosts[0]:
         raise _bad("missing_host", f"HTTP/1.{minor_version} request without a Host header")
     name, colon, port = hosts[0].partition(":")
-    if not name or not all(c.isascii() and (c.isalnum() or c in "-._") for c in name) or (colon and not port.isdigit()):
+    if (
+        not name
+        or not all(c.isascii() and (c.isalnum() or c in "-._") for c in name)
+        or (colon and not port.isdigit())
+    ):
         raise _bad("malformed_host", "the Host header is not a host name with an optional port")
     return hosts[0]
 
@@ -193,7 +197,9 @@ def _body_framing(headers: tuple[Header, ...], minor_version: int) -> tuple[int 
     if codings:
         # Both at once is request smuggling's favourite (RFC 9112 section 6.1).
         if lengths or codings != ["chunked"] or minor_version == 0:
-            raise _bad("ambiguous_body", "Transfer-Encoding must be chunked, alone, and without Content-Length")
+            raise _bad(
+                "ambiguous_body", "Transfer-Encoding must be chunked, alone, and without Content-Length"
+            )
         return None, True
     if not lengths:
         return None, False
@@ -216,7 +222,8 @@ class BodyDecoder:
         self.is_complete = not is_chunked and self._remaining == 0
 
     def take(self, buffer: bytearray) -> bytes:
-        """Removes what belongs to the body from the front of `buffer` and returns its content. Raises HeadError."""
+        """Removes what belongs to the body from the front of `buffer` and returns its content. Raises
+        HeadError."""
         if not self._is_chunked:
             return self._take_counted(buffer)
         content = bytearray()

@@ -3,8 +3,9 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from dataplane.edge.heads import END_OF_HEAD, MAX_HEAD_BYTES, BodyDecoder, HeadError, parse_response_head
@@ -17,6 +18,8 @@ MAX_IDLE_CONNECTIONS = 16
 MAX_CONNECTIONS = 128
 READ_BYTES = 64 * 1024
 MAX_BUFFERED_BODY_BYTES = 32 * 1024 * 1024
+
+_T = TypeVar("_T")
 
 
 class ControlPlaneUnreachableError(Exception):
@@ -33,7 +36,12 @@ class Answer:
     """Status and headers of an answer whose body may still be on its way. Close it when done."""
 
     def __init__(
-        self, client: "HttpClient", connection: _Connection, status: int, headers: tuple[Header, ...], method: str
+        self,
+        client: "HttpClient",
+        connection: _Connection,
+        status: int,
+        headers: tuple[Header, ...],
+        method: str,
     ) -> None:
         self.status = status
         self.headers = headers
@@ -122,10 +130,11 @@ class HttpClient:
         *,
         head_timeout: float = HEAD_TIMEOUT_SECONDS,
     ) -> Answer:
-        """Sends the request and returns when the answer's head is here. `headers` frame a streamed body themselves.
+        """Sends the request and returns when the answer's head is here. `headers` frame a streamed body
+        themselves.
 
-        A request on a kept connection that the server closed meanwhile is sent once more on a fresh one; only requests
-        with a whole body, and only when no byte of an answer had arrived.
+        A request on a kept connection that the server closed meanwhile is sent once more on a fresh one; only
+        requests with a whole body, and only when no byte of an answer had arrived.
         """
         head = _request_head(method, target, headers, body)
         await _bounded(self._slots.acquire(), head_timeout)
@@ -198,8 +207,10 @@ class HttpClient:
                 await asyncio.wait_for(writer.drain(), BODY_TIMEOUT_SECONDS)
         except TimeoutError as error:
             raise ControlPlaneUnreachableError("the control plane does not read") from error
-        except OSError as error:
-            raise _ClosedBeforeAnswerError from error
+        except OSError:
+            # It may have answered before it stopped reading (413, say): the answer is read, or its absence
+            # noticed.
+            return
 
     async def _read_head(self, connection: _Connection, timeout: float) -> tuple[int, tuple[Header, ...]]:
         while True:
@@ -225,12 +236,20 @@ class _ClosedBeforeAnswerError(Exception):
     pass
 
 
-def _request_head(method: str, target: str, headers: list[Header], body: bytes | AsyncIterator[bytes]) -> bytes:
+def _request_head(
+    method: str, target: str, headers: list[Header], body: bytes | AsyncIterator[bytes]
+) -> bytes:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
     if isinstance(body, bytes) and (body or method not in ("GET", "HEAD")):
         lines.append(f"content-length: {len(body)}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-async def _bounded[T](awaitable: T, seconds: float) -> T:
-    raise NotImplementedError
+async def _bounded(awaitable: Awaitable[_T], seconds: float) -> _T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await awaitable
+    except TimeoutError as error:
+        raise ControlPlaneUnreachableError("no answer in time") from error
+    except OSError as error:
+        raise ControlPlaneUnreachableError("cannot connect or the connection broke") from error

@@ -80,7 +80,11 @@ def _url(environ: Mapping[str, str], name: str) -> str:
     text = _required(environ, name).rstrip("/")
     try:
         parts = urlsplit(text)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        is_valid = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         is_valid = False
     if not is_valid or parts.path or parts.query or parts.username:
@@ -96,7 +100,7 @@ def _token(environ: Mapping[str, str]) -> str:
         raise SettingsError(f"EDGE_TOKEN_FILE: cannot read {path}") from error
     if len(token) < MIN_TOKEN_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
         raise SettingsError(
-            f"EDGE_TOKEN or EDGE_TOKEN_FILE must give at least {MIN_TOKEN_CHARACTERS} printable ASCII characters"
+            f"EDGE_TOKEN or EDGE_TOKEN_FILE must give at least {MIN_TOKEN_CHARACTERS} printable characters"
         )
     return token
 

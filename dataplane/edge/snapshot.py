@@ -1,4 +1,5 @@
-"""The edge's picture of the world: one parsed, immutable snapshot of the control plane (CONTRACT agent API). Pure."""
+"""The edge's picture of the world: one parsed, immutable snapshot of the control plane (CONTRACT agent API).
+Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -73,10 +74,11 @@ class Snapshot:
         )
 
     def find_application(self, hostname: str, target: str) -> Application | None:
-        """The application with the most specific hostname, then the longest path prefix, that covers the request.
+        """The application with the most specific hostname, then the longest path prefix, that covers the
+        request.
 
-        None as well when reading the path as sent and reading it decoded lead to different applications: an origin
-        that decodes would serve one application's pages under the policy of the other.
+        None as well when reading the path as sent and reading it decoded lead to different applications: an
+        origin that decodes would serve one application's pages under the policy of the other.
         """
         path = target.partition("?")[0]
         as_sent = self._match(hostname, path)
@@ -123,7 +125,9 @@ def _parse(document: Any) -> Snapshot:
             for name, items in applications.items()
         },
         routes={
-            _host(item["hostname"]): Route(_host(item["hostname"]), str(item["tunnel_id"]), str(item["organization_id"]))
+            _host(item["hostname"]): Route(
+                _host(item["hostname"]), str(item["tunnel_id"]), str(item["organization_id"])
+            )
             for item in document["routes"]
         },
         tunnels={str(item["id"]): _tunnel(item) for item in document["tunnels"]},
@@ -160,7 +164,8 @@ def _tunnel(item: Mapping[str, Any]) -> Tunnel:
 
 
 def parse_keys(keys: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """RS256 verification keys by key id. Keys of other kinds are left out: they can never verify anything here."""
+    """RS256 verification keys by key id. Keys of other kinds are left out: they can never verify anything
+    here."""
     parsed: dict[str, Any] = {}
     for key in keys:
         if key.get("kty") != "RSA" or not key.get("kid") or len(parsed) >= MAX_KEYS_PER_ORGANIZATION:

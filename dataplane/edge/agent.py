@@ -1,0 +1,165 @@
+"""The agent API of the control plane, as the edge calls it (CONTRACT: Edge <-> control plane)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+from dataplane.edge.httpclient import ControlPlaneUnreachableError, HttpClient
+from dataplane.wire.headers import is_valid_value
+
+SNAPSHOT_TIMEOUT_SECONDS = 10.0
+AUTHORIZE_TIMEOUT_SECONDS = 10.0
+REPORT_TIMEOUT_SECONDS = 10.0
+MAX_LOCATION_CHARACTERS = 16 * 1024
+
+
+class BadAnswerError(ControlPlaneUnreachableError):
+    """The control plane answered something this edge cannot act on; treated like no answer: deny."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    application_id: str
+    session_nonce: str | None
+    identity: str | None
+    assertion: str | None
+    destination: str | None
+    cache_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoginNeeded:
+    location: str
+    cookies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    status: int
+    reason: str
+    message: str
+
+
+Decision = Allowed | LoginNeeded | Denied
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    stream_id: str
+    reason: str
+    message: str
+
+
+class AgentApi:
+    """Raises ControlPlaneUnreachableError from every method when there is no usable answer."""
+
+    def __init__(self, client: HttpClient, token: str) -> None:
+        self._client = client
+        self._authorization = ("authorization", f"Bearer {token}")
+
+    async def fetch_snapshot(self, known_version: int | None) -> Any | None:
+        """The snapshot document, or None when `known_version` is still the newest."""
+        extra = {"if-none-match": f'"{known_version}"'} if known_version is not None else {}
+        status, document = await self._call(
+            "GET", "/agent/v1/snapshot", None, SNAPSHOT_TIMEOUT_SECONDS, extra
+        )
+        return None if status == 304 else document
+
+    async def authorize(self, request: Mapping[str, object]) -> Decision:
+        _, document = await self._call("POST", "/agent/v1/authorize", request, AUTHORIZE_TIMEOUT_SECONDS)
+        try:
+            return _parse_decision(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadAnswerError("authorize answered in an unexpected shape") from error
+
+    async def recheck(self, streams: Sequence[Mapping[str, object]]) -> list[Cut]:
+        _, document = await self._call(
+            "POST", "/agent/v1/recheck", {"streams": streams}, AUTHORIZE_TIMEOUT_SECONDS
+        )
+        try:
+            return [
+                Cut(str(c["stream_id"]), str(c["reason"]), str(c.get("message") or ""))
+                for c in document["cut"]
+            ]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadAnswerError("recheck answered in an unexpected shape") from error
+
+    async def report(self, report: Mapping[str, object]) -> None:
+        await self._call("POST", "/agent/v1/report", report, REPORT_TIMEOUT_SECONDS)
+
+    async def fetch_transfer(self, public_key: str, client_ip: str) -> tuple[str, str] | None:
+        """(service public key, sealed body) exactly once, None while nothing is stored."""
+        target = f"/agent/v1/transfers/{quote(public_key, safe='')}?{urlencode({'client_ip': client_ip})}"
+        status, document = await self._call(
+            "GET", target, None, AUTHORIZE_TIMEOUT_SECONDS, allowed=(200, 404)
+        )
+        if status == 404:
+            return None
+        try:
+            return str(document["service_public_key"]), str(document["body"])
+        except (KeyError, TypeError) as error:
+            raise BadAnswerError("transfer answered in an unexpected shape") from error
+
+    async def _call(
+        self,
+        method: str,
+        target: str,
+        document: object,
+        timeout: float,
+        extra: Mapping[str, str] | None = None,
+        *,
+        allowed: tuple[int, ...] = (200, 304),
+    ) -> tuple[int, Any]:
+        headers = [("host", self._client.authority), self._authorization, ("accept", "application/json")]
+        headers += list((extra or {}).items())
+        body = b""
+        if document is not None:
+            headers.append(("content-type", "application/json"))
+            body = json.dumps(document, separators=(",", ":")).encode()
+        answer = await self._client.open(method, target, headers, body, head_timeout=timeout)
+        try:
+            content = await answer.read()
+        finally:
+            answer.close()
+        if answer.status not in allowed:
+            raise BadAnswerError(f"{method} {target.partition('?')[0]} answered {answer.status}")
+        if answer.status != 200:
+            return answer.status, None
+        try:
+            return 200, json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BadAnswerError(f"{method} {target.partition('?')[0]} did not answer JSON") from error
+
+
+def _parse_decision(document: Any) -> Decision:
+    outcome: Literal["allow", "login", "deny"] = document["outcome"]
+    if outcome == "allow":
+        return Allowed(
+            application_id=str(document["application_id"]),
+            session_nonce=_header_safe(document.get("session_nonce")),
+            identity=_header_safe(document.get("identity")),
+            assertion=_header_safe(document.get("assertion")),
+            destination=_header_safe(document.get("destination")),
+            cache_seconds=max(0.0, float(document.get("cache_seconds") or 0)),
+        )
+    if outcome == "login":
+        location = _header_safe(document["location"]) or ""
+        if not location or len(location) > MAX_LOCATION_CHARACTERS:
+            raise ValueError("login without a location")
+        return LoginNeeded(location, tuple(_header_safe(c) or "" for c in document.get("set_cookie") or ()))
+    if outcome == "deny":
+        status = int(document["status"])
+        if not 400 <= status <= 599:
+            raise ValueError("deny with a success status")
+        return Denied(status, str(document["reason"]), str(document["message"]))
+    raise ValueError("unknown outcome")
+
+
+def _header_safe(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not is_valid_value(value):
+        raise ValueError("a value that goes into a header has control characters")
+    return value
