@@ -82,10 +82,14 @@ class Dialer:
         except ssl.SSLCertVerificationError as error:
             raw.close()
             hint = "" if self.cafile else "; for a private CA give --cacert FILE or SALLYPORT_CACERT"
-            raise HttpError(f"{address.host}: certificate not trusted: {error.verify_message}{hint}") from error
+            raise HttpError(
+                f"{address.host}: certificate not trusted: {error.verify_message}{hint}"
+            ) from error
         except (OSError, ValueError) as error:
             raw.close()
-            raise HttpError(f"{address.host}: TLS failed at {target.host}:{target.port}: {describe(error)}") from error
+            raise HttpError(
+                f"{address.host}: TLS failed at {target.host}:{target.port}: {describe(error)}"
+            ) from error
 
     def open_plain(self, address: Address, *, timeout: float = DIAL_TIMEOUT_SECONDS) -> socket.socket:
         return _connect(self.edge or address, timeout)
@@ -132,7 +136,13 @@ class Dialer:
 
 
 def encode_request(
-    method: str, target: str, host: str, headers: Mapping[str, str], body: bytes | None, *, upgrade: bool = False
+    method: str,
+    target: str,
+    host: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    *,
+    upgrade: bool = False,
 ) -> bytes:
     """Refuses line breaks and NUL anywhere: a header value from the command line must not become a second header."""
     fields = {"Host": host, "User-Agent": USER_AGENT, **headers}

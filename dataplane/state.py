@@ -84,7 +84,11 @@ class State:
         try:
             _acquire(descriptor, on_wait, time.monotonic() + timeout, self.path(name))
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "start_time": int(time.time() * 1000)}).encode(), 0)
+            os.pwrite(
+                descriptor,
+                json.dumps({"pid": os.getpid(), "start_time": int(time.time() * 1000)}).encode(),
+                0,
+            )
             yield
             os.ftruncate(descriptor, 0)
         finally:
@@ -140,7 +144,9 @@ def _acquire(descriptor: int, on_wait: Callable[[int | None], None], deadline: f
                 on_wait(_owner(descriptor))
                 told = True
             if time.monotonic() >= deadline:
-                raise CommandError(f"another sallyport process holds {path} for too long; end it and try again") from None
+                raise CommandError(
+                    f"another sallyport process holds {path} for too long; end it and try again"
+                ) from None
             time.sleep(LOCK_RETRY_SECONDS)
         else:
             return

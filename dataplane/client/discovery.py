@@ -47,8 +47,16 @@ def discover(context: Context, target: Target) -> AppInfo:
 def _verify(context: Context, target: Target, metadata: str) -> AppInfo:
     try:
         header = jwt.get_unverified_header(metadata)
-        unverified = jwt.decode(metadata, options={"verify_signature": False, "verify_exp": False, "verify_nbf": False,
-                                                   "verify_iat": False, "verify_aud": False})
+        unverified = jwt.decode(
+            metadata,
+            options={
+                "verify_signature": False,
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": False,
+            },
+        )
     except jwt.InvalidTokenError:
         raise DiscoveryError(f"{target.host} sent metadata that is not a signed token") from None
     kid = header.get("kid")
@@ -65,7 +73,9 @@ def _app_info(target: Target, claims: dict[str, Any]) -> AppInfo:
         raise DiscoveryError(f"no Access application matches {target.url}")
     hostname, auth_domain, aud = claims.get("hostname"), claims.get("auth_domain"), claims.get("aud")
     if not isinstance(hostname, str) or hostname.lower() != target.host:
-        raise DiscoveryError(f"{target.host} sent metadata of another host ({printable(str(hostname), limit=80)}); not trusted")
+        raise DiscoveryError(
+            f"{target.host} sent metadata of another host ({printable(str(hostname), limit=80)}); not trusted"
+        )
     if not isinstance(auth_domain, str) or not auth_domain:
         raise DiscoveryError(f"{target.host} sent metadata without a team domain")
     if not is_aud(aud):

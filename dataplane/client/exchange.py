@@ -30,7 +30,9 @@ def exchange_org_token(context: Context, target: Target, info: AppInfo, org_toke
         if cookie is None or left <= 0:
             return None
         try:
-            response = context.dialer.request("HEAD", url, headers={"Cookie": cookie} if cookie else {}, timeout=left)
+            response = context.dialer.request(
+                "HEAD", url, headers={"Cookie": cookie} if cookie else {}, timeout=left
+            )
         except HttpError:
             return None
         token = _app_token_in(response, info)
@@ -45,9 +47,7 @@ def exchange_org_token(context: Context, target: Target, info: AppInfo, org_toke
     return None
 
 
-def _cookie_for(
-    url: str, app: Address, auth: Address, org_token: str, session: str | None
-) -> str | None:
+def _cookie_for(url: str, app: Address, auth: Address, org_token: str, session: str | None) -> str | None:
     """The Cookie header for this hop ("" for none), or None when the hop must not be made at all."""
     parts = urlsplit(url)
     address = _address(url)
@@ -75,14 +75,16 @@ def _address(url: str) -> Address | None:
 def _app_token_in(response: Response, info: AppInfo) -> Token | None:
     text = _set_cookies(response).get("CF_Authorization")
     try:
-        return check_app_token(text, aud=info.aud, auth_host=info.auth_host, now=time.time()) if text else None
+        return (
+            check_app_token(text, aud=info.aud, auth_host=info.auth_host, now=time.time()) if text else None
+        )
     except TokenError:
         return None  # The team domain renews its own cookie under the same name.
 
 
 def _set_cookies(response: Response) -> dict[str, str]:
     """Cookies that live: a past Expires or Max-Age=0 is a deletion."""
-    cookies = {}
+    cookies: dict[str, str] = {}
     for line in response.all("set-cookie"):
         pair, *attributes = (piece.strip() for piece in line.split(";"))
         name, _, value = pair.partition("=")

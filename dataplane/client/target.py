@@ -53,7 +53,9 @@ def parse_target(text: str) -> Target:
     except (ValueError, UnicodeError):
         raise CommandError(f"{text!r} is not a host name or URL") from None
     if parts.scheme not in ("https", "http") or not host or parts.username is not None or not _is_host(host):
-        raise CommandError(f"{text!r} is not a host name or https URL; write for example --hostname ssh.example.com")
+        raise CommandError(
+            f"{text!r} is not a host name or https URL; write for example --hostname ssh.example.com"
+        )
     return Target(host, port, "" if parts.path == "/" else parts.path, parts.query)
 
 
@@ -77,10 +79,18 @@ class Context:
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--edge", metavar="HOST:PORT", default=os.environ.get("SALLYPORT_EDGE") or None,
-                        help="dial this address instead of resolving names [SALLYPORT_EDGE]")
-    parser.add_argument("--cacert", metavar="FILE", default=os.environ.get("SALLYPORT_CACERT") or None,
-                        help="trust only the CAs in this PEM file [SALLYPORT_CACERT]")
+    parser.add_argument(
+        "--edge",
+        metavar="HOST:PORT",
+        default=os.environ.get("SALLYPORT_EDGE") or None,
+        help="dial this address instead of resolving names [SALLYPORT_EDGE]",
+    )
+    parser.add_argument(
+        "--cacert",
+        metavar="FILE",
+        default=os.environ.get("SALLYPORT_CACERT") or None,
+        help="trust only the CAs in this PEM file [SALLYPORT_CACERT]",
+    )
 
 
 def make_context(options: argparse.Namespace) -> Context:

@@ -1,4 +1,4 @@
-"""Login through the browser: the tokens come back sealed to a key made for this one attempt (access-client.md 6.2)."""
+"""Login through the browser: the tokens come back sealed to a key of this one attempt (access-client.md 6.2)."""
 
 import base64
 import binascii
@@ -11,11 +11,12 @@ from urllib.parse import urlencode
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
+from dataplane.client.answers import describe_answer
 from dataplane.client.browser import open_browser
 from dataplane.client.grants import AppInfo
 from dataplane.client.target import Context, Target
 from dataplane.client.tokens import Token, TokenError, check_app_token, read_token
-from dataplane.errors import CommandError, printable
+from dataplane.errors import CommandError
 from dataplane.https import HttpError, Response
 from dataplane.wire.confirmation import confirmation_code
 
@@ -47,22 +48,26 @@ def login_in_browser(context: Context, target: Target, info: AppInfo) -> Transfe
 
 def _login_url(context: Context, target: Target, info: AppInfo, public_text: str) -> str:
     netloc = context.browser_netloc(target)
-    query = urlencode({
-        "aud": info.aud,
-        "edge_token_transfer": "true",
-        "redirect_url": f"https://{netloc}{target.request_target}",
-        "send_org_token": "true",
-        "token": public_text,
-    })
+    query = urlencode(
+        {
+            "aud": info.aud,
+            "edge_token_transfer": "true",
+            "redirect_url": f"https://{netloc}{target.request_target}",
+            "send_org_token": "true",
+            "token": public_text,
+        }
+    )
     return f"https://{netloc}/cdn-cgi/access/cli?{query}"
 
 
 def _show(url: str, info: AppInfo, public_text: str, *, opened: bool) -> None:
-    first = "A browser window should have opened. If not, open this URL:" if opened else "Open this URL in your browser to log in:"
+    first = "A browser window should have opened. If not, open this URL:"
     print(
-        f"{first}\n\n{url}\n\nApprove only if the page shows this code: {confirmation_code(public_text)}\n"
+        f"{first if opened else 'Open this URL in your browser to log in:'}\n\n{url}\n\n"
+        f"Approve only if the page shows this code: {confirmation_code(public_text)}\n"
         f"Waiting for your login to {info.hostname} (at most {LOGIN_TIMEOUT_SECONDS / 60:.0f} minutes)...",
-        file=sys.stderr, flush=True,
+        file=sys.stderr,
+        flush=True,
     )
 
 
@@ -75,7 +80,8 @@ def _await_transfer(context: Context, info: AppInfo, public_text: str) -> Respon
             raise CommandError("nobody approved the login within 10 minutes; run the command again")
         pause = MIN_POLL_INTERVAL_SECONDS
         try:
-            response = context.dialer.request("GET", url, timeout=min(POLL_TIMEOUT_SECONDS, deadline - started))
+            timeout = min(POLL_TIMEOUT_SECONDS, deadline - started)
+            response = context.dialer.request("GET", url, timeout=timeout)
         except HttpError:
             pause = RETRY_SECONDS  # An edge restart must not waste a login that a person is typing.
         else:
@@ -86,24 +92,6 @@ def _await_transfer(context: Context, info: AppInfo, public_text: str) -> Respon
         time.sleep(max(0.0, min(pause - (time.monotonic() - started), deadline - time.monotonic())))
 
 
-def describe_answer(response: Response) -> str:
-    """status, reason and message of an error answer, safe to print."""
-    try:
-        document = json.loads(response.body)
-    except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict):
-        parts = [str(document[key]) for key in ("reason", "message", "error") if document.get(key)]
-        if parts:
-            return f"{response.status}: {printable(': '.join(parts))}"
-    kind = response.header("content-type") or ""
-    text = "" if "html" in kind else printable(response.body.decode("utf-8", "replace"), limit=300)
-    reason = response.header("sallyport-error")
-    return ": ".join(filter(None, (str(response.status), printable(reason or ""), text))) if reason or text else (
-        f"HTTP {response.status}"
-    )
-
-
 def _unseal(key: PrivateKey, response: Response, info: AppInfo) -> Transferred:
     try:
         peer = PublicKey(base64.urlsafe_b64decode(response.header("service-public-key") or ""))
@@ -111,11 +99,15 @@ def _unseal(key: PrivateKey, response: Response, info: AppInfo) -> Transferred:
         document = json.loads(opened)
         app_text, org_text = document["app_token"], document.get("org_token")
     except (CryptoError, binascii.Error, ValueError, TypeError, KeyError):
-        raise CommandError(f"{info.auth_domain} sent a login result that cannot be opened; run the command again") from None
+        raise CommandError(
+            f"{info.auth_domain} sent a login result that cannot be opened; try again"
+        ) from None
     try:
         app_token = check_app_token(str(app_text), aud=info.aud, auth_host=info.auth_host, now=time.time())
     except TokenError as error:
-        raise CommandError(f"{info.auth_domain} sent a token that cannot be used: {error}; is this machine's clock right?") from error
+        raise CommandError(
+            f"{info.auth_domain} sent a token that cannot be used: {error}; is this machine's clock right?"
+        ) from error
     return Transferred(app_token, _usable_org_token(org_text, info))
 
 

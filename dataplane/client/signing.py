@@ -1,0 +1,82 @@
+"""A fresh key and its certificate from the team domain (access-client.md 7, product.md 4.3)."""
+
+import base64
+import json
+import re
+import time
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from dataplane.client.answers import describe_answer, read_object, with_hint
+from dataplane.client.certificates import (
+    CertificateError,
+    CertificateFacts,
+    SignedKey,
+    SigningRefused,
+    read_certificate,
+)
+from dataplane.client.grants import Grant
+from dataplane.client.target import Context
+from dataplane.errors import CommandError
+from dataplane.https import Response
+
+SIGNING_TIMEOUT_SECONDS = 15.0
+KEY_TYPES = ("ed25519", "ecdsa")
+_WORTHLESS_TOKEN = re.compile(r"(invalid|expired|revoked|unknown)_(token|session)|(token|session)_[a-z_]+")
+
+
+def sign_fresh_key(context: Context, grant: Grant, key_type: str) -> SignedKey:
+    """Nothing is written; the private key exists only in the result. Raises SigningRefused or CommandError."""
+    key = Ed25519PrivateKey.generate() if key_type == "ed25519" else generate_private_key(SECP256R1())
+    public_line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    request = {"public_key": f"{public_line}\n", "jwt": grant.token.text, "issuer": grant.token.issuer}
+    response = context.dialer.request(
+        "POST",
+        f"{grant.token.issuer.rstrip('/')}/cdn-cgi/access/cert_sign",
+        headers={"Content-Type": "application/json", "Accept": "application/json"},
+        body=json.dumps(request).encode(),
+        timeout=SIGNING_TIMEOUT_SECONDS,
+    )
+    if response.status != 200:
+        raise _refusal(grant, response)
+    certificate_line = _checked_certificate(grant, public_line, read_object(response).get("certificate"))
+    private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    return SignedKey(private_pem, public_line, certificate_line)
+
+
+def _refusal(grant: Grant, response: Response) -> SigningRefused:
+    reason = str(read_object(response).get("reason") or "")
+    worthless = response.status == 401 or _WORTHLESS_TOKEN.fullmatch(reason) is not None
+    text = f"{grant.info.auth_domain} refused to sign a certificate: {describe_answer(response)}"
+    return SigningRefused(with_hint(text, response.status, grant.info.hostname), token_is_worthless=worthless)
+
+
+def _checked_certificate(grant: Grant, public_line: str, certificate: object) -> str:
+    """The client can tell what sshd would only log: wrong key, no principal, a clock that disagrees."""
+    source = grant.info.auth_domain
+    if not isinstance(certificate, str) or "\n" in certificate.strip():
+        raise CommandError(f"{source} answered without a certificate")
+    try:
+        facts = read_certificate(certificate.strip())
+    except CertificateError as error:
+        raise CommandError(f"{source} sent a certificate that cannot be used: {error}") from error
+    if facts.public_key != base64.b64decode(public_line.split()[1]):
+        raise CommandError(f"{source} sent a certificate for another key; not stored")
+    if not facts.principals:
+        raise CommandError(f"{source} sent a certificate without principals; not stored")
+    _check_validity(source, facts, time.time())
+    return certificate.strip()
+
+
+def _check_validity(source: str, facts: CertificateFacts, now: float) -> None:
+    if now < facts.valid_after:
+        ahead = facts.valid_after - now
+        raise CommandError(
+            f"{source}'s certificate starts in {ahead:.0f} s; this machine's clock is behind (clock skew)"
+        )
+    if now >= facts.valid_before:
+        raise CommandError(
+            f"{source}'s certificate is already over; this machine's clock is ahead (clock skew)"
+        )

@@ -1,0 +1,123 @@
+"""`sallyport access ssh-gen`: a key with a certificate that lives minutes, ready for ssh's IdentityFile.
+
+A new key for every certificate, so a stolen key file is worth no more than the minutes its certificate has left. While that
+is a minute or more, the pair is used again: one ssh after another costs no network at all.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+
+from dataplane.client.certificates import (
+    CertificateFacts,
+    ObtainGrant,
+    SignedKey,
+    SigningRefused,
+    SignKey,
+    read_certificate,
+)
+from dataplane.client.grants import Grant, remembered_info, stored_grant
+from dataplane.client.target import Context, Target, add_connection_options, make_context, parse_target
+from dataplane.errors import CommandError
+from dataplane.state import warn
+
+REUSE_MIN_SECONDS = 60
+
+
+def run(argv: Sequence[str], *, obtain: ObtainGrant, sign: SignKey) -> int:
+    options = _parser().parse_args(argv)
+    context, target = make_context(options), parse_target(options.hostname)
+    with context.state.lock(f"{target.file_stem}-cf_key.lock", on_wait=_tell_waiting):
+        facts = _usable_pair(context, target, options)
+        if facts is None:
+            facts = _renew(context, target, options, obtain, sign)
+    if options.verbose:
+        left = facts.valid_before - time.time()
+        warn(
+            f"certificate {facts.serial} for {', '.join(facts.principals)}, {left:.0f} s left, key id {facts.key_id}"
+        )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sallyport access ssh-gen", description="Get a short-lived SSH certificate."
+    )
+    parser.add_argument("--hostname", required=True, help="the application's host name")
+    parser.add_argument("--key-type", choices=("ed25519", "ecdsa"), default="ed25519")
+    parser.add_argument("--principal", help="accept only a certificate that names this account")
+    parser.add_argument("--verbose", "-v", action="store_true", help="say what the certificate allows")
+    add_connection_options(parser)
+    return parser
+
+
+def _renew(
+    context: Context, target: Target, options: argparse.Namespace, obtain: ObtainGrant, sign: SignKey
+) -> CertificateFacts:
+    grant = stored_grant(context, target) or obtain(context, target)
+    try:
+        signed = sign(context, grant, options.key_type)
+    except SigningRefused as refusal:
+        if not refusal.token_is_worthless:
+            raise
+        warn(f"{refusal}\nLogging in again.")
+        grant = obtain(context, target, rejected=grant)
+        signed = sign(context, grant, options.key_type)
+    facts = read_certificate(signed.certificate_line)
+    if options.principal and options.principal not in facts.principals:
+        raise CommandError(
+            f"the certificate is for {', '.join(facts.principals)}, not for {options.principal}; "
+            f"use: ssh {facts.principals[0]}@{target.host}"
+        )
+    _store(context, target, grant, signed)
+    return facts
+
+
+def _store(context: Context, target: Target, grant: Grant, signed: SignedKey) -> None:
+    stem = f"{target.file_stem}-cf_key"
+    context.state.write(stem, signed.private_pem)
+    context.state.write(f"{stem}.pub", f"{signed.public_line}\n")
+    context.state.write(f"{stem}-cert.pub", f"{signed.certificate_line}\n")
+    context.state.write(
+        f"{stem}.json", json.dumps({"aud": grant.info.aud, "sha256": _digest(signed.certificate_line)})
+    )
+
+
+def _usable_pair(context: Context, target: Target, options: argparse.Namespace) -> CertificateFacts | None:
+    """The stored pair, if it is whole, for this application, of the wanted kind and has a minute left."""
+    info, stem = remembered_info(context, target), f"{target.file_stem}-cf_key"
+    line, note = context.state.read(f"{stem}-cert.pub"), context.state.read(f"{stem}.json")
+    if info is None or not line or not note or not context.state.path(stem).is_file():
+        return None
+    try:
+        facts, written = read_certificate(line), json.loads(note)
+    except ValueError:
+        return None
+    if (
+        not isinstance(written, dict)
+        or written.get("aud") != info.aud
+        or written.get("sha256") != _digest(line)
+    ):
+        return None
+    now = time.time()
+    if not facts.valid_after <= now <= facts.valid_before - REUSE_MIN_SECONDS or not _is_kind(
+        line, options.key_type
+    ):
+        return None
+    return facts if not options.principal or options.principal in facts.principals else None
+
+
+def _is_kind(line: str, key_type: str) -> bool:
+    return line.startswith("ssh-ed25519-" if key_type == "ed25519" else "ecdsa-")
+
+
+def _digest(line: str) -> str:
+    return hashlib.sha256(line.strip().encode()).hexdigest()
+
+
+def _tell_waiting(pid: int | None) -> None:
+    warn(
+        f"waiting for {f'process {pid}' if pid else 'another process'}, which is getting a certificate for this host"
+    )

@@ -1,0 +1,1 @@
+"""Management commands: what `sallyport tunnel` and `sallyport login` do through the /client/v4 API."""
