@@ -26,9 +26,16 @@ class Zone(models.Model):
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
     # The TXT value that proves ownership is derived from this and the organization id.
     verification_token = models.CharField(max_length=64)
+    # The name as a hurried reader sees it (look-alike letters folded to ASCII): names of two tenants differ in it.
+    skeleton = models.CharField(max_length=253, db_index=True, editable=False)
     verified_at = models.DateTimeField(null=True, blank=True)
     last_checked_at = models.DateTimeField(null=True, blank=True)
     last_answer = models.TextField(blank=True)
+    # Since when the proof is missing; after the grace period the zone stops being served.
+    proof_lost_at = models.DateTimeField(null=True, blank=True)
+    failed_checks = models.PositiveSmallIntegerField(default=0)
+    # Null: no proof is needed, nothing to check.
+    next_check_at = models.DateTimeField(null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -70,6 +77,8 @@ class DnsRecord(models.Model):
     verification = models.CharField(max_length=16, choices=Verification.choices, default=Verification.PENDING)
     verified_at = models.DateTimeField(null=True, blank=True)
     last_answer = models.TextField(blank=True, help_text="What the resolver said, for people.")
+    failed_checks = models.PositiveSmallIntegerField(default=0)
+    next_check_at = models.DateTimeField(null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
