@@ -24,7 +24,9 @@ _EDGE_HEADERS = ("HTTP_SALLYPORT_EDGE_TOKEN", "HTTP_SALLYPORT_CLIENT_IP", "HTTP_
 _FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
 # Endpoints for programs: no session, CSRF, messages. Each authenticates its callers itself.
 _MACHINE_PREFIXES = ("/client/v4/", "/agent/v1/")
-_MACHINE_PATHS = frozenset({"/healthz", "/cdn-cgi/access/cert_sign", "/cdn-cgi/access/certs", "/cdn-cgi/access/metadata"})
+_MACHINE_PATHS = frozenset(
+    {"/healthz", "/cdn-cgi/access/cert_sign", "/cdn-cgi/access/certs", "/cdn-cgi/access/metadata"}
+)
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action {form_action}; frame-ancestors 'none'; base-uri 'none'; manifest-src 'self'"
@@ -116,7 +118,7 @@ class MachineShortcut:
             return api_error(404, 7003, f"No route for {path}.")
         except DomainError as error:
             return domain_error_json(request, error)
-        except Exception:  # noqa: BLE001 - the last door: full log here, nothing of it in the answer
+        except Exception:
             log.exception("machine endpoint failed", extra={"path": path})
             return api_error(500, 10013, "Internal error. The server's log has the details.")
 

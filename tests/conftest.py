@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from tests.factories import Cast, make_cast
 
 
 @pytest.fixture(autouse=True)
-def _commit_hooks_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _commit_hooks_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run on_commit callbacks when the code's own outermost atomic block ends.
 
     pytest-django wraps a test in a transaction that never commits, so callbacks (tasks sent after commit) would never
@@ -33,7 +32,7 @@ def _commit_hooks_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(Atomic, "__exit__", leave_and_run)
     cache.clear()
-    yield
+
 
 
 @pytest.fixture

@@ -1,0 +1,64 @@
+/* Small helps on top of pages that work without them: copy buttons, double-submit guard, menu state, live marks. */
+(() => {
+  "use strict";
+
+  const say = (button, text) => {
+    const before = button.textContent;
+    button.textContent = text;
+    window.setTimeout(() => { button.textContent = before; }, 1600);
+  };
+
+  const textOf = (button) => {
+    const source = document.getElementById(button.dataset.copy);
+    return source ? (source.value ?? source.textContent) : "";
+  };
+
+  const selectAll = (button) => {
+    const source = document.getElementById(button.dataset.copy);
+    if (source) window.getSelection().selectAllChildren(source);
+  };
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    try {
+      await navigator.clipboard.writeText(textOf(button));
+      say(button, "Copied");
+    } catch {
+      // Without HTTPS browsers keep the clipboard closed: select, so that one key press copies.
+      selectAll(button);
+      say(button, "Press Ctrl+C");
+    }
+  });
+
+  // A form is sent once. Buttons stay as they are for the request itself (their name and value belong to it).
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post") return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "yes";
+    window.setTimeout(() => { for (const button of form.querySelectorAll("button")) button.setAttribute("aria-disabled", "true"); }, 0);
+  });
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) {
+      delete form.dataset.sent;
+      for (const button of form.querySelectorAll("button")) button.removeAttribute("aria-disabled");
+    }
+  });
+
+  const reveal = (root) => {
+    for (const button of root.querySelectorAll("button[data-copy][hidden]")) button.hidden = false;
+  };
+  const wide = window.matchMedia("(min-width: 60.01rem)");
+  const menu = document.querySelector(".side > .menu");
+  const fold = () => { if (menu) menu.open = wide.matches; };
+  wide.addEventListener("change", fold);
+  fold();
+  reveal(document);
+
+  document.addEventListener("htmx:afterSwap", (event) => reveal(event.target.ownerDocument));
+  // A live part never lies: when polling fails it says since when it is old.
+  const stale = () => { for (const mark of document.querySelectorAll("[data-live]")) mark.textContent = "Not reachable: this may be out of date."; };
+  document.addEventListener("htmx:sendError", stale);
+  document.addEventListener("htmx:responseError", stale);
+})();
