@@ -1,0 +1,47 @@
+"""Audit events of applications, policies, groups, service tokens, SSH authorities and certificates."""
+
+from __future__ import annotations
+
+from accounts import audit
+
+APPLICATION_CREATED = audit.register("access.application.created", "Application created", affects_edge=True)
+APPLICATION_UPDATED = audit.register("access.application.updated", "Application changed", affects_edge=True)
+APPLICATION_DELETED = audit.register("access.application.deleted", "Application deleted", affects_edge=True)
+APPLICATION_TOKENS_REVOKED = audit.register(
+    "access.application.tokens_revoked", "Tokens of an application revoked", affects_edge=True
+)
+
+POLICY_CREATED = audit.register("access.policy.created", "Policy created", affects_edge=True)
+POLICY_UPDATED = audit.register("access.policy.updated", "Policy changed", affects_edge=True)
+POLICY_DELETED = audit.register("access.policy.deleted", "Policy deleted", affects_edge=True)
+POLICY_ATTACHED = audit.register("access.policy.attached", "Policy attached to an application", affects_edge=True)
+POLICY_DETACHED = audit.register("access.policy.detached", "Policy detached from an application", affects_edge=True)
+POLICIES_REORDERED = audit.register("access.policy.reordered", "Policies of an application ordered", affects_edge=True)
+
+GROUP_CREATED = audit.register("access.group.created", "Access group created", affects_edge=True)
+GROUP_UPDATED = audit.register("access.group.updated", "Access group changed", affects_edge=True)
+GROUP_DELETED = audit.register("access.group.deleted", "Access group deleted", affects_edge=True)
+
+SERVICE_TOKEN_CREATED = audit.register("access.service_token.created", "Service token created", affects_edge=True)
+SERVICE_TOKEN_UPDATED = audit.register("access.service_token.updated", "Service token changed", affects_edge=True)
+SERVICE_TOKEN_ROTATED = audit.register("access.service_token.rotated", "Service token rotated", affects_edge=True)
+SERVICE_TOKEN_REFRESHED = audit.register("access.service_token.refreshed", "Service token extended", affects_edge=True)
+SERVICE_TOKEN_DELETED = audit.register("access.service_token.deleted", "Service token deleted", affects_edge=True)
+
+# Hosts read SSH authorities, edges do not: no edge version.
+AUTHORITY_CREATED = audit.register("access.ssh_authority.created", "SSH authority requested")
+AUTHORITY_ROTATION_STARTED = audit.register("access.ssh_authority.rotation_started", "SSH authority rotation started")
+AUTHORITY_ACTIVATED = audit.register("access.ssh_authority.activated", "Next SSH authority activated")
+AUTHORITY_RETIRED = audit.register("access.ssh_authority.retired", "Old SSH authority retired")
+AUTHORITIES_DELETED = audit.register("access.ssh_authority.deleted", "SSH authority deleted")
+
+CERTIFICATE_APPROVED = audit.register("access.certificate.approved", "Certificate approved for signing")
+CERTIFICATE_REFUSED = audit.register("access.certificate.refused", "Certificate refused")
+CERTIFICATE_REVOKED = audit.register("access.certificate.revoked", "Certificate revoked")
+PRINCIPAL_COLLISION = audit.register(
+    "access.principal.collision", "Certificate refused: another person holds this account name"
+)
+PRINCIPAL_RELEASED = audit.register("access.principal.released", "Account name released from its holder")
+PUBLIC_KEY_REUSED = audit.register(
+    "access.certificate.public_key_reused", "Certificate refused: the public key belongs to another person"
+)
