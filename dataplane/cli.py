@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of our output went away; a second error while flushing at exit would only add noise.
-        sys.stdout = None  # type: ignore[assignment]  # documented way to silence the flush at exit
+        sys.stdout = None
         return 1
 
 

@@ -46,7 +46,7 @@ def parse_address(text: str, *, default_port: int | None = 443) -> Address:
     if not host or parts.path or parts.query or parts.fragment or parts.username is not None:
         raise CommandError(f"{text!r} is not HOST or HOST:PORT")
     chosen = port if port is not None else default_port
-    if chosen is None or chosen == 0:
+    if chosen is None:
         raise CommandError(f"{text!r} has no port; write HOST:PORT")
     return Address(host, chosen)
 

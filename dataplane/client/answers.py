@@ -2,11 +2,13 @@
 
 import json
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from dataplane.errors import printable
 from dataplane.https import Response
 
 MAX_MESSAGE_CHARS = 400
+LOGIN_PATH = "/cdn-cgi/access/login"
 
 _HINTS = {
     401: "log in again: sallyport access login {host}",
@@ -26,6 +28,12 @@ def describe_answer(response: Response) -> str:
         message = response.body.decode("utf-8", "replace")
     status = " ".join(filter(None, (str(response.status), printable(reason, limit=200))))
     return ": ".join(filter(None, (status, printable(message, limit=MAX_MESSAGE_CHARS))))
+
+
+def is_login_redirect(response: Response, url: str) -> bool:
+    """Only this answer means "please authenticate" (access-client.md 8.2)."""
+    location = urlsplit(urljoin(url, response.header("location") or "/"))
+    return response.status == 302 and location.path.startswith(LOGIN_PATH)
 
 
 def with_hint(text: str, status: int, host: str) -> str:

@@ -8,6 +8,7 @@ import time
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
+from dataplane.client.answers import LOGIN_PATH
 from dataplane.client.grants import AppInfo
 from dataplane.client.target import Context, Target
 from dataplane.client.tokens import Token, TokenError, check_app_token
@@ -15,7 +16,6 @@ from dataplane.https import Address, HttpError, Response, parse_address
 
 EXCHANGE_TIMEOUT_SECONDS = 7.0
 MAX_HOPS = 10
-LOGIN_PATH = "/cdn-cgi/access/login"
 AUTHORIZED_PATH = "/cdn-cgi/access/authorized"
 
 
@@ -30,9 +30,7 @@ def exchange_org_token(context: Context, target: Target, info: AppInfo, org_toke
         if cookie is None or left <= 0:
             return None
         try:
-            response = context.dialer.request(
-                "HEAD", url, headers={"Cookie": cookie} if cookie else {}, timeout=left
-            )
+            response = context.dialer.request("HEAD", url, headers={"Cookie": cookie} if cookie else {}, timeout=left)
         except HttpError:
             return None
         token = _app_token_in(response, info)
@@ -75,9 +73,7 @@ def _address(url: str) -> Address | None:
 def _app_token_in(response: Response, info: AppInfo) -> Token | None:
     text = _set_cookies(response).get("CF_Authorization")
     try:
-        return (
-            check_app_token(text, aud=info.aud, auth_host=info.auth_host, now=time.time()) if text else None
-        )
+        return check_app_token(text, aud=info.aud, auth_host=info.auth_host, now=time.time()) if text else None
     except TokenError:
         return None  # The team domain renews its own cookie under the same name.
 

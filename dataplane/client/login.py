@@ -3,10 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from urllib.parse import urljoin, urlsplit
 
+from dataplane.client.answers import is_login_redirect
 from dataplane.client.certificates import ObtainGrant
-from dataplane.client.exchange import LOGIN_PATH
 from dataplane.client.grants import AppInfo, Grant, stored_token
 from dataplane.client.target import Context, Target, add_connection_options, make_context, parse_target
 from dataplane.errors import CommandError
@@ -28,15 +27,11 @@ def run_login(argv: Sequence[str], *, obtain: ObtainGrant) -> int:
     if not _is_accepted(context, target, grant):
         grant = obtain(context, target, rejected=grant)
         if not _is_accepted(context, target, grant):
-            raise CommandError(
-                f"{target.host} does not accept the token it just gave; is this machine's clock right?"
-            )
+            raise CommandError(f"{target.host} does not accept the token it just gave; is this machine's clock right?")
     if options.quiet:
         return 0
     bare = options.no_verbose or options.app
-    sys.stdout.write(
-        grant.token.text if bare else f"Successfully fetched your token:\n\n{grant.token.text}\n\n"
-    )
+    sys.stdout.write(grant.token.text if bare else f"Successfully fetched your token:\n\n{grant.token.text}\n\n")
     return 0
 
 
@@ -62,9 +57,7 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
 
 def _target(options: argparse.Namespace) -> Target:
     if not (options.url or options.app):
-        raise CommandError(
-            "which application? Give its host name, for example: sallyport access login ssh.example.com"
-        )
+        raise CommandError("which application? Give its host name, for example: sallyport access login ssh.example.com")
     return parse_target(options.url or options.app)
 
 
@@ -77,5 +70,4 @@ def _is_accepted(context: Context, target: Target, grant: Grant) -> bool:
         headers={"Cf-Access-Token": grant.token.text},
         timeout=CHECK_TIMEOUT_SECONDS,
     )
-    location = urlsplit(urljoin(target.url, response.header("location") or "/"))
-    return not (response.status == 302 and location.path.startswith(LOGIN_PATH))
+    return not is_login_redirect(response, target.url)

@@ -60,7 +60,4 @@ def _is_rejected(token: Token, rejected: Grant | None) -> bool:
 def _tell_waiting(context: Context, info: AppInfo, pid: int | None) -> None:
     url = context.state.read(f"{info.token_file}.url")
     who = f"process {pid}" if pid else "another process"
-    warn(
-        f"{who} is already logging in to {info.hostname}; waiting for it"
-        + (f". Its page: {url}" if url else "")
-    )
+    warn(f"{who} is already logging in to {info.hostname}; waiting for it" + (f". Its page: {url}" if url else ""))

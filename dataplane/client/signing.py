@@ -77,6 +77,4 @@ def _check_validity(source: str, facts: CertificateFacts, now: float) -> None:
             f"{source}'s certificate starts in {ahead:.0f} s; this machine's clock is behind (clock skew)"
         )
     if now >= facts.valid_before:
-        raise CommandError(
-            f"{source}'s certificate is already over; this machine's clock is ahead (clock skew)"
-        )
+        raise CommandError(f"{source}'s certificate is already over; this machine's clock is ahead (clock skew)")

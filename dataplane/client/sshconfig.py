@@ -23,10 +23,7 @@ _UNQUOTABLE = "\"'\\\n\r"
 def run(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     target = parse_target(options.hostname)
-    print(
-        "# Add to your ~/.ssh/config:\n"
-        + config_text(target, options, executable(), State.for_user().directory)
-    )
+    print("# Add to your ~/.ssh/config:\n" + config_text(target, options, executable(), State.for_user().directory))
     return 0
 
 
@@ -37,12 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--hostname", required=True, help="the application's host name, with its port if that is not 443"
     )
-    parser.add_argument(
-        "--short-lived-cert", action="store_true", help="log in to sshd with certificates from ssh-gen"
-    )
-    parser.add_argument(
-        "--destination", metavar="HOST:PORT", help="where a bastion application shall connect to"
-    )
+    parser.add_argument("--short-lived-cert", action="store_true", help="log in to sshd with certificates from ssh-gen")
+    parser.add_argument("--destination", metavar="HOST:PORT", help="where a bastion application shall connect to")
     parser.add_argument("--alias", metavar="NAME", help="name to use with ssh instead of the host name")
     add_connection_options(parser)
     return parser
@@ -100,9 +93,7 @@ def _shell(words: Sequence[str]) -> str:
 
 def _quoted(path: str) -> str:
     if any(ch in path for ch in _UNQUOTABLE):
-        raise CommandError(
-            f"{path!r} has a quote, backslash or line break, which cannot be written in an ssh config"
-        )
+        raise CommandError(f"{path!r} has a quote, backslash or line break, which cannot be written in an ssh config")
     escaped = path.replace("%", "%%")
     return f'"{escaped}"' if " " in path or "\t" in path else escaped
 

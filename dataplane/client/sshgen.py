@@ -35,16 +35,12 @@ def run(argv: Sequence[str], *, obtain: ObtainGrant, sign: SignKey) -> int:
             facts = _renew(context, target, options, obtain, sign)
     if options.verbose:
         left = facts.valid_before - time.time()
-        warn(
-            f"certificate {facts.serial} for {', '.join(facts.principals)}, {left:.0f} s left, key id {facts.key_id}"
-        )
+        warn(f"certificate {facts.serial} for {', '.join(facts.principals)}, {left:.0f} s left, key id {facts.key_id}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sallyport access ssh-gen", description="Get a short-lived SSH certificate."
-    )
+    parser = argparse.ArgumentParser(prog="sallyport access ssh-gen", description="Get a short-lived SSH certificate.")
     parser.add_argument("--hostname", required=True, help="the application's host name")
     parser.add_argument("--key-type", choices=("ed25519", "ecdsa"), default="ed25519")
     parser.add_argument("--principal", help="accept only a certificate that names this account")
@@ -80,9 +76,7 @@ def _store(context: Context, target: Target, grant: Grant, signed: SignedKey) ->
     context.state.write(stem, signed.private_pem)
     context.state.write(f"{stem}.pub", f"{signed.public_line}\n")
     context.state.write(f"{stem}-cert.pub", f"{signed.certificate_line}\n")
-    context.state.write(
-        f"{stem}.json", json.dumps({"aud": grant.info.aud, "sha256": _digest(signed.certificate_line)})
-    )
+    context.state.write(f"{stem}.json", json.dumps({"aud": grant.info.aud, "sha256": _digest(signed.certificate_line)}))
 
 
 def _usable_pair(context: Context, target: Target, options: argparse.Namespace) -> CertificateFacts | None:
@@ -95,16 +89,10 @@ def _usable_pair(context: Context, target: Target, options: argparse.Namespace) 
         facts, written = read_certificate(line), json.loads(note)
     except ValueError:
         return None
-    if (
-        not isinstance(written, dict)
-        or written.get("aud") != info.aud
-        or written.get("sha256") != _digest(line)
-    ):
+    if not isinstance(written, dict) or written.get("aud") != info.aud or written.get("sha256") != _digest(line):
         return None
     now = time.time()
-    if not facts.valid_after <= now <= facts.valid_before - REUSE_MIN_SECONDS or not _is_kind(
-        line, options.key_type
-    ):
+    if not facts.valid_after <= now <= facts.valid_before - REUSE_MIN_SECONDS or not _is_kind(line, options.key_type):
         return None
     return facts if not options.principal or options.principal in facts.principals else None
 
@@ -118,6 +106,4 @@ def _digest(line: str) -> str:
 
 
 def _tell_waiting(pid: int | None) -> None:
-    warn(
-        f"waiting for {f'process {pid}' if pid else 'another process'}, which is getting a certificate for this host"
-    )
+    warn(f"waiting for {f'process {pid}' if pid else 'another process'}, which is getting a certificate for this host")

@@ -53,9 +53,7 @@ def parse_target(text: str) -> Target:
     except (ValueError, UnicodeError):
         raise CommandError(f"{text!r} is not a host name or URL") from None
     if parts.scheme not in ("https", "http") or not host or parts.username is not None or not _is_host(host):
-        raise CommandError(
-            f"{text!r} is not a host name or https URL; write for example --hostname ssh.example.com"
-        )
+        raise CommandError(f"{text!r} is not a host name or https URL; write for example --hostname ssh.example.com")
     return Target(host, port, "" if parts.path == "/" else parts.path, parts.query)
 
 

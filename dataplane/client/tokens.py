@@ -46,9 +46,7 @@ def read_token(text: str) -> Token:
     issuer, email = claims.get("iss"), claims.get("email")
     if not isinstance(issuer, str) or not issuer.startswith("https://"):
         raise TokenError("no https issuer")
-    return Token(
-        text, _audience(claims.get("aud")), issuer, expires_at, email if isinstance(email, str) else None
-    )
+    return Token(text, _audience(claims.get("aud")), issuer, expires_at, email if isinstance(email, str) else None)
 
 
 def check_app_token(text: str, *, aud: str, auth_host: str, now: float) -> Token:

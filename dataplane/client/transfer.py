@@ -99,9 +99,7 @@ def _unseal(key: PrivateKey, response: Response, info: AppInfo) -> Transferred:
         document = json.loads(opened)
         app_text, org_text = document["app_token"], document.get("org_token")
     except (CryptoError, binascii.Error, ValueError, TypeError, KeyError):
-        raise CommandError(
-            f"{info.auth_domain} sent a login result that cannot be opened; try again"
-        ) from None
+        raise CommandError(f"{info.auth_domain} sent a login result that cannot be opened; try again") from None
     try:
         app_token = check_app_token(str(app_text), aud=info.aud, auth_host=info.auth_host, now=time.time())
     except TokenError as error:
