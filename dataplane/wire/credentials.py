@@ -1,4 +1,4 @@
-"""Tunnel credentials: file and token, and the account certificate cert.pem (tunnel-edge.md 2 and 3.1, 3.2)."""
+"""Tunnel credentials: file and token, and the account certificate cert.pem (tunnel-edge.md 2, 3.1, 3.2)."""
 
 import base64
 import binascii

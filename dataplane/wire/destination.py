@@ -1,6 +1,6 @@
 """Where a bastion stream wants to go, and the allow-list that limits it (security.md AC-62).
 
-A destination is "[scheme://]host:port[/path]". Spellings of IP addresses that different parsers read differently
+A destination is "[scheme://]host:port[/path]". Spellings of IP addresses that parsers read differently
 (decimal, octal, hexadecimal, short forms, IPv4-mapped IPv6) are refused, never interpreted.
 """
 

@@ -1,7 +1,7 @@
 """One HTTP/2 connection, sans-io: bytes in, events and bytes out (RFC 9113).
 
-Made for relaying: DATA payloads are handed on as slices of the receive buffer, piece by piece, and sent as the
-slices they arrive in. Requests and responses are not interpreted beyond what the protocol demands.
+Made for relaying: DATA payloads are handed on as slices of the receive buffer, piece by piece, and sent as
+the slices they arrive in. Requests and responses are not interpreted beyond what the protocol demands.
 
     receive_data(bytes) -> events          data_to_send() -> list of bytes-like, write them in order
     acknowledge(stream_id, n) credits the peer, in quarter-window batches
@@ -65,7 +65,7 @@ class H2Connection(H2Sender):
         self._events: list[Event] = []
 
     def receive_data(self, data: Buffer) -> list[Event]:
-        """Raises H2ProtocolError after queueing the GOAWAY; events parsed before the fault are lost with it."""
+        """Raises H2ProtocolError after queueing the GOAWAY; events parsed before the fault are lost."""
         if self.is_terminated:
             return []
         self._events = []
@@ -78,7 +78,7 @@ class H2Connection(H2Sender):
         events, self._events = self._events, []
         return events
 
-    # ---- parser side: called by FrameParser --------------------------------------------------------------------
+    # ---- parser side: called by FrameParser ----------------------------------------------------------------
 
     def begin_data(self, stream_id: int, length: int) -> Stream | None:
         """Flow control of one DATA frame; None when its payload is to be dropped."""
@@ -100,7 +100,7 @@ class H2Connection(H2Sender):
             return None
         stream.receive_window -= length
         if stream.receive_window < 0:
-            raise H2ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, f"the window of stream {stream_id} was overrun")
+            raise H2ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, f"the window of {stream_id} was overrun")
         return stream
 
     def take_data(self, stream: Stream | None, piece: memoryview) -> None:
@@ -125,7 +125,7 @@ class H2Connection(H2Sender):
         if handler is not None:
             handler(self, flags, stream_id, payload)
 
-    # ---- frames ------------------------------------------------------------------------------------------------
+    # ---- frames --------------------------------------------------------------------------------------------
 
     def _take_headers(self, flags: int, stream_id: int, payload: memoryview) -> None:
         if stream_id == 0 or not stream_id & 1:
@@ -285,7 +285,7 @@ class H2Connection(H2Sender):
             return
         self._events.append(WindowUpdated(stream_id, increment))
 
-    # ---- helpers -----------------------------------------------------------------------------------------------
+    # ---- helpers ------------------------------------------------------------------------------------------
 
     def _is_idle(self, stream_id: int) -> bool:
         if not stream_id & 1:

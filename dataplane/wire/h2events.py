@@ -20,7 +20,7 @@ class DataReceived:
     """A piece of a DATA frame; large frames arrive in several pieces.
 
     `data` points into the buffer given to receive_data: write it out or copy it before the next call.
-    `flow_length` must be given to acknowledge exactly once, also when the stream has ended or was reset since."""
+    `flow_length` must be given to acknowledge exactly once, even when the stream has ended or was reset."""
 
     stream_id: int
     data: memoryview

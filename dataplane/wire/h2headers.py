@@ -12,7 +12,14 @@ _NAME_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxy
 _REQUEST_PSEUDO = frozenset({":method", ":scheme", ":authority", ":path"})
 # Credentials stay out of the compression table (RFC 7541 section 7.1.3).
 _SENSITIVE = frozenset(
-    {"authorization", "cookie", "set-cookie", "cf-access-token", "cf-access-jwt-assertion", "cf-access-client-secret"}
+    {
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "cf-access-token",
+        "cf-access-jwt-assertion",
+        "cf-access-client-secret",
+    }
 )
 
 
@@ -39,7 +46,7 @@ class HeaderCodec:
         return self._encoder.encode(fields)
 
     def decode(self, block: bytes) -> list[Header]:
-        """Raises H2ProtocolError: after a failure the compression contexts differ and the connection is lost."""
+        """Raises H2ProtocolError: after a failure the compression contexts differ for good."""
         try:
             fields = self._decoder.decode(block, raw=True)
         except hpack.OversizedHeaderListError as error:

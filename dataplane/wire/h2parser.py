@@ -68,7 +68,7 @@ class FrameParser:
         return min(position + f.FRAME_HEADER_BYTES, end)
 
     def _complete_partial(self, view: memoryview, position: int, end: int) -> int:
-        """Slow path: a frame cut by the end of a read. Dispatches as soon as the last needed byte is there."""
+        """Slow path: a frame cut by the end of a read; dispatched as soon as the last needed byte is there."""
         partial = self._partial
         while len(partial) < (needed := self._needed_bytes(partial)):
             taken = view[position : position + needed - len(partial)]
@@ -107,9 +107,7 @@ class FrameParser:
             if frame_type != f.SETTINGS:
                 raise H2ProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
             self._is_first_frame = False
-        if self.continuation_stream_id and (
-            frame_type != f.CONTINUATION or stream_id != self.continuation_stream_id
-        ):
+        if self.continuation_stream_id and (frame_type != f.CONTINUATION or stream_id != self.continuation_stream_id):
             raise H2ProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
         if frame_type == f.DATA and flags & f.FLAG_PADDED and not length:
             raise H2ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "padded DATA without a pad length")

@@ -17,9 +17,9 @@ Buffer = bytes | bytearray | memoryview
 
 
 class H2Sender:
-    """`stream_window` and `connection_window` are what we grant the peer, in bytes; `connection_window` bounds the
-    memory that stalled streams can hold. `unacked_limit` caps what one stream may have in flight toward the peer,
-    so that a stalled stream leaves the connection window to others (tunnel-edge.md 0.7); it may be changed any time.
+    """`stream_window` and `connection_window` are what we grant the peer, in bytes; `connection_window` bounds
+    the memory that stalled streams can hold. `unacked_limit` caps what one stream may have in flight toward the
+    peer, so that a stalled stream leaves the connection window to others (tunnel-edge.md 0.7); it may change.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 
 class StreamClosedError(Exception):
-    """The caller tried to send where nothing may be sent any more: a race with the peer, or a local mistake."""
+    """The caller tried to send where nothing may be sent any more: a race, or a local mistake."""
 
 
 class Stream:

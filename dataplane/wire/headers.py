@@ -1,4 +1,4 @@
-"""Header serialization and header hygiene between eyeball, edge, connector and origin (tunnel-edge.md 5.6, 5.7, 11)."""
+"""Header serialization and hygiene between eyeball, edge, connector and origin (tunnel-edge.md 5.6, 5.7, 11)."""
 
 import base64
 import binascii
@@ -42,12 +42,12 @@ class HeaderError(ValueError):
 
 
 def serialize_headers(headers: Iterable[Header]) -> str:
-    """base64(name):base64(value) joined by ";", standard alphabet without padding; repeated names stay repeated."""
+    """base64(name):base64(value) joined by ";", without padding; repeated names stay repeated."""
     return ";".join(f"{_encode(name)}:{_encode(value)}" for name, value in headers)
 
 
 def parse_headers(serialized: str) -> list[Header]:
-    """Inverse of serialize_headers. Raises HeaderError on anything malformed, including CR, LF or NUL in a value:
+    """Inverse of serialize_headers. Raises HeaderError on anything malformed, CR, LF or NUL in a value included:
     the result is written into an HTTP/1.1 response, where those would inject headers."""
     if len(serialized) > MAX_SERIALIZED_BYTES:
         raise HeaderError(f"serialized headers exceed {MAX_SERIALIZED_BYTES} bytes")
@@ -79,16 +79,13 @@ def strip_hop_by_hop(headers: Iterable[Header]) -> list[Header]:
     """Drops hop-by-hop headers, and those named by Connection (RFC 9110 section 7.6.1)."""
     items = list(headers)
     named = {
-        token.strip().lower()
-        for name, value in items
-        if name.lower() == "connection"
-        for token in value.split(",")
+        token.strip().lower() for name, value in items if name.lower() == "connection" for token in value.split(",")
     }
     return [(name, value) for name, value in items if name.lower() not in HOP_BY_HOP and name.lower() not in named]
 
 
 def is_forbidden_from_eyeball(name: str) -> bool:
-    """True for headers that carry authority inside the tunnel. Underscore spellings count: some origins fold them."""
+    """True for headers that carry authority inside the tunnel, underscore spellings too: some origins fold them."""
     folded = name.lower().replace("_", "-")
     return folded in EYEBALL_STRIP_NAMES or folded.startswith(EYEBALL_STRIP_PREFIXES)
 
@@ -99,7 +96,7 @@ def strip_from_eyeball(headers: Iterable[Header]) -> list[Header]:
 
 
 def strip_from_origin(headers: Iterable[Header]) -> list[Header]:
-    """Origin response headers as a connector may report them. Connection and Upgrade stay: a 101 needs them."""
+    """Origin response headers as a connector reports them. Connection and Upgrade stay: a 101 needs them."""
     return [(name, value) for name, value in headers if not name.lower().startswith(ORIGIN_STRIP_PREFIXES)]
 
 
@@ -152,7 +149,7 @@ def _text_or_none(value: object, limit: int) -> str | None:
 
 
 def _encode(text: str) -> str:
-    # latin-1 keeps obs-text octets as they are on the wire (RFC 9110 section 5.5); non-latin text goes out as UTF-8.
+    # latin-1 keeps obs-text octets as they are on the wire (RFC 9110 section 5.5); other text goes out as UTF-8.
     try:
         raw = text.encode("latin-1")
     except UnicodeEncodeError:

@@ -54,7 +54,7 @@ class Ingress:
         return None
 
     def to_document(self) -> dict[str, Any]:
-        """The configuration as JSON for updateLocalConfiguration, global originRequest folded into each rule."""
+        """JSON for updateLocalConfiguration, the global originRequest folded into each rule."""
         return {"ingress": [dict(rule.document) for rule in self.rules], "warp-routing": {}}
 
 
@@ -67,7 +67,7 @@ def parse_ingress(config: Mapping[str, Any]) -> Ingress:
 
 
 def parse_yaml_ingress(config: Mapping[str, Any]) -> Ingress:
-    """Like parse_ingress for a configuration file, where durations may also be text such as "10s" or "1m30s"."""
+    """Like parse_ingress for a file, where durations may also be text such as "10s" or "1m30s"."""
     return _parse(config, text_durations=True)
 
 
@@ -96,9 +96,7 @@ def _parse(config: Mapping[str, Any], *, text_durations: bool) -> Ingress:
     return Ingress(rules)
 
 
-def _parse_rule(
-    entry: object, number: int, count: int, defaults: Mapping[str, Any], *, text_durations: bool
-) -> Rule:
+def _parse_rule(entry: object, number: int, count: int, defaults: Mapping[str, Any], *, text_durations: bool) -> Rule:
     where = f"ingress rule {number}"
     if not isinstance(entry, Mapping):
         raise IngressError(f"{where} must be an object with a service")
@@ -139,7 +137,7 @@ def _parse_hostname(value: object, where: str) -> str:
         raise IngressError(f"{where}: hostname {value!r} must be a bare name without scheme, port or path")
     bare = hostname.removeprefix("*.")
     if "*" in bare:
-        raise IngressError(f"{where}: hostname {value!r} may have a wildcard only as its first label (*.example.com)")
+        raise IngressError(f"{where}: hostname {value!r} may have a wildcard only as first label (*.example.com)")
     try:
         bare = bare.encode("idna").decode("ascii") if not bare.isascii() else bare
     except UnicodeError as error:

@@ -1,4 +1,4 @@
-"""Names fixed by the tunnel protocol and the access client: changing one breaks compatibility with cloudflared."""
+"""Names fixed by the tunnel protocol and the access client: a change breaks compatibility with cloudflared."""
 
 from typing import Final
 

@@ -14,7 +14,7 @@ _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*$")
 
 @dataclass(frozen=True, slots=True)
 class TcpService:
-    """A TCP origin whose WebSocket framing the connector terminates; `scheme` is only a label (ssh, tcp, ...)."""
+    """A TCP origin whose WebSocket framing the connector terminates; `scheme` is a label (ssh, tcp, ...)."""
 
     scheme: str
     host: str
@@ -81,15 +81,7 @@ class HelloWorldService:
         return "hello_world"
 
 
-Service = (
-    TcpService
-    | HttpService
-    | UnixService
-    | BastionService
-    | SocksService
-    | HttpStatusService
-    | HelloWorldService
-)
+Service = TcpService | HttpService | UnixService | BastionService | SocksService | HttpStatusService | HelloWorldService
 
 
 def parse_service(text: str, where: str, origin_request: OriginRequest) -> Service:

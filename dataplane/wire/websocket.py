@@ -97,7 +97,7 @@ def frame_header(opcode: int, length: int, *, mask: bytes | None, fin: bool = Tr
 
 
 def encode_frame(opcode: int, payload: bytes | memoryview, *, mask: bytes | None, fin: bool = True) -> bytes:
-    """A whole frame. Clients give 4 fresh random bytes as `mask`, servers None; an all-zero mask costs nothing."""
+    """A whole frame. Clients give 4 bytes as `mask`, servers None; an all-zero mask costs nothing."""
     header = frame_header(opcode, len(payload), mask=mask, fin=fin)
     body = payload if mask is None or mask == _ZERO_MASK else apply_mask(payload, mask)
     return b"".join((header, body))
@@ -125,8 +125,8 @@ def apply_mask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 
 class FrameParser:
     """Incremental reader. `expects_mask` is True on a server, False on a client: the other kind is an error.
 
-    Payload of messages is reported as it arrives; control frames are reported whole. `max_message_bytes` bounds
-    one message; None means any length, for byte streams where messages have no meaning."""
+    Payload of messages is reported as it arrives; control frames are reported whole. `max_message_bytes`
+    bounds one message; None means any length, for byte streams where messages have no meaning."""
 
     def __init__(self, *, expects_mask: bool, max_message_bytes: int | None = None) -> None:
         self._expects_mask = expects_mask
@@ -144,7 +144,7 @@ class FrameParser:
         self._is_closed = False
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Raises WebSocketError. Pieces of unmasked frames point into `data`. Nothing follows a close frame."""
+        """Raises WebSocketError. Pieces of unmasked frames point into `data`. Nothing follows a close."""
         view = memoryview(data)
         events: list[Event] = []
         position, end = 0, len(view)

@@ -110,7 +110,10 @@ def test_our_client_talks_to_library_server() -> None:
 
 
 def test_library_flow_control_agrees_with_ours_over_many_megabytes() -> None:
-    peer, server = LibraryPeer(client_side=True), H2Connection("server", stream_window=1 << 20, connection_window=1 << 21)
+    peer, server = (
+        LibraryPeer(client_side=True),
+        H2Connection("server", stream_window=1 << 20, connection_window=1 << 21),
+    )
     server.initiate()
     peer.exchange(server)
     peer.connection.send_headers(1, REQUEST)
@@ -426,7 +429,9 @@ def test_frames_on_a_finished_stream_are_ignored() -> None:
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 255), st.integers(0, 5), st.binary(max_size=40)), max_size=12))
+@given(
+    st.lists(st.tuples(st.integers(0, 10), st.integers(0, 255), st.integers(0, 5), st.binary(max_size=40)), max_size=12)
+)
 def test_random_frames_never_raise_anything_else(frames: list[tuple[int, int, int, bytes]]) -> None:
     for role in ("client", "server"):
         connection = H2Connection(role)
