@@ -1,4 +1,4 @@
-/* Small helps on top of pages that work without them: copy buttons, double-submit guard, menu state, live marks. */
+/* Small helps on top of pages that work without them: copy buttons, double-submit guard, live marks. */
 (() => {
   "use strict";
 
@@ -49,11 +49,6 @@
   const reveal = (root) => {
     for (const button of root.querySelectorAll("button[data-copy][hidden]")) button.hidden = false;
   };
-  const wide = window.matchMedia("(min-width: 60.01rem)");
-  const menu = document.querySelector(".side > .menu");
-  const fold = () => { if (menu) menu.open = wide.matches; };
-  wide.addEventListener("change", fold);
-  fold();
   reveal(document);
 
   document.addEventListener("htmx:afterSwap", (event) => reveal(event.target.ownerDocument));

@@ -1,0 +1,205 @@
+"""What dashboard pages share: rendering with title and permissions, lists with search and paging, refusals shown in forms.
+
+A view parses input, calls one action and answers: `show` a page, or `done` (message and redirect). Inside
+`refusals(form)` an action's DomainError becomes an error of the form, and the page is shown again with its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Generic, TypeVar
+
+from django import forms
+from django.contrib import messages
+from django.core.cache import cache
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+
+from accounts.errors import DomainError, NotFound, PermissionDenied
+from accounts.http import OrganizationRequest
+from accounts.permissions import Permission
+
+ModelT = TypeVar("ModelT", bound=Model)
+Crumbs = Sequence[tuple[str, str | None]]
+PER_PAGE = 25
+MAX_PAGE = 4000
+SENT_FORM_SECONDS = 3600
+
+
+# --- Answers ---------------------------------------------------------------------------------------------------
+def at(request: OrganizationRequest, name: str, *args: object) -> str:
+    """The address of a page in the request's organization."""
+    return reverse(name, args=[request.organization.team_name, *args])
+
+
+def show(
+    request: OrganizationRequest, template: str, *, title: str, crumbs: Crumbs = (), status: int = 200, **context: Any
+) -> HttpResponse:
+    """Render a page. A `form` that was sent and refused makes the status 422, with its input kept."""
+    form = context.get("form")
+    if status == 200 and isinstance(form, forms.BaseForm) and form.is_bound and form.errors:
+        status = 422
+    allowed = {permission.name.lower(): request.can(permission) for permission in Permission}
+    page = {"title": title, "crumbs": [*crumbs, (title, None)], "can": allowed, **context}
+    return render(request, template, page, status=status)
+
+
+def done(request: OrganizationRequest, message: str, name: str, *args: object) -> HttpResponseRedirect:
+    """Say what happened and go on to a page of the organization."""
+    messages.success(request, message)
+    return HttpResponseRedirect(at(request, name, *args))
+
+
+@contextmanager
+def refusals(form: forms.BaseForm) -> Iterator[None]:
+    """A refused action becomes errors of `form`: at the fields it names, otherwise on top."""
+    try:
+        yield
+    except (NotFound, PermissionDenied):
+        raise
+    except DomainError as error:
+        known = {name: text for name, text in error.fields.items() if name in form.fields}
+        for name, text in known.items():
+            form.add_error(name, text if len(error.fields) > 1 else error.message)
+        if not known:
+            form.add_error(None, error.message)
+
+
+@contextmanager
+def telling(request: HttpRequest) -> Iterator[None]:
+    """For buttons: a refused action becomes a message on the next page."""
+    try:
+        yield
+    except (NotFound, PermissionDenied):
+        raise
+    except DomainError as error:
+        messages.error(request, error.message)
+
+
+def sent_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A form is acted upon once: the same form sent again (double click, reload of the answer) changes nothing.
+
+    Forms carry a random form_id (template tag form_head). Forms without one, from scripts, are not held back.
+    """
+
+    @wraps(view)
+    def guarded(request: OrganizationRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        form_id = request.POST.get("form_id", "")[:64] if request.method == "POST" else ""
+        if form_id and not cache.add(f"sent:{request.user.pk}:{form_id}", 1, SENT_FORM_SECONDS):
+            messages.info(request, "This form had been sent before. It was acted upon once; look at the list.")
+            return HttpResponseRedirect(_safe_return(request))
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+def _safe_return(request: OrganizationRequest) -> str:
+    """Where a repeated form leads: the page it came from, if that is in this organization."""
+    home = at(request, "organization_home")
+    referrer = request.headers.get("Referer", "")
+    prefix = f"{request.scheme}://{request.get_host()}{home}"
+    return referrer if referrer.startswith(prefix) else home
+
+
+def find(queryset: QuerySet[ModelT], **lookup: Any) -> ModelT:
+    """One object of the (already scoped) queryset, or 404."""
+    return get_object_or_404(queryset, **lookup)
+
+
+# --- Lists -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Filter:
+    """A drop-down above a list. Values outside `choices` are ignored; `lookups` maps a value to a condition."""
+
+    name: str
+    label: str
+    choices: Sequence[tuple[str, str]]
+    lookups: Mapping[str, Q]
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Listing(Generic[ModelT]):
+    """One page of a list. `total` is None where counting would read the whole table (logs)."""
+
+    rows: list[ModelT]
+    number: int
+    has_next: bool
+    total: int | None
+    query: str
+    filters: list[Filter]
+    per_page: int = PER_PAGE
+
+    @property
+    def has_previous(self) -> bool:
+        return self.number > 1
+
+    @property
+    def previous(self) -> int:
+        return self.number - 1
+
+    @property
+    def next(self) -> int:
+        return self.number + 1
+
+    @property
+    def first(self) -> int:
+        return (self.number - 1) * self.per_page + 1
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.rows) - 1
+
+    @property
+    def is_narrowed(self) -> bool:
+        return bool(self.query) or any(item.value for item in self.filters)
+
+    def __iter__(self) -> Iterator[ModelT]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def list_page(
+    request: HttpRequest,
+    queryset: QuerySet[ModelT],
+    *,
+    search: Sequence[str],
+    filters: Sequence[Filter] = (),
+    counted: bool = True,
+) -> Listing[ModelT]:
+    """Narrow by ?q= over the named columns and by the filters' drop-downs, and cut out ?page=."""
+    query = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    if query:
+        condition = Q()
+        for column in search:
+            condition |= Q(**{f"{column}__icontains": query})
+        queryset = queryset.filter(condition)
+    chosen = []
+    for item in filters:
+        value = request.GET.get(item.name, "")
+        value = value if value in item.lookups else ""
+        if value:
+            queryset = queryset.filter(item.lookups[value])
+        chosen.append(Filter(item.name, item.label, item.choices, item.lookups, value))
+    number = _page_number(request.GET.get("page", ""))
+    start = (number - 1) * PER_PAGE
+    rows = list(queryset[start : start + PER_PAGE + 1])
+    return Listing(
+        rows=rows[:PER_PAGE],
+        number=number,
+        has_next=len(rows) > PER_PAGE,
+        total=queryset.count() if counted else None,
+        query=query,
+        filters=chosen,
+    )
+
+
+def _page_number(text: str) -> int:
+    return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and len(text) < 6 and int(text) > 0 else 1

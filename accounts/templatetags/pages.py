@@ -1,0 +1,70 @@
+"""Small pieces of output that need code: times, durations, the head of every form, JSON for reading."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.template.context import Context
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+_UNITS = ((86400 * 7, "week"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+@register.simple_tag(takes_context=True)
+def form_head(context: Context) -> SafeString:
+    """CSRF token, and the random id by which a form sent twice is known (accounts.pages.sent_once)."""
+    return format_html(
+        '<input type="hidden" name="csrfmiddlewaretoken" value="{}"><input type="hidden" name="form_id" value="{}">',
+        context.get("csrf_token", ""),
+        secrets.token_urlsafe(12),
+    )
+
+
+@register.filter
+def when(value: datetime | None, missing: str = "never") -> SafeString | str:
+    """How long ago (or ahead), with the exact instant on hover."""
+    if value is None:
+        return missing
+    exact = f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), exact, naturaltime(value))
+
+
+@register.filter
+def instant(value: datetime | None) -> SafeString | str:
+    """The exact instant, as logs need it."""
+    if value is None:
+        return ""
+    return format_html('<time datetime="{}">{}</time>', value.isoformat(), f"{value:%Y-%m-%d %H:%M:%S}")
+
+
+@register.filter
+def duration(seconds: int | None) -> str:
+    """Seconds in words: 86400 -> "1 day", 5400 -> "1 hour 30 minutes"."""
+    if seconds is None:
+        return "no limit"
+    parts, rest = [], seconds
+    for size, unit in _UNITS:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {unit}{'s' if count > 1 else ''}")
+    return " ".join(parts[:2]) or "0 seconds"
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str)
+
+
+@register.filter
+def reading(value: Any) -> str:
+    """A value of an audit event, for people: text as it is, everything else as short JSON."""
+    if value is None or value == "":
+        return "nothing"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
