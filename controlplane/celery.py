@@ -12,6 +12,8 @@ from django.db import close_old_connections, connection
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
 app = Celery("sallyport")
+# Threads other than the importing one (embedded workers) must find this application too, not an empty default.
+app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["accounts", "access", "tunnels"])
 app.autodiscover_tasks(["access"], related_name="signing")
