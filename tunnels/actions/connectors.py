@@ -1,0 +1,51 @@
+"""Connectors as people manage them. What edges report about them: tunnels.actions.edges."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import audit
+from accounts.actor import Actor
+from accounts.errors import NotFound
+from accounts.tenancy import TenantQuerySet
+from tunnels import events
+from tunnels.actions.tunnels import lock_live_tunnel
+from tunnels.models import Connector, Tunnel
+from tunnels.status import TunnelStatus, statuses
+
+
+@transaction.atomic
+def disconnect_connectors(tunnel: Tunnel, *, client_id: UUID | str | None = None, actor: Actor) -> None:
+    """Edges close the connections registered until now, of one connector or of all; connectors whose secret is still
+    good come back. To keep one out, rotate the tunnel's token too."""
+    current = lock_live_tunnel(tunnel)
+    now = timezone.now()
+    if client_id is None:
+        current.reconnect_after = now
+        current.save(update_fields=["reconnect_after"])
+    elif not _connectors(current, client_id).update(reconnect_after=now):
+        raise NotFound("This tunnel has no such connector.")
+    audit.record(
+        events.CONNECTORS_DISCONNECTED,
+        organization=current.organization,
+        actor=actor,
+        target=current,
+        new={"connector": str(client_id) if client_id else "all"},
+    )
+
+
+def tunnel_status(tunnel: Tunnel, now: datetime) -> TunnelStatus:
+    """For one tunnel; lists use tunnels.status.statuses."""
+    return statuses([tunnel], now)[tunnel.pk]
+
+
+def _connectors(tunnel: Tunnel, client_id: UUID | str) -> TenantQuerySet[Connector]:
+    try:
+        wanted = UUID(str(client_id))
+    except ValueError as error:
+        raise NotFound("This tunnel has no such connector.") from error
+    return Connector.objects.for_organization(tunnel.organization).filter(tunnel=tunnel, client_id=wanted)
