@@ -1,0 +1,201 @@
+"""How applications, policies, groups and service tokens look in /client/v4, and what their bodies may hold.
+
+Defaults come back as false, null or []: Terraform reports every invented value as drift (product.md 3.3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ninja import Field, Schema
+
+from access.models import Application, ApplicationPolicy, Group, Policy, ServiceToken
+from accounts.api_base import rfc3339
+from accounts.durations import FOREVER, format_duration, parse_duration
+from accounts.errors import InvalidInput
+
+Rules = list[dict[str, Any]]
+Name = Field(min_length=1, max_length=350)
+
+
+# --- Groups and policies --------------------------------------------------------------------------------------
+class GroupBody(Schema):
+    name: str = Name
+    include: Rules
+    require: Rules = []
+    exclude: Rules = []
+    is_default: bool = False
+
+
+class GroupResult(Schema):
+    id: str
+    name: str
+    include: Rules
+    require: Rules
+    exclude: Rules
+    is_default: bool
+    created_at: str | None
+    updated_at: str | None
+
+
+class UnsupportedPolicyFields(Schema):
+    """Public policy fields this product does not enforce: accepted at their defaults, otherwise refused. Storing
+    `approval_required: true` without asking anybody for approval would be a lie."""
+
+    approval_required: bool = False
+    approval_groups: list[dict[str, Any]] = []
+    isolation_required: bool = False
+    purpose_justification_required: bool = False
+    purpose_justification_prompt: str | None = None
+    connection_rules: dict[str, Any] | None = None
+    mfa_config: dict[str, Any] | None = None
+
+
+class PolicyBody(UnsupportedPolicyFields):
+    name: str = Name
+    decision: str = Field(max_length=16)
+    include: Rules
+    require: Rules = []
+    exclude: Rules = []
+    session_duration: str | None = None
+    precedence: int | None = Field(None, ge=1, le=2**31 - 1)
+
+
+class PolicyResult(UnsupportedPolicyFields):
+    id: str
+    name: str
+    decision: str
+    include: Rules
+    require: Rules
+    exclude: Rules
+    session_duration: str | None
+    created_at: str | None
+    updated_at: str | None
+    reusable: bool
+    # Of the application the policy is shown in; null in the account-wide list.
+    precedence: int | None = None
+    app_count: int | None = None
+
+
+def shape_group(group: Group) -> GroupResult:
+    return GroupResult(
+        id=str(group.pk),
+        name=group.name,
+        include=group.include,
+        require=group.require,
+        exclude=group.exclude,
+        is_default=group.is_default,
+        created_at=rfc3339(group.created_at),
+        updated_at=rfc3339(group.updated_at),
+    )
+
+
+def shape_policy(policy: Policy, *, precedence: int | None = None, app_count: int | None = None) -> PolicyResult:
+    seconds = policy.session_duration_seconds
+    return PolicyResult(
+        id=str(policy.pk),
+        name=policy.name,
+        decision=policy.decision,
+        include=policy.include,
+        require=policy.require,
+        exclude=policy.exclude,
+        session_duration=None if seconds is None else format_duration(seconds),
+        created_at=rfc3339(policy.created_at),
+        updated_at=rfc3339(policy.updated_at),
+        reusable=policy.reusable,
+        precedence=precedence,
+        app_count=app_count,
+    )
+
+
+def shape_link(link: ApplicationPolicy) -> PolicyResult:
+    return shape_policy(link.policy, precedence=link.precedence)
+
+
+def policy_values(body: PolicyBody) -> dict[str, Any]:
+    """Arguments for create_policy and update_policy, the application apart."""
+    refuse_unsupported(body)
+    return {
+        "name": body.name,
+        "decision": body.decision,
+        "include": body.include,
+        "require": body.require,
+        "exclude": body.exclude,
+        "session_duration_seconds": optional_seconds(body.session_duration),
+    }
+
+
+def refuse_unsupported(body: UnsupportedPolicyFields) -> None:
+    for name in UnsupportedPolicyFields.model_fields:
+        if getattr(body, name):
+            raise InvalidInput(f"{name} is not enforced by this product, so it is refused.", fields={name: "Refused."})
+
+
+def optional_seconds(text: str | None) -> int | None:
+    return parse_duration(text, field="session_duration") if text else None
+
+
+# --- Service tokens -------------------------------------------------------------------------------------------
+class ServiceTokenBody(Schema):
+    name: str = Name
+    duration: str = "8760h"
+
+
+class ServiceTokenChanges(Schema):
+    name: str | None = Field(None, min_length=1, max_length=350)
+    duration: str | None = None
+
+
+class ServiceTokenResult(Schema):
+    id: str
+    name: str
+    client_id: str
+    duration: str
+    expires_at: str | None
+    enabled: bool
+    last_seen_at: str | None
+    created_at: str | None
+    updated_at: str | None
+
+
+class NewServiceTokenResult(ServiceTokenResult):
+    """`client_secret` is shown in this answer and never again."""
+
+    client_secret: str
+
+
+def shape_service_token(token: ServiceToken) -> ServiceTokenResult:
+    return ServiceTokenResult(**_service_token_values(token))
+
+
+def shape_new_service_token(token: ServiceToken, secret: str) -> NewServiceTokenResult:
+    return NewServiceTokenResult(**_service_token_values(token), client_secret=secret)
+
+
+def _service_token_values(token: ServiceToken) -> dict[str, Any]:
+    return {
+        "id": str(token.pk),
+        "name": token.name,
+        "client_id": token.client_id,
+        "duration": FOREVER if token.duration_seconds is None else format_duration(token.duration_seconds),
+        "expires_at": rfc3339(token.expires_at),
+        "enabled": token.enabled,
+        "last_seen_at": rfc3339(token.last_used_at),
+        "created_at": rfc3339(token.created_at),
+        "updated_at": rfc3339(token.updated_at),
+    }
+
+
+def token_seconds(duration: str) -> int | None:
+    """None: the token does not expire."""
+    return None if duration == FOREVER else parse_duration(duration, field="duration")
+
+
+# --- Applications: see access/api_application_shapes.py -------------------------------------------------------
+def session_text(application: Application) -> str:
+    """As it was sent, while that still means the stored number of seconds ("1440m" stays "1440m")."""
+    sent = application.settings.get("session_duration")
+    seconds = application.session_duration_seconds
+    if isinstance(sent, str) and parse_duration(sent, field="session_duration") == seconds:
+        return sent
+    return format_duration(seconds)

@@ -1,0 +1,127 @@
+"""/client/v4 {accounts|zones}/…/access/organizations: team settings, and revoking a person's sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from ninja import Field, Schema
+
+from accounts.actions.organizations import update_organization
+from accounts.actions.sessions import revoke_identity_sessions
+from accounts.api_base import ApiRequest, ApiRouter, rfc3339
+from accounts.durations import format_duration, parse_duration
+from accounts.errors import Conflict, InvalidInput, NotFound
+from accounts.models import Identity, Organization
+from accounts.permissions import Permission
+
+router = ApiRouter(tags=["Organization"])
+_SHORTEST_SESSION, _LONGEST_SESSION = 15 * 60, 31 * 24 * 3600
+
+
+class OrganizationFields(Schema):
+    """Public settings kept and returned as sent (product.md 1.14); the product acts on those named in docs/api.md."""
+
+    login_design: dict[str, Any] | None = None
+    is_ui_read_only: bool = False
+    ui_read_only_toggle_reason: str | None = None
+    user_seat_expiration_inactive_time: str | None = None
+    warp_auth_session_duration: str | None = None
+    allow_authenticate_via_warp: bool = False
+    deny_unmatched_requests: bool = False
+    deny_unmatched_requests_exempted_zone_names: list[str] = []
+    custom_pages: dict[str, Any] | None = None
+
+
+class OrganizationBody(OrganizationFields):
+    name: str | None = Field(None, min_length=1, max_length=200)
+    auth_domain: str | None = None
+    session_duration: str | None = None
+    auto_redirect_to_identity: bool | None = None
+
+
+class OrganizationResult(OrganizationFields):
+    name: str
+    auth_domain: str
+    session_duration: str
+    auto_redirect_to_identity: bool
+    created_at: str | None
+
+
+class RevokeUserBody(Schema):
+    email: str = Field(min_length=3, max_length=254)
+    user_uid: str | None = None
+
+
+@router.route("GET", "/organizations", Permission.ORGANIZATION_READ, OrganizationResult)
+def get_organization(request: ApiRequest) -> OrganizationResult:
+    return shape_organization(request.organization)
+
+
+@router.route("PUT", "/organizations", Permission.ORGANIZATION_EDIT, OrganizationResult)
+def put_organization(request: ApiRequest, body: OrganizationBody) -> OrganizationResult:
+    """Fields that are not sent keep their values."""
+    organization = request.organization
+    if body.auth_domain is not None and body.auth_domain.lower() != organization.team_domain:
+        raise InvalidInput(
+            f"The team domain is {organization.team_domain} and cannot be changed through the API: "
+            "tokens, connectors and ssh configurations carry it.",
+            fields={"auth_domain": "Cannot be changed."},
+        )
+    organization = update_organization(
+        organization,
+        actor=request.actor,
+        name=body.name,
+        session_duration_seconds=_session_seconds(body.session_duration),
+        auto_redirect_to_identity=body.auto_redirect_to_identity,
+        settings=_merged_settings(organization, body),
+    )
+    return shape_organization(organization)
+
+
+@router.route("POST", "/organizations", Permission.ORGANIZATION_EDIT, OrganizationResult)
+def post_organization(request: ApiRequest, body: OrganizationBody) -> OrganizationResult:
+    """Always a conflict: a token belongs to an organization that exists. Use PUT."""
+    raise Conflict("access.api.error.conflict: this account has its organization already; change it with PUT.")
+
+
+@router.route("POST", "/organizations/revoke_user", Permission.IDENTITY_EDIT, bool)
+def revoke_user(request: ApiRequest, body: RevokeUserBody) -> bool:
+    """Ends every session of the person with this e-mail, at every identity provider."""
+    identities = Identity.objects.for_organization(request.organization).filter(email__iexact=body.email)
+    with transaction.atomic():
+        found = list(identities)
+        if not found:
+            raise NotFound("No user of this organization has that e-mail address.")
+        for identity in found:
+            revoke_identity_sessions(identity, actor=request.actor)
+    return True
+
+
+def shape_organization(organization: Organization) -> OrganizationResult:
+    kept = {name: organization.settings[name] for name in OrganizationFields.model_fields if name in organization.settings}
+    return OrganizationResult(
+        **kept,
+        name=organization.name,
+        auth_domain=organization.team_domain,
+        session_duration=format_duration(organization.session_duration_seconds),
+        auto_redirect_to_identity=organization.auto_redirect_to_identity,
+        created_at=rfc3339(organization.created_at),
+    )
+
+
+def _session_seconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    seconds = parse_duration(text, field="session_duration")
+    if not _SHORTEST_SESSION <= seconds <= _LONGEST_SESSION:
+        raise InvalidInput(
+            "session_duration must be between 15m and 744h (one month).",
+            fields={"session_duration": "Out of range."},
+        )
+    return seconds
+
+
+def _merged_settings(organization: Organization, body: OrganizationBody) -> dict[str, Any] | None:
+    sent = body.model_dump(include=set(OrganizationFields.model_fields), exclude_unset=True)
+    return {**organization.settings, **sent} if sent else None
