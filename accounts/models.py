@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -128,6 +128,12 @@ class ApiToken(models.Model):
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
+class IdentityProviderQuerySet(TenantQuerySet["IdentityProvider"]):
+    def for_organization(self, organization: Organization) -> Self:
+        """Deleted providers stay as rows (identities and certificates name them) but are not found here."""
+        return super().for_organization(organization).filter(deleted_at__isnull=True)
+
+
 class IdentityProvider(models.Model):
     """Where an organization's people log in. `config` holds the public API's keys except the client secret."""
 
@@ -144,11 +150,18 @@ class IdentityProvider(models.Model):
     client_secret_sealed = models.BinaryField(default=bytes, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
 
-    objects = TenantQuerySet["IdentityProvider"].as_manager()
+    objects = IdentityProviderQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["organization", "name"], name="provider_name_per_organization")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "name"],
+                condition=models.Q(deleted_at__isnull=True),
+                name="provider_name_per_organization",
+            )
+        ]
         ordering = ["created_at", "id"]
 
     def __str__(self) -> str:

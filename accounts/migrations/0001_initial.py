@@ -27,6 +27,7 @@ class Migration(migrations.Migration):
                 ('client_secret_sealed', models.BinaryField(blank=True, default=bytes)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
+                ('deleted_at', models.DateTimeField(blank=True, null=True)),
             ],
             options={
                 'ordering': ['created_at', 'id'],
@@ -186,7 +187,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='identityprovider',
-            constraint=models.UniqueConstraint(fields=('organization', 'name'), name='provider_name_per_organization'),
+            constraint=models.UniqueConstraint(condition=models.Q(('deleted_at__isnull', True)), fields=('organization', 'name'), name='provider_name_per_organization'),
         ),
         migrations.AddIndex(
             model_name='identity',

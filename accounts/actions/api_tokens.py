@@ -1,0 +1,113 @@
+"""API tokens: made, revoked, and checked at every API request."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts import audit, events
+from accounts.actor import Actor
+from accounts.errors import AuthenticationFailed, Conflict, InvalidInput, PermissionDenied
+from accounts.models import ApiToken, Membership, Organization, User
+from accounts.permissions import SCOPES, Permission, role_allows
+
+_TOKEN_BYTES = 30  # 240 bits, 40 characters of base64url
+_TOKEN = re.compile(r"[0-9A-Za-z_-]{40,80}")
+PREFIX_CHARACTERS = 8
+TOUCH_INTERVAL = timedelta(minutes=1)
+
+
+@transaction.atomic
+def create_api_token(
+    organization: Organization,
+    *,
+    name: str,
+    scopes: Iterable[str],
+    expires_at: datetime | None,
+    user: User | None,
+    actor: Actor,
+) -> tuple[ApiToken, str]:
+    """The row and the token itself, which is shown once and stored only as a hash."""
+    clean_name = " ".join(name.split())
+    if not 1 <= len(clean_name) <= 120:
+        raise InvalidInput("The name must have 1 to 120 characters.", fields={"name": "1 to 120 characters."})
+    if expires_at is not None and expires_at <= timezone.now():
+        raise InvalidInput("The expiry must be in the future.", fields={"expires_at": "In the past."})
+    wanted = _clean_scopes(scopes)
+    if user is not None:
+        _within_role(organization, user, wanted)
+    value = secrets.token_urlsafe(_TOKEN_BYTES)
+    token = ApiToken.objects.create(
+        organization=organization,
+        name=clean_name,
+        token_sha256=_hash(value),
+        prefix=value[:PREFIX_CHARACTERS],
+        scopes=[scope.value for scope in wanted],
+        created_by=user,
+        expires_at=expires_at,
+    )
+    audit.record(
+        events.API_TOKEN_CREATED,
+        organization=organization,
+        actor=actor,
+        target=token,
+        new={"name": clean_name, "scopes": token.scopes, "expires_at": expires_at and expires_at.isoformat()},
+    )
+    return token, value
+
+
+@transaction.atomic
+def revoke_api_token(token: ApiToken, *, actor: Actor) -> None:
+    now = timezone.now()
+    if not ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now):
+        raise Conflict(f"The token {token.name} is revoked already.", code="already_revoked")
+    token.revoked_at = now
+    audit.record(events.API_TOKEN_REVOKED, organization=token.organization, actor=actor, target=token)
+
+
+def authenticate(bearer: str, *, now: datetime, ip: str | None) -> ApiToken:
+    """The active token behind a bearer value. Raises AuthenticationFailed, the same for every reason.
+
+    `last_used_at` is noted at most once a minute: a fact about the row, no event of the audit log.
+    """
+    refused = AuthenticationFailed("The API token is unknown, expired or revoked.", code="invalid_api_token")
+    if not _TOKEN.fullmatch(bearer):
+        raise refused
+    token = ApiToken.objects.select_related("organization", "created_by").filter(token_sha256=_hash(bearer)).first()
+    if token is None or not token.is_active(now):
+        raise refused
+    if token.created_by is not None and not token.created_by.is_active:
+        raise refused
+    if token.last_used_at is None or now - token.last_used_at >= TOUCH_INTERVAL:
+        stale = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - TOUCH_INTERVAL)
+        ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+        token.last_used_at = now
+    return token
+
+
+def _hash(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def _clean_scopes(scopes: Iterable[str]) -> list[Permission]:
+    wanted = sorted(set(scopes))
+    known = {scope.value: scope for scope in SCOPES}
+    unknown = [scope for scope in wanted if scope not in known]
+    if unknown or not wanted:
+        message = f"Unknown scopes: {', '.join(unknown)}." if unknown else "Choose at least one scope."
+        raise InvalidInput(message, fields={"scopes": message})
+    return [known[scope] for scope in wanted]
+
+
+def _within_role(organization: Organization, user: User, scopes: list[Permission]) -> None:
+    membership = Membership.objects.for_organization(organization).filter(user=user).first()
+    beyond = [scope.value for scope in scopes if membership is None or not role_allows(membership.role, scope)]
+    if beyond:
+        raise PermissionDenied(f"Your role does not hold: {', '.join(beyond)}.", code="scope_beyond_role")

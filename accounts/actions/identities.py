@@ -1,0 +1,112 @@
+"""Identities: made and refreshed by logins, disabled and enabled by admins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from accounts import audit, events
+from accounts.actions.sessions import end_sessions
+from accounts.actor import Actor, ActorKind
+from accounts.errors import Conflict
+from accounts.models import AccessSession, Identity, IdentityProvider
+from accounts.oidc import LoginFailed
+
+MAX_USER_AGENT = 300
+
+
+@transaction.atomic
+def record_login(
+    provider: IdentityProvider,
+    *,
+    subject: str,
+    email: str,
+    email_verified: bool,
+    name: str,
+    groups: Sequence[str],
+    claims: Mapping[str, Any],
+    amr: Sequence[str],
+    ip: str | None,
+    country: str,
+    user_agent: str,
+    session_seconds: int,
+) -> AccessSession:
+    """A new session for the identity (provider, subject), made at its first login, never found by e-mail.
+
+    Raises LoginFailed when the identity is disabled or the provider deleted, also when that happened while the
+    person was at the provider (AC-49).
+    """
+    now = timezone.now()
+    if not IdentityProvider.objects.filter(pk=provider.pk, deleted_at__isnull=True).exists():
+        raise LoginFailed(f"{provider.name} is no login method any more.", code="provider_deleted")
+    identity = _locked_identity(provider, subject)
+    if identity.disabled_at is not None:
+        raise LoginFailed(
+            "This account was disabled. Ask an administrator of your organization.", code="identity_disabled"
+        )
+    old_email = identity.email
+    identity.email, identity.email_verified = email.lower(), email_verified
+    identity.name, identity.groups, identity.claims = name[:350], list(groups), dict(claims)
+    identity.last_login_at = now
+    identity.save(update_fields=["email", "email_verified", "name", "groups", "claims", "last_login_at"])
+    session = AccessSession.objects.create(
+        organization=provider.organization,
+        identity=identity,
+        expires_at=now + timedelta(seconds=session_seconds),
+        ip_address=ip,
+        country=country,
+        user_agent=user_agent[:MAX_USER_AGENT],
+        authentication_methods=list(amr),
+        last_seen_at=now,
+    )
+    audit.record(
+        events.LOGIN_SUCCEEDED,
+        organization=provider.organization,
+        actor=Actor(ActorKind.IDENTITY, str(identity.id), str(identity), ip),
+        target=identity,
+        # A changed address is worth an admin's look: the principal does not follow it (AC-10).
+        old={"email": old_email} if old_email and old_email != identity.email else None,
+        new={"provider": provider.name, "email": identity.email, "session": str(session.id)},
+    )
+    return session
+
+
+def _locked_identity(provider: IdentityProvider, subject: str) -> Identity:
+    """The row, locked. Two first logins at once meet at the unique constraint; the loser reads the winner's row."""
+    found = Identity.objects.select_for_update().filter(provider=provider, subject=subject).first()
+    if found is not None:
+        return found
+    try:
+        with transaction.atomic():
+            return Identity.objects.create(organization=provider.organization, provider=provider, subject=subject)
+    except IntegrityError:
+        return Identity.objects.select_for_update().get(provider=provider, subject=subject)
+
+
+@transaction.atomic
+def disable_identity(identity: Identity, *, actor: Actor) -> None:
+    """No new login, token or certificate, and its sessions end now."""
+    now = timezone.now()
+    if not Identity.objects.filter(pk=identity.pk, disabled_at__isnull=True).update(disabled_at=now):
+        raise Conflict(f"{identity} is disabled already.", code="already_disabled")
+    identity.disabled_at = now
+    ended = end_sessions(identity)
+    audit.record(
+        events.IDENTITY_DISABLED,
+        organization=identity.organization,
+        actor=actor,
+        target=identity,
+        new={"sessions": ended},
+    )
+
+
+@transaction.atomic
+def enable_identity(identity: Identity, *, actor: Actor) -> None:
+    if not Identity.objects.filter(pk=identity.pk, disabled_at__isnull=False).update(disabled_at=None):
+        raise Conflict(f"{identity} is not disabled.", code="not_disabled")
+    identity.disabled_at = None
+    audit.record(events.IDENTITY_ENABLED, organization=identity.organization, actor=actor, target=identity)

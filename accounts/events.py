@@ -1,0 +1,30 @@
+"""Audit events of accounts. Imported by AccountsConfig.ready()."""
+
+from __future__ import annotations
+
+from accounts import audit
+
+ORGANIZATION_CREATED = audit.register("accounts.organization.created", "Organization created", affects_edge=True)
+ORGANIZATION_UPDATED = audit.register("accounts.organization.updated", "Organization settings changed")
+MEMBER_ADDED = audit.register("accounts.member.added", "Member added")
+MEMBER_ROLE_CHANGED = audit.register("accounts.member.role_changed", "Member's role changed")
+MEMBER_REMOVED = audit.register("accounts.member.removed", "Member removed")
+API_TOKEN_CREATED = audit.register("accounts.api_token.created", "API token created")
+API_TOKEN_REVOKED = audit.register("accounts.api_token.revoked", "API token revoked")
+PROVIDER_CREATED = audit.register("accounts.identity_provider.created", "Login method created")
+PROVIDER_UPDATED = audit.register("accounts.identity_provider.updated", "Login method changed")
+PROVIDER_DELETED = audit.register(
+    "accounts.identity_provider.deleted", "Login method deleted, its sessions ended", affects_edge=True
+)
+LOGIN_STARTED = audit.register("accounts.login.started", "Login started")
+LOGIN_PIN_SENT = audit.register("accounts.login.pin_sent", "One-time PIN sent")
+LOGIN_SUCCEEDED = audit.register("accounts.login.succeeded", "Logged in")
+LOGIN_FAILED = audit.register("accounts.login.failed", "Login failed")
+IDENTITY_DISABLED = audit.register(
+    "accounts.identity.disabled", "Identity disabled, its sessions ended", affects_edge=True
+)
+IDENTITY_ENABLED = audit.register("accounts.identity.enabled", "Identity enabled", affects_edge=True)
+SESSION_REVOKED = audit.register("accounts.session.revoked", "Session revoked", affects_edge=True)
+SESSIONS_REVOKED = audit.register(
+    "accounts.session.all_revoked", "All sessions of an identity revoked", affects_edge=True
+)

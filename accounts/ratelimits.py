@@ -1,0 +1,54 @@
+"""Fixed-window counters in the cache: how often somebody may try something (AC-47).
+
+Keys are real peer addresses (request.client_ip, which HostGuard vouches for) and accounts, never a forwarded header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+from django.core.cache import cache
+
+from accounts.errors import DomainError
+
+
+class TooManyAttempts(DomainError):
+    status: ClassVar[int] = 429
+    code = "too_many_attempts"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    name: str
+    count: int
+    window_seconds: int
+
+
+LOGIN_START_BY_ADDRESS = Limit("login-start-ip", 120, 600)
+PIN_SEND_BY_ADDRESS = Limit("pin-send-ip", 30, 600)
+PIN_SEND_BY_ACCOUNT = Limit("pin-send-account", 5, 600)
+PIN_TRY_BY_ADDRESS = Limit("pin-try-ip", 50, 600)
+PIN_TRY_BY_ACCOUNT = Limit("pin-try-account", 15, 1800)
+CALLBACK_BY_ADDRESS = Limit("callback-ip", 120, 600)
+HAND_OVER_BY_SESSION = Limit("hand-over-session", 600, 600)
+
+
+def spend(limit: Limit, *key: str) -> None:
+    """Count one attempt under `key`. Raises TooManyAttempts when the window's count is used up."""
+    name = _cache_key(limit, key)
+    cache.add(name, 0, limit.window_seconds)
+    try:
+        used = cache.incr(name)
+    except ValueError:  # it expired between the two calls
+        cache.set(name, 1, limit.window_seconds)
+        return
+    if used > limit.count:
+        minutes = max(1, limit.window_seconds // 60)
+        raise TooManyAttempts(f"Too many attempts. Wait {minutes} minutes and try again.")
+
+
+def _cache_key(limit: Limit, key: tuple[str, ...]) -> str:
+    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()
+    return f"ratelimit:{limit.name}:{digest}"

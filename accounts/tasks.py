@@ -1,0 +1,57 @@
+"""Background jobs of accounts: the one-time PIN's mail, and sweeping what has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import shared_task
+from django.contrib.sessions.models import Session
+from django.core.mail import EmailMessage
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from accounts import pin
+from accounts.actions import pins, sessions
+from accounts.actor import system
+from accounts.models import LoginAttempt
+
+MAIL_RETRY_SECONDS = 5
+
+
+@shared_task(bind=True, max_retries=3)
+def send_pin(self: Any, attempt_id: str) -> None:
+    """Mail a fresh PIN. It is made here, so that it is in no task argument, result or broker; only its hash is kept."""
+    attempt = LoginAttempt.objects.select_related("organization", "provider").filter(pk=attempt_id).first()
+    value = pins.issue_pin(attempt, actor=system("send_pin")) if attempt is not None else None
+    if attempt is None or value is None:
+        return
+    try:
+        _mail(attempt, value).send()
+    except OSError as error:
+        pins.withdraw_pin(attempt)
+        raise self.retry(countdown=MAIL_RETRY_SECONDS, exc=error) from None
+
+
+def _mail(attempt: LoginAttempt, value: str) -> EmailMessage:
+    context = {
+        "pin": value,
+        "organization": attempt.organization,
+        "minutes": pin.LIFETIME_SECONDS // 60,
+        "ip_address": attempt.ip_address,
+        "requested_at": attempt.created_at,
+    }
+    subject = f"{value} is your login code for {attempt.organization.name}"
+    return EmailMessage(
+        subject=" ".join(subject.split()),
+        body=render_to_string("access/public/pin_email.txt", context),
+        to=[attempt.email],
+        headers={"Auto-Submitted": "auto-generated"},
+    )
+
+
+@shared_task
+def sweep_expired() -> None:
+    now = timezone.now()
+    sessions.sweep_attempts(now=now)
+    sessions.sweep_sessions(now=now)
+    Session.objects.filter(expire_date__lt=now).delete()
