@@ -1,0 +1,177 @@
+"""`sallyport access ssh-gen`: real key files and certificates, checked with ssh-keygen."""
+
+import json
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dataplane.client.certificates import CertificateError, read_certificate
+from tests.dataplane.client.conftest import Run
+from tests.dataplane.client.lab_edge import APP_HOST, AUD, TEAM_HOST, Answer, LabEdge, json_answer
+from tests.dataplane.client.test_login import TOKEN_FILE, write_state
+
+SIGN_PATH = "/cdn-cgi/access/cert_sign"
+
+
+def key_file(home: Path) -> Path:
+    return home / ".sallyport" / f"{APP_HOST}-cf_key"
+
+
+def keygen(*words: str) -> str:
+    return subprocess.run(["ssh-keygen", *words], capture_output=True, check=True, timeout=10, text=True).stdout
+
+
+def logged_in(edge: LabEdge, home: Path) -> Path:
+    return write_state(home, TOKEN_FILE, edge.issue("app"))
+
+
+@pytest.mark.parametrize(("key_type", "label"), [("ed25519", "ssh-ed25519"), ("ecdsa", "ecdsa-sha2-nistp256")])
+def test_certificate_matches_its_key(edge: LabEdge, run: Run, home: Path, key_type: str, label: str) -> None:
+    logged_in(edge, home)
+    done = run("access", "ssh-gen", "--hostname", edge.app, "--key-type", key_type)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    key = key_file(home)
+    shown = keygen("-L", "-f", f"{key}-cert.pub")
+    assert f"{label}-cert-v01@openssh.com user certificate" in shown
+    assert "alice" in shown
+    assert 'Key ID: "widgetcorp/ssh/alice"' in shown
+    public = keygen("-y", "-f", str(key)).split()
+    assert public[0] == label
+    assert Path(f"{key}.pub").read_text().split() == public[:2]
+    fingerprint = keygen("-l", "-f", f"{key}.pub").split()[1]
+    assert f"Public key: {label.split('-')[1].upper() if key_type == 'ed25519' else 'ECDSA'}-CERT {fingerprint}" in shown
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in key.parent.iterdir()}
+    assert modes == {0o600}
+    sent = edge.seen("POST", TEAM_HOST, SIGN_PATH)[0]
+    assert json.loads(sent.body)["public_key"] == Path(f"{key}.pub").read_text()
+
+
+def test_pair_is_reused_while_a_minute_is_left(edge: LabEdge, run: Run, home: Path) -> None:
+    logged_in(edge, home)
+    run("access", "ssh-gen", "--hostname", edge.app)
+    first, requests = key_file(home).read_text(), len(edge.requests)
+    done = run("access", "ssh-gen", "--hostname", edge.app, "-v")
+    assert b"certificate 1 for alice" in done.stderr
+    assert key_file(home).read_text() == first
+    assert len(edge.requests) == requests  # no network at all
+
+
+def test_new_certificate_has_a_new_key(edge: LabEdge, run: Run, home: Path) -> None:
+    logged_in(edge, home)
+    edge.certificate_seconds = 59
+    run("access", "ssh-gen", "--hostname", edge.app)
+    first = key_file(home).read_text()
+    run("access", "ssh-gen", "--hostname", edge.app)
+    assert edge.certificates == 2
+    assert key_file(home).read_text() != first
+
+
+@pytest.mark.parametrize("damage", ["-cert.pub", ".json", ""])
+def test_incomplete_pair_is_replaced(edge: LabEdge, run: Run, home: Path, damage: str) -> None:
+    logged_in(edge, home)
+    run("access", "ssh-gen", "--hostname", edge.app)
+    Path(f"{key_file(home)}{damage}").unlink()
+    assert run("access", "ssh-gen", "--hostname", edge.app).returncode == 0
+    assert edge.certificates == 2
+
+
+def test_pair_of_another_application_is_replaced(edge: LabEdge, run: Run, home: Path) -> None:
+    """The application was deleted and made anew under the same host name: same files, another audience."""
+    logged_in(edge, home)
+    run("access", "ssh-gen", "--hostname", edge.app)
+    note = Path(f"{key_file(home)}.json")
+    note.write_text(note.read_text().replace(AUD, "b" * 64))
+    run("access", "ssh-gen", "--hostname", edge.app)
+    assert edge.certificates == 2
+
+
+def test_revoked_session_leads_to_one_new_login(edge: LabEdge, run: Run, home: Path) -> None:
+    path = write_state(home, TOKEN_FILE, edge.make_token("app"))  # well formed, but revoked at the control plane
+    done = run("access", "ssh-gen", "--hostname", edge.app)
+    assert done.returncode == 0, done.stderr
+    assert b"401 session_revoked: this session was revoked" in done.stderr
+    assert b"Approve only" in done.stderr
+    assert path.read_text() in edge.valid_app_tokens
+    assert len(edge.seen("POST", TEAM_HOST, SIGN_PATH)) == 2
+
+
+def test_second_refusal_is_final(edge: LabEdge, run: Run, home: Path) -> None:
+    logged_in(edge, home)
+    refusal = {"status": 401, "reason": "session_revoked", "message": "gone"}
+    edge.overrides[(TEAM_HOST, SIGN_PATH)] = lambda _request: json_answer(401, refusal)
+    done = run("access", "ssh-gen", "--hostname", edge.app)
+    assert done.returncode == 1
+    assert len(edge.seen("POST", TEAM_HOST, SIGN_PATH)) == 2
+
+
+def test_refusal_shows_status_reason_and_message(edge: LabEdge, run: Run, home: Path) -> None:
+    token = logged_in(edge, home)
+    refusal = {"status": 403, "reason": "policy_denied_country", "message": "Your country \x1b[31mXX is not allowed"}
+    edge.overrides[(TEAM_HOST, SIGN_PATH)] = lambda _request: json_answer(403, refusal)
+    done = run("access", "ssh-gen", "--hostname", edge.app)
+    assert done.returncode == 1
+    assert b"403 policy_denied_country: Your country [31mXX is not allowed" in done.stderr
+    assert b"\x1b" not in done.stderr
+    assert token.exists()
+    assert not key_file(home).exists()
+
+
+def test_refusal_that_is_not_json(edge: LabEdge, run: Run, home: Path) -> None:
+    logged_in(edge, home)
+    edge.overrides[(TEAM_HOST, SIGN_PATH)] = lambda _request: Answer(502, [("Content-Type", "text/html")], b"<html>")
+    done = run("access", "ssh-gen", "--hostname", edge.app)
+    assert done.returncode == 1
+    assert b"502" in done.stderr
+    assert b"<html>" not in done.stderr
+
+
+def test_certificate_for_another_key_is_not_stored(edge: LabEdge, run: Run, home: Path, tmp_path: Path) -> None:
+    logged_in(edge, home)
+    keygen("-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other"))
+    other = (tmp_path / "other.pub").read_text()
+    sign = edge._sign
+    edge._sign = lambda document: sign({**document, "public_key": other})  # type: ignore[method-assign]
+    done = run("access", "ssh-gen", "--hostname", edge.app)
+    assert done.returncode == 1
+    assert b"for another key" in done.stderr
+    assert not key_file(home).exists()
+
+
+def test_expired_certificate_names_the_clock(edge: LabEdge, run: Run, home: Path) -> None:
+    logged_in(edge, home)
+    edge.certificate_seconds = -5
+    done = run("access", "ssh-gen", "--hostname", edge.app)
+    assert done.returncode == 1
+    assert b"clock skew" in done.stderr
+
+
+def test_wanted_principal_is_checked(edge: LabEdge, run: Run, home: Path) -> None:
+    logged_in(edge, home)
+    assert run("access", "ssh-gen", "--hostname", edge.app, "--principal", "alice").returncode == 0
+    done = run("access", "ssh-gen", "--hostname", edge.app, "--principal", "root")
+    assert done.returncode == 1
+    assert f"ssh alice@{APP_HOST}".encode() in done.stderr
+
+
+def test_token_of_a_foreign_issuer_is_never_posted(edge: LabEdge, run: Run, home: Path) -> None:
+    token = edge.issue("app", iss=f"https://foreign.example.localhost:{edge.port}")
+    write_state(home, TOKEN_FILE, token)
+    assert run("access", "ssh-gen", "--hostname", edge.app).returncode == 0
+    assert not [request for request in edge.requests if token.encode() in request.body]
+
+
+def test_reader_refuses_truncated_certificates(edge: LabEdge, run: Run, home: Path) -> None:
+    import base64
+
+    logged_in(edge, home)
+    run("access", "ssh-gen", "--hostname", edge.app)
+    kind, text = Path(f"{key_file(home)}-cert.pub").read_text().split()
+    blob = base64.b64decode(text)
+    facts = read_certificate(f"{kind} {text}")
+    assert (facts.serial, facts.key_id, facts.principals) == (1, "widgetcorp/ssh/alice", ("alice",))
+    unread = 4 + (4 + 4 + 10 + 4) + 4 + (4 + 51) + (4 + 83)  # options, extensions, reserved, signature key, signature
+    for length in range(len(blob) - unread):
+        with pytest.raises(CertificateError):
+            read_certificate(f"{kind} {base64.b64encode(blob[:length]).decode()}")
