@@ -1,0 +1,269 @@
+"""Policy evaluation: which policy decides about a request, and why. Pure; product.md 1.3.
+
+    1. bypass and service-auth policies, by precedence     first match decides
+    2. deny and allow policies, by precedence              first match decides; needs a person who logged in
+    3. nothing matched                                     refused
+
+A policy matches when any `include` rule matches, and every `require` rule, and no `exclude` rule. Every rule of a
+policy under evaluation is asked, so the result does not depend on the order of a list, and one rule that cannot be
+answered refuses the request (reason "policy_error"): a rule is never skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from access import explain
+from access.explain import Kind, ListResult, RuleResult, Verdict
+from access.selectors import GROUP, SELECTORS, Context, Rule, RuleError, ask, read_rules
+
+# Longest chain of groups inside groups.
+MAX_GROUP_DEPTH = 10
+# Entries kept of one decision; a policy may hold a thousand e-mail addresses.
+MAX_TRACE_ENTRIES = 200
+
+
+class Outcome(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+    BYPASS = "bypass"
+    SERVICE_AUTH = "service_auth"
+    NO_MATCH = "no_match"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    id: str
+    name: str
+    include: tuple[Rule, ...]
+    require: tuple[Rule, ...] = ()
+    exclude: tuple[Rule, ...] = ()
+
+    def rules(self) -> tuple[Rule, ...]:
+        return self.include + self.require + self.exclude
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`decision` is allow, deny, bypass or non_identity. `version` says which edit of the policy decided (AC-86)."""
+
+    id: str
+    name: str
+    decision: str
+    precedence: int
+    include: tuple[Rule, ...]
+    require: tuple[Rule, ...] = ()
+    exclude: tuple[Rule, ...] = ()
+    session_duration_seconds: int | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`reason` is a stable code, `message` is for the person refused, `trace` for administrators."""
+
+    allowed: bool
+    outcome: Outcome
+    reason: str
+    message: str
+    policy_id: str | None = None
+    policy_name: str = ""
+    session_duration_seconds: int | None = None
+    trace: list[dict[str, Any]] = field(default_factory=list)
+
+
+_OUTCOMES = {
+    "bypass": Outcome.BYPASS,
+    "non_identity": Outcome.SERVICE_AUTH,
+    "allow": Outcome.ALLOW,
+    "deny": Outcome.DENY,
+}
+_REASONS = {
+    Outcome.BYPASS: ("bypass", "This application is open to everyone."),
+    Outcome.SERVICE_AUTH: ("service_token", "Allowed by service token."),
+    Outcome.ALLOW: ("allowed", "Allowed."),
+    Outcome.DENY: ("blocked_by_policy", "A rule of this application blocks you. Ask its administrator."),
+}
+
+
+def evaluate(policies: Iterable[Policy], groups: Mapping[str, Group], context: Context) -> Decision:
+    """The decision about one request. Never raises for bad rules: those give outcome "error"."""
+    ordered = sorted(policies, key=lambda policy: policy.precedence)
+    run = _Run(groups, context)
+    unknown = next((policy for policy in ordered if policy.decision not in _OUTCOMES), None)
+    if unknown is not None:
+        return run.failed(unknown, f"The decision {unknown.decision!r} is unknown.")
+    first = [policy for policy in ordered if policy.decision in {"bypass", "non_identity"}]
+    second = [policy for policy in ordered if policy.decision in {"allow", "deny"}]
+    decision = run.first_match(first, asks_person=False)
+    if decision is not None:
+        return decision
+    if context.person is None:
+        reason, message = explain.without_person(
+            has_allow=any(policy.decision == "allow" for policy in second),
+            has_service_auth=any(policy.decision == "non_identity" for policy in first),
+            has_token=bool(context.service_token_id),
+        )
+        return Decision(False, Outcome.NO_MATCH, reason, message, trace=run.trace)
+    decision = run.first_match(second, asks_person=True)
+    return decision if decision is not None else run.nothing_matched()
+
+
+class _Run:
+    """One evaluation: memory of group answers, and the trace."""
+
+    def __init__(self, groups: Mapping[str, Group], context: Context) -> None:
+        self.groups = groups
+        self.context = context
+        self.trace: list[dict[str, Any]] = []
+        self._answers: dict[tuple[str, bool], RuleResult] = {}
+        self._heights: dict[str, int] = {}
+        self._missed: list[tuple[ListResult, ListResult, ListResult]] = []
+        self._left_out = 0
+
+    def first_match(self, policies: Sequence[Policy], *, asks_person: bool) -> Decision | None:
+        for policy in policies:
+            if policy.decision == "non_identity" and not self.context.service_token_id:
+                # "everyone" or an IP range alone must not open the machines' door.
+                self._note(policy, (), Verdict.NO_MATCH)
+                continue
+            lists = self._ask_lists(policy.include, policy.require, policy.exclude, asks_person=asks_person)
+            verdict = explain.combine(*lists)
+            self._note(policy, lists, verdict)
+            if verdict is Verdict.ERROR:
+                return self.failed(policy, explain.first_problem(*lists))
+            if verdict is Verdict.MATCH:
+                return self._matched(policy, lists)
+            if policy.decision == "allow":
+                self._missed.append(lists)
+        return None
+
+    def failed(self, policy: Policy, problem: str) -> Decision:
+        self.trace.append({"policy": policy.name, "policy_id": policy.id, "verdict": "error", "problem": problem})
+        message = "A rule of this application could not be evaluated, so access is refused. Tell its administrator."
+        return Decision(False, Outcome.ERROR, "policy_error", message, policy.id, policy.name, trace=self.trace)
+
+    def nothing_matched(self) -> Decision:
+        reason, message = explain.refusal(self._missed, self.context.person)
+        self._close_trace()
+        return Decision(False, Outcome.NO_MATCH, reason, message, trace=self.trace)
+
+    def _matched(self, policy: Policy, lists: tuple[ListResult, ListResult, ListResult]) -> Decision:
+        outcome = _OUTCOMES[policy.decision]
+        reason, message = _REASONS[outcome]
+        if outcome is Outcome.DENY:
+            message = explain.blocked(lists) or message
+        self._close_trace()
+        seconds = policy.session_duration_seconds if outcome is Outcome.ALLOW else None
+        return Decision(
+            outcome is not Outcome.DENY, outcome, reason, message, policy.id, policy.name, seconds, self.trace
+        )
+
+    # --- rules
+
+    def _ask_lists(
+        self, include: Sequence[Rule], require: Sequence[Rule], exclude: Sequence[Rule], *, asks_person: bool
+    ) -> tuple[ListResult, ListResult, ListResult]:
+        return (
+            ListResult(Kind.INCLUDE, [self._ask(rule, asks_person) for rule in include]),
+            ListResult(Kind.REQUIRE, [self._ask(rule, asks_person) for rule in require]),
+            ListResult(Kind.EXCLUDE, [self._ask(rule, asks_person) for rule in exclude]),
+        )
+
+    def _ask(self, rule: Rule, asks_person: bool) -> RuleResult:
+        if rule.selector == GROUP and not rule.problem:
+            return self._ask_group(rule, asks_person)
+        try:
+            selector = SELECTORS.get(rule.selector)
+            if selector is not None and selector.needs_person and not asks_person:
+                raise RuleError(
+                    f'"{rule.selector}" asks about a person, which bypass and service-auth policies never do.'
+                )
+            answer = ask(rule, self.context)
+        except RuleError as error:
+            return RuleResult(rule, Verdict.ERROR, problem=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a selector meets, the answer is "refuse" (AC-81)
+            return RuleResult(rule, Verdict.ERROR, problem=f"{type(error).__name__} while evaluating the rule.")
+        return RuleResult(rule, Verdict.MATCH if answer.matches else Verdict.NO_MATCH, actual=answer.actual)
+
+    def _ask_group(self, rule: Rule, asks_person: bool) -> RuleResult:
+        known = self._answers.get((rule.value, asks_person))
+        if known is not None:
+            return known
+        try:
+            self._height(rule.value, ())
+        except RuleError as error:
+            return RuleResult(rule, Verdict.ERROR, problem=str(error))
+        group = self.groups[rule.value]
+        lists = self._ask_lists(group.include, group.require, group.exclude, asks_person=asks_person)
+        verdict = explain.combine(*lists)
+        problem = explain.first_problem(*lists) if verdict is Verdict.ERROR else ""
+        result = RuleResult(rule, verdict, actual=group.name, problem=problem, group=group.name, lists=lists)
+        self._answers[(rule.value, asks_person)] = result
+        return result
+
+    def _height(self, group_id: str, path: tuple[str, ...]) -> int:
+        """Length of the longest chain of groups from here. Raises RuleError for a loop, a gap or too long a chain."""
+        if group_id in path:
+            raise RuleError("Access groups contain each other in a loop.")
+        if len(path) >= MAX_GROUP_DEPTH:
+            raise RuleError(f"Access groups are nested deeper than {MAX_GROUP_DEPTH}.")
+        if group_id not in self.groups:
+            raise RuleError("An access group named by a rule does not exist.")
+        if group_id not in self._heights:
+            inner = [
+                rule.value for rule in self.groups[group_id].rules() if rule.selector == GROUP and not rule.problem
+            ]
+            self._heights[group_id] = 1 + max((self._height(child, (*path, group_id)) for child in inner), default=0)
+        if len(path) + self._heights[group_id] > MAX_GROUP_DEPTH:
+            raise RuleError(f"Access groups are nested deeper than {MAX_GROUP_DEPTH}.")
+        return self._heights[group_id]
+
+    # --- trace
+
+    def _note(self, policy: Policy, lists: Sequence[ListResult], verdict: Verdict) -> None:
+        base = {"policy": policy.name, "policy_id": policy.id, "decision": policy.decision}
+        self.trace.append({**base, "version": policy.version, "verdict": verdict.value})
+        for entry in explain.trace_entries(lists):
+            if len(self.trace) < MAX_TRACE_ENTRIES:
+                self.trace.append({**base, **entry})
+            else:
+                self._left_out += 1
+
+    def _close_trace(self) -> None:
+        if self._left_out:
+            self.trace.append({"verdict": "left_out", "count": self._left_out})
+
+
+def parse_policy(
+    *,
+    id: str,  # noqa: A002 - the field's name
+    name: str,
+    decision: str,
+    precedence: int,
+    include: Any,
+    require: Any,
+    exclude: Any,
+    session_duration_seconds: int | None = None,
+    version: str = "",
+) -> Policy:
+    """A Policy from stored JSON lists."""
+    return Policy(
+        id,
+        name,
+        decision,
+        precedence,
+        read_rules(include),
+        read_rules(require),
+        read_rules(exclude),
+        session_duration_seconds,
+        version,
+    )
+
+
+def parse_group(*, id: str, name: str, include: Any, require: Any, exclude: Any) -> Group:  # noqa: A002
+    return Group(id, name, read_rules(include), read_rules(require), read_rules(exclude))

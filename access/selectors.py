@@ -1,0 +1,230 @@
+"""What a rule may ask about, and how each question is answered. Pure: no database, no clock, no network.
+
+A selector compares one fact of the request with the rule's wanted value. It answers True or False, or raises
+RuleError when the fact cannot be known: not knowing is never the same as "no" (security.md AC-81).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+
+class RuleError(Exception):
+    """A rule that cannot be evaluated; the message says why, for administrators."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What an identity provider told us about the person at login."""
+
+    email: str = ""
+    email_verified: bool = False
+    provider_id: str = ""
+    groups: tuple[str, ...] = ()
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The facts of one request. `country`: "" = the address is in no country we know, None = no country database."""
+
+    ip: str
+    country: str | None = ""
+    person: Person | None = None
+    service_token_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One selector with its wanted value. `problem` marks a rule that could not be read: evaluating it is an error."""
+
+    selector: str
+    value: str = ""
+    provider_id: str = ""
+    claim: str = ""
+    problem: str = ""
+
+    def wanted(self) -> str:
+        return f"{self.claim} = {self.value}" if self.claim else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`actual` is the fact as it was, for the trace."""
+
+    matches: bool
+    actual: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """`body` maps the keys of the rule's JSON body to fields of Rule; `needs_person` = identity selector."""
+
+    label: str
+    needs_person: bool
+    body: Mapping[str, str]
+    ask: Callable[[Rule, Context], Answer]
+
+
+def ascii_lower(text: str) -> str:
+    """Lower case of A-Z only: str.lower() would fold U+212A (Kelvin sign) into "k" (security.md AC-05)."""
+    return text.translate(_ASCII_LOWER)
+
+
+def _person(rule: Rule, context: Context) -> Person:
+    if context.person is None:
+        raise RuleError(
+            f'"{rule.selector}" asks about a person, and this kind of policy decides before anyone logs in.'
+        )
+    return context.person
+
+
+def _email(rule: Rule, context: Context) -> Answer:
+    person = _person(rule, context)
+    matches = (
+        person.email_verified is True and bool(person.email) and ascii_lower(person.email) == ascii_lower(rule.value)
+    )
+    return Answer(matches, _shown_email(person))
+
+
+def _email_domain(rule: Rule, context: Context) -> Answer:
+    person = _person(rule, context)
+    _, at, domain = person.email.rpartition("@")
+    matches = person.email_verified is True and bool(at) and ascii_lower(domain) == ascii_lower(rule.value)
+    return Answer(matches, _shown_email(person))
+
+
+def _shown_email(person: Person) -> str:
+    if not person.email:
+        return "no e-mail"
+    return person.email if person.email_verified is True else f"{person.email} (not verified)"
+
+
+def _everyone(rule: Rule, context: Context) -> Answer:
+    return Answer(True, "everyone")
+
+
+def _ip(rule: Rule, context: Context) -> Answer:
+    try:
+        network = ipaddress.ip_network(rule.value)
+        address = ipaddress.ip_address(context.ip)
+    except ValueError as error:
+        raise RuleError(f"IP range {rule.value!r} or address {context.ip!r} cannot be read.") from error
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return Answer(address.version == network.version and address in network, str(address))
+
+
+def _geo(rule: Rule, context: Context) -> Answer:
+    if context.country is None:
+        raise RuleError("The country database is not available, so no country rule can be decided.")
+    wanted = rule.value.upper()
+    return Answer(bool(context.country) and context.country.upper() == wanted, context.country or "unknown")
+
+
+def _provider_group(rule: Rule, context: Context) -> Answer:
+    person = _person(rule, context)
+    if person.provider_id != rule.provider_id:
+        return Answer(False, "another login method")
+    return Answer(rule.value in person.groups, ", ".join(person.groups[:20]) or "no groups")
+
+
+def _oidc_claim(rule: Rule, context: Context) -> Answer:
+    person = _person(rule, context)
+    if person.provider_id != rule.provider_id:
+        return Answer(False, "another login method")
+    held = person.claims.get(rule.claim, list(person.groups) if rule.claim == "groups" else None)
+    values = [_claim_text(value) for value in (held if isinstance(held, list | tuple) else [held]) if value is not None]
+    return Answer(rule.value in values, ", ".join(values[:20]) or "claim absent")
+
+
+def _claim_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int):
+        return str(value)
+    raise RuleError(f"The claim holds a {type(value).__name__}; only texts, whole numbers, true and false compare.")
+
+
+def _login_method(rule: Rule, context: Context) -> Answer:
+    person = _person(rule, context)
+    return Answer(bool(person.provider_id) and person.provider_id == rule.value, person.provider_id)
+
+
+def _service_token(rule: Rule, context: Context) -> Answer:
+    held = context.service_token_id
+    return Answer(bool(held) and held == rule.value, held or "none")
+
+
+def _any_service_token(rule: Rule, context: Context) -> Answer:
+    return Answer(bool(context.service_token_id), context.service_token_id or "none")
+
+
+def _group(rule: Rule, context: Context) -> Answer:
+    raise RuleError("A group is answered by access/evaluation.py, which knows the groups.")
+
+
+GROUP = "group"
+_PROVIDER = {"identity_provider_id": "provider_id"}
+SELECTORS: Mapping[str, Selector] = {
+    "email": Selector("Emails", True, {"email": "value"}, _email),
+    "email_domain": Selector("Emails ending in", True, {"domain": "value"}, _email_domain),
+    "everyone": Selector("Everyone", False, {}, _everyone),
+    "ip": Selector("IP ranges", False, {"ip": "value"}, _ip),
+    "geo": Selector("Country", False, {"country_code": "value"}, _geo),
+    GROUP: Selector("Access group", False, {"id": "value"}, _group),
+    "okta": Selector("Okta groups", True, {"name": "value", **_PROVIDER}, _provider_group),
+    "oidc": Selector("OIDC claim", True, {"claim_name": "claim", "claim_value": "value", **_PROVIDER}, _oidc_claim),
+    "login_method": Selector("Login methods", True, {"id": "value"}, _login_method),
+    "service_token": Selector("Service token", False, {"token_id": "value"}, _service_token),
+    "any_valid_service_token": Selector("Any Access service token", False, {}, _any_service_token),
+}
+
+
+def read_rule(item: Any) -> Rule:
+    """A Rule from its public JSON shape, {"selector": {body}} (product.md 1.5). Raises RuleError naming the fault."""
+    if not isinstance(item, dict) or len(item) != 1:
+        raise RuleError('a rule is an object with one selector, such as {"email": {"email": "alice@example.com"}}')
+    name, body = next(iter(item.items()))
+    selector = SELECTORS.get(name)
+    if selector is None:
+        raise RuleError(f"unknown selector {str(name)[:60]!r}; known are {', '.join(SELECTORS)}")
+    if not isinstance(body, dict):
+        raise RuleError(f'"{name}" needs an object, even an empty one')
+    for key in body:
+        if key not in selector.body:
+            raise RuleError(f'"{name}" has an unknown key {str(key)[:60]!r}')
+    for key in selector.body:
+        if not isinstance(body.get(key), str) or not body[key].strip():
+            raise RuleError(f'"{name}" needs "{key}", a text that is not empty')
+    return Rule(name, **{field_name: body[key] for key, field_name in selector.body.items()})
+
+
+def read_rules(items: Any) -> tuple[Rule, ...]:
+    """Stored rules for evaluation. What cannot be read stays, as a rule whose evaluation is an error: never skipped."""
+    if not isinstance(items, list):
+        return (Rule("unreadable", problem="The rule list is not a list."),)
+    return tuple(_read_or_mark(item) for item in items)
+
+
+def _read_or_mark(item: Any) -> Rule:
+    try:
+        return read_rule(item)
+    except RuleError as error:
+        name = str(next(iter(item), "unreadable"))[:60] if isinstance(item, dict) else "unreadable"
+        return Rule(name, problem=f"Unreadable rule: {error}.")
+
+
+def ask(rule: Rule, context: Context) -> Answer:
+    """Raises RuleError for an unreadable rule, an unknown selector or a fact that cannot be known."""
+    if rule.problem:
+        raise RuleError(rule.problem)
+    selector = SELECTORS.get(rule.selector)
+    if selector is None:
+        raise RuleError(f"Unknown selector {rule.selector!r}.")
+    return selector.ask(rule, context)
