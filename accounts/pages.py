@@ -1,4 +1,4 @@
-"""What dashboard pages share: rendering with title and permissions, lists with search and paging, refusals shown in forms.
+"""What dashboard pages share: rendering with title and permissions, search and paging, refusals shown in forms.
 
 A view parses input, calls one action and answers: `show` a page, or `done` (message and redirect). Inside
 `refusals(form)` an action's DomainError becomes an error of the form, and the page is shown again with its input.

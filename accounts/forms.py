@@ -1,0 +1,211 @@
+"""Forms of the accounts pages: they clean input; what is allowed is decided by the actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+
+from accounts.models import IdentityProvider
+from accounts.permissions import SCOPES, Permission, Role
+from accounts.templatetags.pages import duration
+
+HOUR, DAY = 3600, 86400
+SESSION_CHOICES = (900, 1800, HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 30 * DAY)
+_ROLE_TEXTS = {
+    Role.OWNER: "Owner: everything, including owners",
+    Role.ADMIN: "Admin: everything in the organization",
+    Role.EDITOR: "Editor: applications, policies, groups, tunnels, DNS",
+    Role.VIEWER: "Viewer: looks, changes nothing",
+}
+_SCOPE_AREAS = {
+    "organization": "Organization",
+    "members": "Members",
+    "identity": "Login methods, users, sessions",
+    "access": "Applications, policies, groups, SSH authorities",
+    "service_tokens": "Service tokens",
+    "tunnels": "Tunnels",
+    "dns": "Zones and DNS records",
+    "logs": "Logs",
+}
+
+
+def duration_choices(offered: Sequence[int], current: int | None = None) -> list[tuple[str, str]]:
+    """Drop-down of durations; a stored value that is not among the usual ones is offered too."""
+    values = sorted({*offered, *([current] if current is not None else [])})
+    return [(str(value), duration(value)) for value in values]
+
+
+class LinesField(forms.CharField):
+    """One item per line (or comma); cleans to a list without blanks or repeats."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("widget", forms.Textarea(attrs={"rows": 3, "class": "mono", "spellcheck": "false"}))
+        super().__init__(max_length=20_000, **kwargs)
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value) or ""
+        items = [item.strip() for line in text.splitlines() for item in line.split(",")]
+        return list(dict.fromkeys(item for item in items if item))
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+class TypedNameForm(forms.Form):
+    """Deleting something that takes more with it: its name has to be typed."""
+
+    confirmation = forms.CharField(max_length=400, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+
+    def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.expected = name
+        self.fields["confirmation"].label = f"Type the name to confirm: {name}"
+
+    def clean_confirmation(self) -> str:
+        typed = str(self.cleaned_data["confirmation"])
+        if typed.strip() != self.expected.strip():
+            raise forms.ValidationError("That is not the name. Nothing was deleted.")
+        return typed
+
+
+class PlainForm(forms.Form):
+    """A confirmation without fields: carries the errors of a refused action."""
+
+
+class OrganizationForm(forms.Form):
+    name = forms.CharField(
+        max_length=200, label="Organization name", help_text="Shown on login pages and in the dashboard."
+    )
+    session_duration_seconds = forms.TypedChoiceField(
+        coerce=int,
+        label="Session duration",
+        help_text="How long a person stays logged in at the team domain. Applications may ask for less.",
+    )
+    auto_redirect_to_identity = forms.BooleanField(
+        required=False,
+        label="Skip the login page when there is only one login method",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        current = (self.initial or {}).get("session_duration_seconds")
+        self.fields["session_duration_seconds"].choices = duration_choices(SESSION_CHOICES, current)  # type: ignore[attr-defined]
+
+
+class AddMemberForm(forms.Form):
+    email = forms.EmailField(
+        label="E-mail",
+        max_length=254,
+        widget=forms.EmailInput(attrs={"autocomplete": "off"}),
+        help_text="Somebody new gets an account with a password that is shown to you once, on the next page.",
+    )
+    role = forms.ChoiceField(
+        choices=[(role.value, text) for role, text in _ROLE_TEXTS.items()], initial=Role.VIEWER.value
+    )
+
+
+class RoleForm(forms.Form):
+    role = forms.ChoiceField(choices=[(role.value, text) for role, text in _ROLE_TEXTS.items()])
+
+
+class ApiTokenForm(forms.Form):
+    name = forms.CharField(max_length=120, help_text="What will use it, for example: terraform, nightly backup.")
+    lifetime_days = forms.TypedChoiceField(
+        coerce=int,
+        label="Expires",
+        choices=[(30, "in 30 days"), (90, "in 90 days"), (365, "in one year"), (0, "never")],
+        initial=90,
+    )
+    scopes = forms.MultipleChoiceField(
+        label="May",
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Give only what the program needs. A token never holds more than you do.",
+    )
+
+    def __init__(self, *args: Any, allowed: Sequence[Permission], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [(scope.value, _scope_text(scope)) for scope in SCOPES if scope in allowed]
+        self.fields["scopes"].choices = choices  # type: ignore[attr-defined]
+
+    def expires_at(self) -> datetime | None:
+        days = self.cleaned_data["lifetime_days"]
+        return timezone.now() + timedelta(days=days) if days else None
+
+
+def _scope_text(scope: Permission) -> str:
+    area, _, verb = scope.value.partition(".")
+    return f"{'change' if verb == 'edit' else 'read'}: {_SCOPE_AREAS.get(area, area)}"
+
+
+class OneTimePinForm(forms.Form):
+    name = forms.CharField(max_length=350, initial="One-time PIN", help_text="Shown on the button of the login page.")
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+class OidcForm(forms.Form):
+    """`secret_kept`: an existing provider, whose stored client secret stays when the field is left empty."""
+
+    name = forms.CharField(max_length=350, help_text="Shown on the button of the login page.")
+    client_id = forms.CharField(max_length=400, label="Client ID", widget=forms.TextInput(attrs={"class": "mono"}))
+    client_secret = forms.CharField(
+        max_length=1000,
+        label="Client secret",
+        strip=True,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="Stored sealed and never shown again.",
+    )
+    auth_url = forms.CharField(
+        max_length=2000, label="Authorization URL", help_text="authorization_endpoint of the provider's discovery page."
+    )
+    token_url = forms.CharField(max_length=2000, label="Token URL", help_text="token_endpoint")
+    certs_url = forms.CharField(max_length=2000, label="Key set (JWKS) URL", help_text="jwks_uri")
+    issuer = forms.CharField(
+        max_length=2000,
+        required=False,
+        label="Issuer",
+        help_text="When given, ID tokens must carry exactly this issuer.",
+    )
+    scopes = LinesField(required=False, help_text="One per line. Empty means: openid, email, profile.")
+    claims = LinesField(
+        required=False,
+        label="Claims to keep",
+        help_text="Extra claims policies may ask about, one per line, for example: groups",
+    )
+    email_claim_name = forms.CharField(
+        max_length=100, required=False, label="E-mail claim", help_text="Empty means: email"
+    )
+    pkce_enabled = forms.BooleanField(required=False, initial=True, label="Use PKCE (recommended)")
+
+    def __init__(self, *args: Any, secret_kept: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if secret_kept:
+            self.fields["client_secret"].required = False
+            self.fields["client_secret"].help_text = "Stored sealed. Leave empty to keep the present one."
+
+    def config(self) -> dict[str, Any]:
+        values = {name: value for name, value in self.cleaned_data.items() if name not in ("name", "client_secret")}
+        return {name: value for name, value in values.items() if value not in ("", [])}
+
+
+class OktaForm(OidcForm):
+    okta_account = forms.CharField(
+        max_length=400, label="Okta account URL", help_text="For example: https://widgetcorp.okta.com"
+    )
+    authorization_server_id = forms.CharField(
+        max_length=200, required=False, label="Authorization server", help_text="Only for a custom one; its id."
+    )
+    auth_url = token_url = certs_url = issuer = scopes = None  # type: ignore[assignment]
+    field_order = ("name", "client_id", "client_secret", "okta_account", "authorization_server_id")
+
+
+PROVIDER_FORMS: dict[str, type[OneTimePinForm] | type[OidcForm]] = {
+    IdentityProvider.Type.ONE_TIME_PIN.value: OneTimePinForm,
+    IdentityProvider.Type.OIDC.value: OidcForm,
+    IdentityProvider.Type.OKTA.value: OktaForm,
+}

@@ -1,0 +1,36 @@
+"""Pages below /o/<team>/: My Team, Settings, audit log."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from accounts.views import api_tokens, login_methods, members, organization, users
+
+urlpatterns = [
+    path("team/users/", users.users, name="users"),
+    path("team/users/<uuid:identity_id>/", users.user_detail, name="user_detail"),
+    path("team/users/<uuid:identity_id>/disable/", users.user_disable, name="user_disable"),
+    path("team/users/<uuid:identity_id>/enable/", users.user_enable, name="user_enable"),
+    path("team/users/<uuid:identity_id>/revoke-sessions/", users.user_revoke_sessions, name="user_revoke_sessions"),
+    path("team/sessions/<uuid:session_id>/revoke/", users.session_revoke, name="session_revoke"),
+    path("team/members/", members.members, name="members"),
+    path("team/members/add/", members.member_add, name="member_add"),
+    path("team/members/<int:membership_id>/change-role/", members.member_change_role, name="member_change_role"),
+    path("team/members/<int:membership_id>/remove/", members.member_remove, name="member_remove"),
+    path("settings/organization/", organization.organization_settings, name="organization_settings"),
+    path("settings/organization/edit/", organization.organization_settings_edit, name="organization_settings_edit"),
+    path("settings/login-methods/", login_methods.login_methods, name="login_methods"),
+    path("settings/login-methods/add/", login_methods.login_method_add, name="login_method_add"),
+    path("settings/login-methods/add/<slug:kind>/", login_methods.login_method_create, name="login_method_create"),
+    path("settings/login-methods/<uuid:provider_id>/edit/", login_methods.login_method_edit, name="login_method_edit"),
+    path(
+        "settings/login-methods/<uuid:provider_id>/delete/",
+        login_methods.login_method_delete,
+        name="login_method_delete",
+    ),
+    path("settings/api-tokens/", api_tokens.api_tokens, name="api_tokens"),
+    path("settings/api-tokens/create/", api_tokens.api_token_create, name="api_token_create"),
+    path("settings/api-tokens/<slug:token_id>/revoke/", api_tokens.api_token_revoke, name="api_token_revoke"),
+    path("logs/audit/", organization.audit_log, name="audit_log"),
+    path("logs/audit/<int:event_id>/", organization.audit_log_event, name="audit_log_event"),
+]

@@ -1,0 +1,99 @@
+"""My Team, Members: who uses this dashboard, in which role."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_GET, require_http_methods
+
+from accounts.actions.members import add_member, change_role, remove_member
+from accounts.forms import AddMemberForm, PlainForm, RoleForm
+from accounts.http import OrganizationRequest, requires
+from accounts.models import Membership
+from accounts.pages import at, done, find, list_page, refusals, sent_once, show
+from accounts.permissions import Permission
+
+
+@requires(Permission.MEMBERS_READ)
+@require_GET
+def members(request: OrganizationRequest) -> HttpResponse:
+    rows = Membership.objects.for_organization(request.organization).select_related("user").order_by("user__email")
+    listing = list_page(request, rows, search=("user__email", "user__name"))
+    return show(request, "accounts/members.html", title="Members", listing=listing)
+
+
+@requires(Permission.MEMBERS_EDIT)
+@require_http_methods(["GET", "POST"])
+@sent_once
+def member_add(request: OrganizationRequest) -> HttpResponse:
+    form = AddMemberForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            membership, password = add_member(
+                request.organization,
+                email=form.cleaned_data["email"],
+                role=form.cleaned_data["role"],
+                actor=request.actor,
+            )
+            if password is None:
+                return done(request, f"{membership.user.email} is a member now.", "members")
+            return show(
+                request,
+                "accounts/member_added.html",
+                title="Member added",
+                crumbs=[("Members", at(request, "members"))],
+                added=membership,
+                password=password,
+            )
+    return _form(request, form, title="Add a member", button="Add member")
+
+
+@requires(Permission.MEMBERS_EDIT)
+@require_http_methods(["GET", "POST"])
+def member_change_role(request: OrganizationRequest, membership_id: int) -> HttpResponse:
+    membership = _membership(request, membership_id)
+    form = RoleForm(request.POST or None, initial={"role": membership.role})
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            change_role(membership, role=form.cleaned_data["role"], actor=request.actor)
+            return done(request, f"The role of {membership.user.email} is changed.", "members")
+    return _form(request, form, title=f"Role of {membership.user.email}", button="Change role")
+
+
+@requires(Permission.MEMBERS_EDIT)
+@require_http_methods(["GET", "POST"])
+def member_remove(request: OrganizationRequest, membership_id: int) -> HttpResponse:
+    membership = _membership(request, membership_id)
+    email, own = membership.user.email, membership.user_id == request.user.pk
+    form = PlainForm(request.POST or None)
+    if request.method == "POST":
+        with refusals(form):
+            remove_member(membership, actor=request.actor)
+            messages.success(request, f"{email} is no longer a member of {request.organization.name}.")
+            return redirect("home") if own else redirect(at(request, "members"))
+    return show(
+        request,
+        "confirm.html",
+        title="Remove member",
+        crumbs=[("Members", at(request, "members"))],
+        question=f"Remove {email} from {request.organization.name}?",
+        consequences=[
+            "They lose the dashboard of this organization at once. Their account and other organizations stay.",
+            "API tokens they made keep working until you revoke them.",
+        ],
+        button="Remove member",
+        danger=True,
+        back=at(request, "members"),
+        form=form,
+    )
+
+
+def _form(request: OrganizationRequest, form: AddMemberForm | RoleForm, *, title: str, button: str) -> HttpResponse:
+    back = at(request, "members")
+    return show(request, "form.html", title=title, crumbs=[("Members", back)], form=form, button=button, back=back)
+
+
+def _membership(request: OrganizationRequest, membership_id: int) -> Membership:
+    rows = Membership.objects.for_organization(request.organization).select_related("user", "organization")
+    return find(rows, pk=membership_id)
