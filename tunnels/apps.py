@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig
 
 
 class TunnelsConfig(AppConfig):
     name = "tunnels"
+
+    def ready(self) -> None:
+        # These import models, so they cannot stand at the top of this module.
+        import_module("tunnels.events")
+        import_module("access.hostnames").set_owner_check(import_module("tunnels.zones").assert_owned)

@@ -37,7 +37,8 @@ def create_tunnel(
     )
     if Tunnel.objects.for_organization(organization).filter(deleted_at=None).count() >= MAX_TUNNELS_PER_ORGANIZATION:
         raise Conflict(
-            f"An organization has at most {MAX_TUNNELS_PER_ORGANIZATION} tunnels. Delete one first.", code="limit_reached"
+            f"An organization has at most {MAX_TUNNELS_PER_ORGANIZATION} tunnels. Delete one first.",
+            code="limit_reached",
         )
     _save_unique(tunnel)
     audit.record(
@@ -185,7 +186,8 @@ def _checked_name(name: str) -> str:
 
 def _checked_secret(secret: bytes) -> bytes:
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
-        raise InvalidInput(f"A tunnel secret has {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes.", code="invalid_secret")
+        message = f"A tunnel secret has {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes."
+        raise InvalidInput(message, code="invalid_secret", fields={"tunnel_secret": message})
     return secret
 
 

@@ -1,0 +1,191 @@
+"""What edges tell us: their reports, and their answers to pushes. Facts, not decisions: the edge version stays.
+
+A report is the full list of an edge's connections. Writing it twice changes nothing; what is missing in it is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Max
+
+from accounts import audit
+from accounts.actor import Actor, ActorKind
+from tunnels import events
+from tunnels.models import Connection, Connector, Edge, Tunnel, TunnelConfiguration
+from tunnels.reports import ConnectionReport, EdgeReport
+
+_REASON = "an edge serves the tunnels of every tenant"
+# Versions a locally managed tunnel keeps: each start of a connector with another file adds one.
+MAX_LOCAL_VERSIONS = 50
+_BATCH = 500
+_UPDATED = [
+    *("connector", "edge", "index", "origin_ip", "opened_at", "last_seen_at", "closed_at"),
+    *("applied_version", "config_error"),
+]
+
+
+@transaction.atomic
+def record_report(report: EdgeReport, *, now: datetime) -> Edge:
+    """Connections of unknown or deleted tunnels are left out: the edge learns of the deletion from its snapshot."""
+    edge = _upsert_edge(report, now)
+    tunnels = {
+        tunnel.pk: tunnel
+        for tunnel in Tunnel.objects.all_organizations(reason=_REASON)
+        .select_related("organization")
+        .filter(pk__in={item.tunnel_id for item in report.connections}, deleted_at=None)
+    }
+    known = [item for item in report.connections if item.tunnel_id in tunnels]
+    connectors = _upsert_connectors(known, tunnels, edge, now)
+    _upsert_connections(known, connectors, edge, now)
+    return edge
+
+
+@transaction.atomic
+def record_push_reply(edge_id: str, tunnel_id: UUID, replies: Iterable[Mapping[str, Any]]) -> int:
+    """The versions connectors say they applied. Only connections which this edge holds of this tunnel are touched."""
+    updated = 0
+    for reply in replies:
+        updated += (
+            Connection.objects.all_organizations(reason=_REASON)
+            .filter(pk=reply["id"], edge_id=edge_id, connector__tunnel_id=tunnel_id)
+            .update(applied_version=reply["applied_version"], config_error=reply["error"])
+        )
+    return updated
+
+
+def _upsert_edge(report: EdgeReport, now: datetime) -> Edge:
+    """The edge's row, locked: its reports are applied one after another."""
+    Edge.objects.get_or_create(id=report.id, defaults={"name": report.name, "last_seen_at": now})
+    edge = Edge.objects.select_for_update().get(id=report.id)
+    edge.name, edge.location, edge.version = report.name, report.location, report.version
+    edge.control_url, edge.streams = report.control_url, report.streams
+    edge.snapshot_version, edge.last_seen_at = report.snapshot_version, now
+    edge.save()
+    return edge
+
+
+def _upsert_connectors(
+    items: list[ConnectionReport], tunnels: Mapping[UUID, Tunnel], edge: Edge, now: datetime
+) -> dict[tuple[UUID, UUID], Connector]:
+    newest = {(item.tunnel_id, item.client_id): item for item in items}
+    found = {
+        (connector.tunnel_id, connector.client_id): connector
+        for connector in Connector.objects.all_organizations(reason=_REASON).filter(
+            tunnel_id__in=tunnels, client_id__in={client_id for _, client_id in newest}
+        )
+    }
+    # Ordered, so that two edges which report the same connectors lock their rows in the same order.
+    for key in sorted(newest):
+        item, tunnel = newest[key], tunnels[key[0]]
+        connector = found.get(key)
+        if connector is None:
+            found[key] = _add_connector(item, tunnel, edge, now)
+        elif _differs(connector, item):
+            _describe(connector, item, tunnel, now)
+            connector.save()
+    ids = [found[key].pk for key in newest]
+    Connector.objects.all_organizations(reason=_REASON).filter(pk__in=ids).update(last_seen_at=now)
+    return found
+
+
+def _add_connector(item: ConnectionReport, tunnel: Tunnel, edge: Edge, now: datetime) -> Connector:
+    """A new replica is worth an audit event: stolen credentials show as one (AC-68)."""
+    connector, created = Connector.objects.get_or_create(
+        tunnel=tunnel, client_id=item.client_id, defaults={"organization": tunnel.organization, "last_seen_at": now}
+    )
+    _describe(connector, item, tunnel, now)
+    connector.save()
+    if created:
+        audit.record(
+            events.CONNECTOR_APPEARED,
+            organization=tunnel.organization,
+            actor=Actor(ActorKind.EDGE, edge.pk, edge.name, item.origin_ip),
+            target=tunnel,
+            new={"connector": str(item.client_id), "origin_ip": item.origin_ip, "version": item.version},
+        )
+    return connector
+
+
+def _differs(connector: Connector, item: ConnectionReport) -> bool:
+    described = (connector.version, connector.arch, tuple(connector.features), connector.origin_ip)
+    is_new_config = item.local_config is not None and item.local_config != connector.local_config
+    return described != (item.version, item.arch, item.features, item.origin_ip) or is_new_config
+
+
+def _describe(connector: Connector, item: ConnectionReport, tunnel: Tunnel, now: datetime) -> None:
+    connector.version, connector.arch = item.version, item.arch
+    connector.features, connector.origin_ip = list(item.features), item.origin_ip
+    connector.last_seen_at = now
+    if item.local_config is not None and item.local_config != connector.local_config:
+        connector.local_config = item.local_config
+        _keep_local_version(tunnel, connector)
+
+
+def _keep_local_version(tunnel: Tunnel, connector: Connector) -> None:
+    """A locally managed tunnel's configuration is known by what its connectors say; keep it as a version of its own."""
+    if tunnel.config_source != Tunnel.ConfigSource.LOCAL:
+        return
+    versions = TunnelConfiguration.objects.for_organization(tunnel.organization).filter(tunnel=tunnel)
+    # Locked here too: publish_configuration counts versions under the same lock.
+    Tunnel.objects.for_organization(tunnel.organization).select_for_update().get(pk=tunnel.pk)
+    latest = versions.order_by("-version").first()
+    if latest is not None and latest.config == connector.local_config:
+        return
+    highest: int = versions.aggregate(highest=Max("version"))["highest"] or 0
+    TunnelConfiguration.objects.create(
+        organization=tunnel.organization,
+        tunnel=tunnel,
+        version=highest + 1,
+        config=connector.local_config,
+        source=Tunnel.ConfigSource.LOCAL,
+        created_by=f"connector {connector.client_id}",
+    )
+    versions.filter(source=Tunnel.ConfigSource.LOCAL, version__lte=highest + 1 - MAX_LOCAL_VERSIONS).delete()
+
+
+def _upsert_connections(
+    items: list[ConnectionReport], connectors: Mapping[tuple[UUID, UUID], Connector], edge: Edge, now: datetime
+) -> None:
+    every = Connection.objects.all_organizations(reason=_REASON)
+    reported = {item.id: item for item in items}
+    found = {row.pk: row for row in every.filter(pk__in=reported)}
+    new: list[Connection] = []
+    changed: list[Connection] = []
+    for item in items:
+        connector = connectors[item.tunnel_id, item.client_id]
+        row = found.get(item.id)
+        if row is None:
+            new.append(_connection_row(item, connector, edge, now))
+        elif row.connector_id == connector.pk and _connection_changed(row, item, edge):
+            changed.append(_connection_row(item, connector, edge, now))
+    Connection.objects.bulk_create(new, batch_size=_BATCH, ignore_conflicts=True)
+    Connection.objects.bulk_update(changed, _UPDATED, batch_size=_BATCH)
+    held = every.filter(edge=edge, closed_at=None)
+    stale = [pk for pk in held.values_list("pk", flat=True) if pk not in reported]
+    every.filter(pk__in=stale).update(closed_at=now)
+    held.update(last_seen_at=now)
+
+
+def _connection_row(item: ConnectionReport, connector: Connector, edge: Edge, now: datetime) -> Connection:
+    return Connection(
+        id=item.id,
+        organization_id=connector.organization_id,
+        connector=connector,
+        edge=edge,
+        index=item.index,
+        origin_ip=item.origin_ip,
+        opened_at=item.opened_at,
+        last_seen_at=now,
+        applied_version=item.applied_version,
+        config_error=item.config_error,
+    )
+
+
+def _connection_changed(row: Connection, item: ConnectionReport, edge: Edge) -> bool:
+    stored = (row.edge_id, row.closed_at, row.applied_version, row.config_error, row.origin_ip)
+    return stored != (edge.pk, None, item.applied_version, item.config_error, item.origin_ip)
