@@ -1,0 +1,44 @@
+"""The session behind a token: looked up now, so that a revoked session ends every token at once (AC-87)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from access import tokens
+from access.models import Application
+from accounts.models import AccessSession, Organization
+
+# A hand-over from a session about to end would give tokens too short for a client's listener (access-client.md 11.3).
+MIN_REMAINING = timedelta(minutes=11)
+
+
+def session_of_nonce(organization: Organization, nonce: str, *, now: datetime) -> AccessSession | None:
+    """The live session of an enabled identity of a login method that still exists."""
+    if not nonce:
+        return None
+    session = (
+        AccessSession.objects.for_organization(organization)
+        .select_related("identity", "identity__provider", "organization")
+        .filter(nonce=nonce, identity__disabled_at__isnull=True, identity__provider__deleted_at__isnull=True)
+        .first()
+    )
+    return session if session is not None and session.is_active(now) else None
+
+
+def organization_session(organization: Organization, token: str, *, now: datetime) -> AccessSession | None:
+    """None for anything but a valid organization token with a live session."""
+    return _session(organization, token, now, None)
+
+
+def application_session(application: Application, token: str, *, now: datetime) -> AccessSession | None:
+    return _session(application.organization, token, now, application.aud)
+
+
+def _session(organization: Organization, token: str, now: datetime, audience: str | None) -> AccessSession | None:
+    if not token:
+        return None
+    try:
+        claims = tokens.verify(organization, token, now=now, audience=audience)
+    except tokens.TokenInvalid:
+        return None
+    return session_of_nonce(organization, claims.session_nonce, now=now)
