@@ -62,9 +62,7 @@ class AgentApi:
     async def fetch_snapshot(self, known_version: int | None) -> Any | None:
         """The snapshot document, or None when `known_version` is still the newest."""
         extra = {"if-none-match": f'"{known_version}"'} if known_version is not None else {}
-        status, document = await self._call(
-            "GET", "/agent/v1/snapshot", None, SNAPSHOT_TIMEOUT_SECONDS, extra
-        )
+        status, document = await self._call("GET", "/agent/v1/snapshot", None, SNAPSHOT_TIMEOUT_SECONDS, extra)
         return None if status == 304 else document
 
     async def authorize(self, request: Mapping[str, object]) -> Decision:
@@ -75,14 +73,9 @@ class AgentApi:
             raise BadAnswerError("authorize answered in an unexpected shape") from error
 
     async def recheck(self, streams: Sequence[Mapping[str, object]]) -> list[Cut]:
-        _, document = await self._call(
-            "POST", "/agent/v1/recheck", {"streams": streams}, AUTHORIZE_TIMEOUT_SECONDS
-        )
+        _, document = await self._call("POST", "/agent/v1/recheck", {"streams": streams}, AUTHORIZE_TIMEOUT_SECONDS)
         try:
-            return [
-                Cut(str(c["stream_id"]), str(c["reason"]), str(c.get("message") or ""))
-                for c in document["cut"]
-            ]
+            return [Cut(str(c["stream_id"]), str(c["reason"]), str(c.get("message") or "")) for c in document["cut"]]
         except (KeyError, TypeError, AttributeError) as error:
             raise BadAnswerError("recheck answered in an unexpected shape") from error
 
@@ -92,9 +85,7 @@ class AgentApi:
     async def fetch_transfer(self, public_key: str, client_ip: str) -> tuple[str, str] | None:
         """(service public key, sealed body) exactly once, None while nothing is stored."""
         target = f"/agent/v1/transfers/{quote(public_key, safe='')}?{urlencode({'client_ip': client_ip})}"
-        status, document = await self._call(
-            "GET", target, None, AUTHORIZE_TIMEOUT_SECONDS, allowed=(200, 404)
-        )
+        status, document = await self._call("GET", target, None, AUTHORIZE_TIMEOUT_SECONDS, allowed=(200, 404))
         if status == 404:
             return None
         try:

@@ -46,9 +46,7 @@ class CertificateStore:
     names can neither burn CPU nor fill the disk.
     """
 
-    def __init__(
-        self, state_dir: Path, certificate_dir: Path | None, is_known: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, state_dir: Path, certificate_dir: Path | None, is_known: Callable[[str], bool]) -> None:
         self._state_dir = state_dir
         self._certificate_dir = certificate_dir
         self._is_known = is_known
@@ -98,9 +96,7 @@ class CertificateStore:
                 names, context = _load_pair(certificate_path)
             except (OSError, ValueError, ssl.SSLError) as error:
                 if is_first:
-                    raise CertificateError(
-                        f"EDGE_CERT_DIR: cannot load {certificate_path.name}: {error}"
-                    ) from error
+                    raise CertificateError(f"EDGE_CERT_DIR: cannot load {certificate_path.name}: {error}") from error
                 logger.error("certificate %s cannot be loaded, the previous one stays", certificate_path.name)
                 return
             loaded.update(dict.fromkeys(names, context))
@@ -112,9 +108,7 @@ class CertificateStore:
         if context is not None:
             socket.context = context
             return
-        is_ours = (
-            0 < len(hostname) <= MAX_HOSTNAME_CHARACTERS and hostname.isascii() and self._is_known(hostname)
-        )
+        is_ours = 0 < len(hostname) <= MAX_HOSTNAME_CHARACTERS and hostname.isascii() and self._is_known(hostname)
         socket.context = self._leaf_for((hostname if is_ours else DEFAULT_NAME,)).context
 
     def _configured_for(self, hostname: str) -> ssl.SSLContext | None:
@@ -140,9 +134,7 @@ class CertificateStore:
         key = self._leaf_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        chain = certificate.public_bytes(serialization.Encoding.PEM) + self._ca.public_bytes(
-            serialization.Encoding.PEM
-        )
+        chain = certificate.public_bytes(serialization.Encoding.PEM) + self._ca.public_bytes(serialization.Encoding.PEM)
         # ssl loads chains from files only; the file exists for the duration of the call.
         path = self._state_dir / "leaf.pem"
         write_private(path, chain + key)
@@ -215,9 +207,7 @@ def _create_ca(key_path: Path, certificate_path: Path) -> tuple[ec.EllipticCurve
     )
     write_private(
         key_path,
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
     write_private(certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
     # The certificate is public: the control plane and users copy it.
@@ -231,11 +221,7 @@ def _sign_leaf(
     key: ec.EllipticCurvePrivateKey,
     names: tuple[str, ...],
 ) -> x509.Certificate:
-    subject = (
-        [x509.NameAttribute(NameOID.COMMON_NAME, names[0])]
-        if len(names[0]) <= MAX_COMMON_NAME_CHARACTERS
-        else []
-    )
+    subject = [x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= MAX_COMMON_NAME_CHARACTERS else []
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name(subject))
@@ -244,15 +230,11 @@ def _sign_leaf(
         .serial_number(x509.random_serial_number())
         .not_valid_before(_now() - BACK_DATE)
         .not_valid_after(min(_now() + LEAF_LIFETIME, ca.not_valid_after_utc))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=not subject
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=not subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(is_ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
 

@@ -182,11 +182,7 @@ def _host_of(headers: tuple[Header, ...], minor_version: int) -> str:
     if not hosts or not hosts[0]:
         raise _bad("missing_host", f"HTTP/1.{minor_version} request without a Host header")
     name, colon, port = hosts[0].partition(":")
-    if (
-        not name
-        or not all(c.isascii() and (c.isalnum() or c in "-._") for c in name)
-        or (colon and not port.isdigit())
-    ):
+    if not name or not all(c.isascii() and (c.isalnum() or c in "-._") for c in name) or (colon and not port.isdigit()):
         raise _bad("malformed_host", "the Host header is not a host name with an optional port")
     return hosts[0]
 
@@ -197,9 +193,7 @@ def _body_framing(headers: tuple[Header, ...], minor_version: int) -> tuple[int 
     if codings:
         # Both at once is request smuggling's favourite (RFC 9112 section 6.1).
         if lengths or codings != ["chunked"] or minor_version == 0:
-            raise _bad(
-                "ambiguous_body", "Transfer-Encoding must be chunked, alone, and without Content-Length"
-            )
+            raise _bad("ambiguous_body", "Transfer-Encoding must be chunked, alone, and without Content-Length")
         return None, True
     if not lengths:
         return None, False

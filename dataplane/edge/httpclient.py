@@ -236,9 +236,7 @@ class _ClosedBeforeAnswerError(Exception):
     pass
 
 
-def _request_head(
-    method: str, target: str, headers: list[Header], body: bytes | AsyncIterator[bytes]
-) -> bytes:
+def _request_head(method: str, target: str, headers: list[Header], body: bytes | AsyncIterator[bytes]) -> bytes:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
     if isinstance(body, bytes) and (body or method not in ("GET", "HEAD")):
         lines.append(f"content-length: {len(body)}")

@@ -80,11 +80,7 @@ def _url(environ: Mapping[str, str], name: str) -> str:
     text = _required(environ, name).rstrip("/")
     try:
         parts = urlsplit(text)
-        is_valid = (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and (parts.port is None or parts.port > 0)
-        )
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         is_valid = False
     if not is_valid or parts.path or parts.query or parts.username:

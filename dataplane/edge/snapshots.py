@@ -46,9 +46,7 @@ class SnapshotStore:
                     self._accept(document)
             except (ControlPlaneUnreachableError, SnapshotError) as error:
                 if self._is_reachable:
-                    logger.warning(
-                        "snapshot not refreshed, version %d stays: %s", self.current.version, error
-                    )
+                    logger.warning("snapshot not refreshed, version %d stays: %s", self.current.version, error)
                 self._is_reachable = False
                 return False
         if not self._is_reachable:
@@ -64,9 +62,7 @@ class SnapshotStore:
     def _accept(self, document: object) -> None:
         snapshot = parse_snapshot(document)
         if self._known_version is not None and snapshot.version < self._known_version:
-            logger.warning(
-                "snapshot version %d is older than %d, ignored", snapshot.version, self._known_version
-            )
+            logger.warning("snapshot version %d is older than %d, ignored", snapshot.version, self._known_version)
             return
         self._known_version = snapshot.version
         self.current = snapshot

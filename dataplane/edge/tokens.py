@@ -32,9 +32,7 @@ class TokenRefused:
     is_login_useful: bool
 
 
-def check_token(
-    token: str, application: Application, snapshot: Snapshot, now: float
-) -> TokenAccepted | TokenRefused:
+def check_token(token: str, application: Application, snapshot: Snapshot, now: float) -> TokenAccepted | TokenRefused:
     key_id = _key_id(token)
     if isinstance(key_id, TokenRefused):
         return key_id
@@ -58,9 +56,7 @@ def check_token(
     except jwt.MissingRequiredClaimError:
         return TokenRefused("token_incomplete", "The token lacks a required claim.", is_login_useful=False)
     except jwt.PyJWTError:
-        return TokenRefused(
-            "token_signature_invalid", "The token's signature is not valid.", is_login_useful=False
-        )
+        return TokenRefused("token_signature_invalid", "The token's signature is not valid.", is_login_useful=False)
     return _check_claims(claims, application, now)
 
 
@@ -72,17 +68,13 @@ def _key_id(token: str) -> str | TokenRefused:
     except jwt.PyJWTError:
         return _malformed()
     if header.get("alg") != ALGORITHM:
-        return TokenRefused(
-            "token_algorithm_refused", "The token is not signed with RS256.", is_login_useful=False
-        )
+        return TokenRefused("token_algorithm_refused", "The token is not signed with RS256.", is_login_useful=False)
     key_id = header.get("kid")
     return key_id if isinstance(key_id, str) and key_id else _malformed()
 
 
 def _malformed() -> TokenRefused:
-    return TokenRefused(
-        "token_malformed", "The token is not a signed application token.", is_login_useful=False
-    )
+    return TokenRefused("token_malformed", "The token is not a signed application token.", is_login_useful=False)
 
 
 def _unknown_key(key_id: str, snapshot: Snapshot) -> TokenRefused:
@@ -90,20 +82,14 @@ def _unknown_key(key_id: str, snapshot: Snapshot) -> TokenRefused:
         return TokenRefused(
             "token_wrong_organization", "The token was issued by another organization.", is_login_useful=False
         )
-    return TokenRefused(
-        "token_key_unknown", "The token's signing key is not in use any more.", is_login_useful=True
-    )
+    return TokenRefused("token_key_unknown", "The token's signing key is not in use any more.", is_login_useful=True)
 
 
-def _check_claims(
-    claims: dict[str, Any], application: Application, now: float
-) -> TokenAccepted | TokenRefused:
+def _check_claims(claims: dict[str, Any], application: Application, now: float) -> TokenAccepted | TokenRefused:
     audience = claims["aud"]
     audiences = audience if isinstance(audience, list) else [audience]
     if claims["iss"] != application.issuer:
-        return TokenRefused(
-            "token_wrong_issuer", "The token was issued by another team domain.", is_login_useful=False
-        )
+        return TokenRefused("token_wrong_issuer", "The token was issued by another team domain.", is_login_useful=False)
     if application.aud not in audiences:
         return TokenRefused(
             "token_wrong_application", "The token belongs to another application.", is_login_useful=False

@@ -1,0 +1,100 @@
+"""Tells the control plane which connections and streams this edge holds: every 5 s and soon after a
+change."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dataplane.edge.agent import AgentApi
+from dataplane.edge.httpclient import ControlPlaneUnreachableError
+from dataplane.edge.livestreams import LiveStreams
+from dataplane.edge.settings import EdgeSettings
+from dataplane.edge.snapshots import SnapshotStore
+from dataplane.edge.tunnelconnection import TunnelConnection
+from dataplane.edge.tunnels import Tunnels
+
+logger = logging.getLogger(__name__)
+
+REPORT_SECONDS = 5.0
+# Changes come in bursts (four connections at once): one report for the burst, still within 200 ms.
+GATHER_SECONDS = 0.1
+VERSION = "0.1.0"
+
+
+class Reporter:
+    def __init__(
+        self,
+        agent: AgentApi,
+        settings: EdgeSettings,
+        tunnels: Tunnels,
+        streams: LiveStreams,
+        snapshots: SnapshotStore,
+        control_url: Callable[[], str],
+    ) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._tunnels = tunnels
+        self._streams = streams
+        self._snapshots = snapshots
+        self._control_url = control_url
+        self._changed = asyncio.Event()
+        self._is_reachable = True
+        tunnels.on_change(self._changed.set)
+
+    async def report_forever(self) -> None:
+        while True:
+            await self.report()
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(REPORT_SECONDS):
+                    await self._changed.wait()
+                await asyncio.sleep(max(0.0, GATHER_SECONDS - (time.monotonic() - started)))
+            except TimeoutError:
+                pass
+            self._changed.clear()
+
+    async def report(self) -> None:
+        try:
+            await self._agent.report(self.document())
+        except ControlPlaneUnreachableError as error:
+            if self._is_reachable:
+                logger.warning("report not delivered: %s", error)
+            self._is_reachable = False
+            return
+        self._is_reachable = True
+
+    def document(self) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "edge": {
+                "id": settings.edge_id,
+                "name": settings.name,
+                "location": settings.location,
+                "version": VERSION,
+                "control_url": self._control_url(),
+            },
+            "snapshot_version": self._snapshots.current.version,
+            "connections": [_describe(connection) for connection in self._tunnels.registered()],
+            "streams": len(self._streams),
+        }
+
+
+def _describe(connection: TunnelConnection) -> dict[str, Any]:
+    registration = connection.registration
+    assert registration is not None
+    return {
+        "id": connection.id,
+        "tunnel_id": registration.tunnel_id,
+        "client_id": registration.client_id,
+        "index": registration.index,
+        "version": registration.version,
+        "arch": registration.arch,
+        "features": list(registration.features),
+        "origin_ip": connection.peer_ip,
+        "opened_at": registration.registered_at,
+        "applied_version": registration.applied_version,
+        "config_error": registration.config_error,
+        "local_config": registration.local_config,
+    }
