@@ -120,7 +120,9 @@ def _run(plan: Plan) -> int:
         split = bool(os.environ.get("REDIS_URL"))
         children.append(_start("web", _web_command(plan, split), control if split else worker, plan))
         if split:
-            children.append(_start("worker", _celery("worker", *_WORKER_FLAGS), worker, plan))
+            for number in range(1, int(os.environ.get("WORKERS", "1")) + 1):
+                name = f"worker-{number}"
+                children.append(_start(name, _celery("worker", f"--hostname={name}@%h", *_WORKER_FLAGS), worker, plan))
             children.append(_start("beat", _celery("beat", "--scheduler", "celery.beat:Scheduler"), control, plan))
         _wait_for(lambda: _healthy(f"{plan.control_url}/healthz"), children, stopping, "the control plane")
         children.append(_start("edge", [sys.executable, "-m", "dataplane.cli", "edge", "run"], common, plan))
