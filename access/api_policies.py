@@ -1,4 +1,4 @@
-"""/client/v4 policies: reusable ones below accounts/…/access/policies, an application's own below its apps/…/policies."""
+"""/client/v4 …/access/policies (reusable, of the account) and …/access/apps/{id}/policies (of one application)."""
 
 from __future__ import annotations
 

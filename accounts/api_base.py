@@ -215,9 +215,16 @@ class Paging(Schema):
 
 def page_of(rows: QuerySet[ModelT] | list[ModelT], paging: Paging, shape: Callable[[ModelT], Any]) -> Page:
     """One page of ordered rows; beyond the end it is empty (clients ask until they get an empty page)."""
+    return page_of_all(rows, paging, lambda chosen: [shape(row) for row in chosen])
+
+
+def page_of_all(
+    rows: QuerySet[ModelT] | list[ModelT], paging: Paging, shape: Callable[[list[ModelT]], list[Any]]
+) -> Page:
+    """Like page_of, for shapes that need the whole page at once."""
     total = len(rows) if isinstance(rows, list) else rows.count()
     start = (paging.page - 1) * paging.size
-    items = [shape(row) for row in rows[start : start + paging.size]] if start < total else []
+    items = shape(list(rows[start : start + paging.size])) if start < total else []
     info = ResultInfo(
         page=paging.page,
         per_page=paging.size,
@@ -240,8 +247,12 @@ def find(rows: QuerySet[ModelT], key: str, missing: str, **lookups: Any) -> Mode
 def _primary_key(rows: QuerySet[ModelT], key: str) -> UUID | str | None:
     if rows.model._meta.pk.get_internal_type() != "UUIDField":
         return key if is_hex_id(key) else None
+    return as_uuid(key)
+
+
+def as_uuid(text: str) -> UUID | None:
     try:
-        return UUID(key)
+        return UUID(text)
     except ValueError:
         return None
 

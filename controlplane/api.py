@@ -18,23 +18,22 @@ from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 from ninja.parser import Parser
 
-from access.api import router as access_router
-from access.api_accounts import router as access_account_router
-from accounts.api import router as accounts_router
+from access import api_apps, api_groups, api_keys, api_logs, api_policies, api_service_tokens
+from accounts import api as accounts_api
+from accounts import api_organization, api_providers, api_users
 from accounts.api_base import failure, set_zone_owner
 from accounts.errors import DomainError
 from accounts.http import declares
 from accounts.permissions import Permission
 from controlplane import api_docs
-from tunnels.api import router as tunnels_router
-from tunnels.api_zones import organization_id_of_zone
-from tunnels.api_zones import router as zones_router
+from tunnels import api as tunnels_api
+from tunnels import api_records, api_zones
 
 log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 # Reason codes of our errors that have a number of their own in the public API (product.md 3.1).
 _PUBLIC_CODES = {
-    "tunnel_name_taken": 1013,
+    "tunnel_exists": 1013,
     "record_exists": 81053,
     "missing_scope": 10000,
     "group_not_found": 11020,
@@ -198,10 +197,22 @@ api.add_exception_handler(HttpError, _http_error)
 api.add_exception_handler(RequestDataTooBig, _too_big)
 api.add_exception_handler(Http404, _missing)
 api.add_exception_handler(Exception, _unknown)
-api.add_router("", accounts_router)
-api.add_router("", zones_router)
-api.add_router("", tunnels_router)
-api.add_router("/accounts/{account_id}/access", access_router, url_name_prefix="account")
-api.add_router("/zones/{zone_id}/access", access_router, url_name_prefix="zone")
-api.add_router("/accounts/{account_id}/access", access_account_router)
-set_zone_owner(organization_id_of_zone)
+api.add_router("", accounts_api.router)
+api.add_router("", api_zones.router)
+api.add_router("", api_records.router)
+api.add_router("", tunnels_api.router)
+# Served below an account and below a zone alike; a zone stands for its organization (product.md 3.2).
+for _router in (
+    api_organization.router,
+    api_providers.router,
+    api_groups.router,
+    api_apps.authority_router,
+    api_apps.router,
+    api_policies.router,
+    api_service_tokens.router,
+):
+    api.add_router("/accounts/{account_id}/access", _router, url_name_prefix="account")
+    api.add_router("/zones/{zone_id}/access", _router, url_name_prefix="zone")
+for _router in (api_policies.account_router, api_users.router, api_logs.router, api_keys.router):
+    api.add_router("/accounts/{account_id}/access", _router)
+set_zone_owner(api_zones.organization_id_of_zone)
