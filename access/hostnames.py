@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from accounts.errors import InvalidInput, PermissionDenied
-from accounts.models import Organization
 
-OwnerCheck = Callable[[Organization, str], None]
+if TYPE_CHECKING:  # read while apps are still loading, when models cannot be imported
+    from accounts.models import Organization
+
+OwnerCheck = Callable[["Organization", str], None]
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()+,;=:@%-]+)+/?")

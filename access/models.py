@@ -51,6 +51,8 @@ class Application(models.Model):
     principal_overrides = models.JSONField(default=dict, blank=True)
     # Where a bastion stream may go: rules of dataplane.wire.destination, e.g. "10.0.0.5:22", "10.0.0.0/8:22".
     bastion_destinations = models.JSONField(default=list, blank=True)
+    # Tokens issued up to this moment are refused ("Revoke existing tokens").
+    tokens_revoked_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -194,9 +196,7 @@ class TokenKey(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                fields=["organization"], condition=Q(state="active"), name="one_active_token_key"
-            ),
+            models.UniqueConstraint(fields=["organization"], condition=Q(state="active"), name="one_active_token_key"),
             models.UniqueConstraint(fields=["organization"], condition=Q(state="next"), name="one_next_token_key"),
         ]
 
@@ -253,6 +253,10 @@ class PrincipalClaim(models.Model):
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="principal_claims")
     principal = models.CharField(max_length=32)
     identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="principal_claims")
+    # The address the name was taken from: when the provider reports another one later, the name stays (AC-10).
+    email = models.CharField(max_length=254, blank=True)
+    # Stable per identity and application, so that one KRL entry covers all its certificates.
+    key_id = models.CharField(max_length=200)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = TenantQuerySet["PrincipalClaim"].as_manager()
@@ -276,7 +280,8 @@ class Certificate(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="certificates")
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="certificates")
-    authority = models.ForeignKey(SshAuthority, on_delete=models.PROTECT, related_name="certificates")
+    # Restrict: an authority with certificates is only retired; both may go together with their application.
+    authority = models.ForeignKey(SshAuthority, on_delete=models.RESTRICT, related_name="certificates")
     identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="certificates")
     session = models.ForeignKey(AccessSession, null=True, on_delete=models.SET_NULL, related_name="certificates")
     # 63 random bits as decimal text: unsigned 64-bit on the wire, and no database disagrees about the sign.
@@ -303,6 +308,9 @@ class Certificate(models.Model):
         indexes = [
             models.Index(fields=["organization", "-created_at"]),
             models.Index(fields=["application", "-created_at"]),
+            models.Index(
+                fields=["created_at"], condition=Q(status__in=["approved", "signing"]), name="certificates_under_way"
+            ),
         ]
 
     def __str__(self) -> str:
