@@ -11,3 +11,4 @@ class AccessConfig(AppConfig):
     def ready(self) -> None:
         # Registers the audit event names; it imports models, so it cannot stand at the top of this module.
         importlib.import_module("access.events")
+        importlib.import_module("access.login_events")
