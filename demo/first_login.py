@@ -1,8 +1,8 @@
 """`make demo`: the tutorial without hands. A real identity provider process, a real sshd, the stock OpenSSH client.
 
-Exits 0 only if a command's output came through a certificate-authenticated session (serial, key id, CA fingerprint
-read from sshd's own log), a person outside the policy was refused with a reason, a revoked person's live session was cut,
-and the same certificate was refused by sshd after it had expired.
+Exits 0 only if a command's output came through a certificate-authenticated session (serial, key id and CA fingerprint
+read from sshd's own log), a person outside the policy was refused with a reason, a revoked person's live session was
+cut, and the same certificate was refused by sshd after it had expired.
 """
 
 from __future__ import annotations
