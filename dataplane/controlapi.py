@@ -28,9 +28,7 @@ class ControlApi:
     def __init__(self, *, base_url: str, token: str, dialer: Dialer) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise CommandError(
-                f"{printable(base_url)!r} is not an API URL; write for example https://HOST/client/v4"
-            )
+            raise CommandError(f"{printable(base_url)!r} is not an API URL; write for example https://HOST/client/v4")
         if parts.scheme == "http" and not _is_local(parts.hostname):
             raise CommandError(f"the API token would cross the network in clear: use https://{parts.netloc}")
         self._base_url = base_url.rstrip("/")
@@ -69,23 +67,16 @@ class ControlApi:
         """The account id, when the token reaches exactly one account. Raises CommandError."""
         accounts = list(self.pages("/accounts"))
         if not accounts:
-            raise CommandError(
-                "this API token reaches no account; make one with account permissions in the dashboard"
-            )
+            raise CommandError("this API token reaches no account; make one with account permissions in the dashboard")
         if len(accounts) > 1:
-            names = ", ".join(
-                f"{item.get('id')} ({printable(str(item.get('name')), limit=60)})" for item in accounts
-            )
+            names = ", ".join(f"{item.get('id')} ({printable(str(item.get('name')), limit=60)})" for item in accounts)
             raise CommandError(f"this API token reaches several accounts; choose one with --account: {names}")
         return str(accounts[0]["id"])
 
     def zone_of(self, hostname: str, account_id: str | None = None) -> str:
         """Id of the zone with the longest name that `hostname` lies in. Raises CommandError."""
         query = {"account.id": account_id} if account_id else {}
-        zones = {
-            str(zone.get("name", "")).lower(): str(zone.get("id"))
-            for zone in self.pages("/zones", query=query)
-        }
+        zones = {str(zone.get("name", "")).lower(): str(zone.get("id")) for zone in self.pages("/zones", query=query)}
         labels = hostname.lower().rstrip(".").split(".")
         for start in range(len(labels)):
             zone_id = zones.get(".".join(labels[start:]))
@@ -104,9 +95,7 @@ class ControlApi:
         payload = None if body is None else json.dumps(body).encode()
         if payload is not None:
             headers["Content-Type"] = "application/json"
-        response = self._dialer.request(
-            method, url, headers=headers, body=payload, timeout=API_TIMEOUT_SECONDS
-        )
+        response = self._dialer.request(method, url, headers=headers, body=payload, timeout=API_TIMEOUT_SECONDS)
         return _read_envelope(response, f"{method} {path}")
 
 
@@ -122,9 +111,7 @@ def _read_envelope(response: Response, what: str) -> dict[str, Any]:
     if 200 <= response.status < 300 and document.get("success", True) is not False:
         return document
     errors = [item for item in document.get("errors") or [] if isinstance(item, dict)]
-    text = "; ".join(printable(str(item.get("message")), limit=300) for item in errors) or _plain(
-        response.status
-    )
+    text = "; ".join(printable(str(item.get("message")), limit=300) for item in errors) or _plain(response.status)
     codes = tuple(item["code"] for item in errors if isinstance(item.get("code"), int))
     numbers = f" (HTTP {response.status}" + "".join(f", code {code}" for code in codes) + ")"
     raise ApiError(f"{what}: {text}{numbers}", status=response.status, codes=codes)

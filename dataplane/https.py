@@ -82,14 +82,10 @@ class Dialer:
         except ssl.SSLCertVerificationError as error:
             raw.close()
             hint = "" if self.cafile else "; for a private CA give --cacert FILE or SALLYPORT_CACERT"
-            raise HttpError(
-                f"{address.host}: certificate not trusted: {error.verify_message}{hint}"
-            ) from error
+            raise HttpError(f"{address.host}: certificate not trusted: {error.verify_message}{hint}") from error
         except (OSError, ValueError) as error:
             raw.close()
-            raise HttpError(
-                f"{address.host}: TLS failed at {target.host}:{target.port}: {describe(error)}"
-            ) from error
+            raise HttpError(f"{address.host}: TLS failed at {target.host}:{target.port}: {describe(error)}") from error
 
     def open_plain(self, address: Address, *, timeout: float = DIAL_TIMEOUT_SECONDS) -> socket.socket:
         return _connect(self.edge or address, timeout)

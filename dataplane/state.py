@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -113,7 +112,7 @@ def read_private(path: Path) -> str | None:
 
 def write_private(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Temp file, fsync, rename: a reader sees the old or the new text, also after a power cut."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name}-{os.urandom(6).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:

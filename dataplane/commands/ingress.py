@@ -78,9 +78,7 @@ def _default_config() -> Path:
     candidates = [folder / name for folder in folders for name in ("config.yml", "config.yaml")]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        raise CommandError(
-            f"no configuration file; looked for {', '.join(map(str, candidates))}; give --config FILE"
-        )
+        raise CommandError(f"no configuration file; looked for {', '.join(map(str, candidates))}; give --config FILE")
     return found
 
 
@@ -97,9 +95,7 @@ def _load(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise CommandError(
-            f"{path} is not YAML{where}: {getattr(error, 'problem', None) or 'malformed'}"
-        ) from None
+        raise CommandError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or 'malformed'}") from None
     if not isinstance(document, dict):
         raise CommandError(f"{path} must hold keys such as tunnel, credentials-file and ingress")
     return document

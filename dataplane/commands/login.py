@@ -29,8 +29,6 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sallyport login", description="Keep an API token for the tunnel commands."
-    )
+    parser = argparse.ArgumentParser(prog="sallyport login", description="Keep an API token for the tunnel commands.")
     add_api_options(parser)
     return parser

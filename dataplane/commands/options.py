@@ -29,18 +29,14 @@ class Session:
 
 
 def add_api_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--api-url", metavar="URL", help="control plane API, ends in /client/v4 [SALLYPORT_API_URL]"
-    )
+    parser.add_argument("--api-url", metavar="URL", help="control plane API, ends in /client/v4 [SALLYPORT_API_URL]")
     parser.add_argument(
         "--api-token",
         metavar="TOKEN",
         help="API token, or - to read it from standard input [SALLYPORT_API_TOKEN]",
     )
     parser.add_argument("--account", metavar="ID", help="account id, if the token reaches several")
-    parser.add_argument(
-        "--edge", metavar="HOST:PORT", help="dial this address for an https API URL [SALLYPORT_EDGE]"
-    )
+    parser.add_argument("--edge", metavar="HOST:PORT", help="dial this address for an https API URL [SALLYPORT_EDGE]")
     parser.add_argument(
         "--cacert",
         metavar="FILE",
@@ -71,15 +67,11 @@ def choose_source(options: argparse.Namespace, certificate: AccountCertificate |
     if flag == "-":
         flag = sys.stdin.readline().strip()
     elif flag:
-        warn(
-            "a token on the command line is visible to every user of this machine; prefer SALLYPORT_API_TOKEN"
-        )
+        warn("a token on the command line is visible to every user of this machine; prefer SALLYPORT_API_TOKEN")
     token = flag or _env("SALLYPORT_API_TOKEN") or (certificate.api_token if certificate else "")
     url = options.api_url or _env("SALLYPORT_API_URL") or (certificate.endpoint if certificate else "")
     if "://" not in url:
-        raise CommandError(
-            "which control plane? Set SALLYPORT_API_URL (it ends in /client/v4) or run: sallyport login"
-        )
+        raise CommandError("which control plane? Set SALLYPORT_API_URL (it ends in /client/v4) or run: sallyport login")
     if not token:
         raise CommandError("no API token: set SALLYPORT_API_TOKEN, or run: sallyport login")
     return ApiSource(url.rstrip("/"), token)
@@ -89,9 +81,7 @@ def connect(options: argparse.Namespace, source: ApiSource) -> ControlApi:
     # A plain API address is the control plane itself; only https goes through the edge.
     edge_text = options.edge or (_env("SALLYPORT_EDGE") if source.url.startswith("https:") else "")
     edge = parse_address(edge_text) if edge_text else None
-    return ControlApi(
-        base_url=source.url, token=source.token, dialer=Dialer(edge=edge, cafile=options.cacert)
-    )
+    return ControlApi(base_url=source.url, token=source.token, dialer=Dialer(edge=edge, cafile=options.cacert))
 
 
 def read_account_certificate(state: State) -> AccountCertificate | None:
@@ -112,11 +102,7 @@ def find_tunnel(session: Session, name_or_id: str) -> dict[str, Any]:
             raise CommandError(f"tunnel {name_or_id} does not exist")
         return tunnel
     query = {"name": name_or_id, "is_deleted": "false"}
-    found = [
-        item
-        for item in session.api.pages(session.tunnels_path, query=query)
-        if item.get("name") == name_or_id
-    ]
+    found = [item for item in session.api.pages(session.tunnels_path, query=query) if item.get("name") == name_or_id]
     if len(found) != 1:
         raise CommandError(
             f"there is no tunnel named {name_or_id!r}; see: sallyport tunnel list"

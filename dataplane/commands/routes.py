@@ -23,9 +23,7 @@ def run(argv: Sequence[str]) -> int:
         result = session.api.call("PUT", f"/zones/{zone_id}/tunnels/{tunnel['id']}/routes", body=body)
     except ApiError as error:
         if 400 <= error.status < 500 and not options.overwrite and "exist" in str(error):
-            raise CommandError(
-                f"{error}\n  What to do: to replace the record, add --overwrite-dns"
-            ) from error
+            raise CommandError(f"{error}\n  What to do: to replace the record, add --overwrite-dns") from error
         raise
     change = _WORDS.get(str(result.get("cname")), "Set")
     name = printable(str(result.get("name") or hostname))
@@ -34,9 +32,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sallyport tunnel route dns", description="Route a host name to a tunnel."
-    )
+    parser = argparse.ArgumentParser(prog="sallyport tunnel route dns", description="Route a host name to a tunnel.")
     parser.add_argument(
         "--overwrite-dns", "-f", dest="overwrite", action="store_true", help="replace an existing record"
     )
@@ -49,9 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 def _hostname(text: str) -> str:
     try:
         name = (
-            text.rstrip(".").encode("idna").decode("ascii").lower()
-            if not text.isascii()
-            else text.rstrip(".").lower()
+            text.rstrip(".").encode("idna").decode("ascii").lower() if not text.isascii() else text.rstrip(".").lower()
         )
     except UnicodeError:
         name = ""

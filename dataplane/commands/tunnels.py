@@ -31,9 +31,7 @@ def run(command: str, argv: Sequence[str]) -> int:
 def _configure_create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a name unique among the account's tunnels")
     parser.add_argument("--secret", "-s", help="base64 of at least 32 bytes; made at random if not given")
-    parser.add_argument(
-        "--cred-file", "--credentials-file", metavar="FILE", help="default: ~/.sallyport/<UUID>.json"
-    )
+    parser.add_argument("--cred-file", "--credentials-file", metavar="FILE", help="default: ~/.sallyport/<UUID>.json")
     parser.add_argument("--output", "-o", choices=("json",))
 
 
@@ -50,19 +48,13 @@ def _create(options: argparse.Namespace) -> int:
         tunnel = session.api.call("POST", session.tunnels_path, body=body)
     except ApiError as error:
         if error.status == 409:
-            raise CommandError(
-                f"a tunnel named {options.name!r} already exists; see: sallyport tunnel list"
-            ) from error
+            raise CommandError(f"a tunnel named {options.name!r} already exists; see: sallyport tunnel list") from error
         raise
     credentials = TunnelCredentials(session.account_id, secret, uuid.UUID(str(tunnel["id"])))
     path = target or session.state.path(f"{credentials.tunnel_id}.json")
     _write_or_undo(session, credentials, path)
     if options.output == "json":
-        print(
-            json.dumps(
-                {"id": str(credentials.tunnel_id), "name": options.name, "credentials_file": str(path)}
-            )
-        )
+        print(json.dumps({"id": str(credentials.tunnel_id), "name": options.name, "credentials_file": str(path)}))
         return 0
     print(f"Created tunnel {options.name} with id {credentials.tunnel_id}")
     print(f"Tunnel credentials written to {path}. Keep this file secret; delete the tunnel to revoke it.")
@@ -75,9 +67,7 @@ def _write_or_undo(session: Session, credentials: TunnelCredentials, path: Path)
         session.state.ensure()
         write_private(path, credentials.to_file_json(), mode=CREDENTIALS_MODE)
     except CommandError:
-        session.api.call(
-            "DELETE", f"{session.tunnels_path}/{credentials.tunnel_id}", query={"cascade": "true"}
-        )
+        session.api.call("DELETE", f"{session.tunnels_path}/{credentials.tunnel_id}", query={"cascade": "true"})
         warn(f"tunnel {credentials.tunnel_id} was deleted again")
         raise
 
@@ -163,9 +153,7 @@ def _delete(options: argparse.Namespace) -> int:
 
 def _configure_token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tunnel", help="UUID or name")
-    parser.add_argument(
-        "--cred-file", "--credentials-file", metavar="FILE", help="write a credentials file instead"
-    )
+    parser.add_argument("--cred-file", "--credentials-file", metavar="FILE", help="write a credentials file instead")
 
 
 def _token(options: argparse.Namespace) -> int:

@@ -38,8 +38,12 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(edge: LabEdge, home: Path) -> dict[str, str]:
     return {
-        "HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "SALLYPORT_NO_BROWSER": "1",
-        "SALLYPORT_CACERT": str(edge.ca_path), "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY),
+        "SALLYPORT_NO_BROWSER": "1",
+        "SALLYPORT_CACERT": str(edge.ca_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
@@ -51,8 +55,13 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
 
     def start(*words: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, "-P", "-m", "dataplane.cli", *words], input=stdin, capture_output=True, timeout=40,
-            env={**environment, **(env or {})}, cwd=trap, check=False,
+            [sys.executable, "-P", "-m", "dataplane.cli", *words],
+            input=stdin,
+            capture_output=True,
+            timeout=40,
+            env={**environment, **(env or {})},
+            cwd=trap,
+            check=False,
         )
 
     return start

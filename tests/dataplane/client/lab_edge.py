@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import jwt
 from cryptography import x509
@@ -111,7 +111,8 @@ class LabEdge:
 
     def seen(self, method: str, host: str, path_prefix: str) -> list[Request]:
         return [
-            request for request in list(self.requests)
+            request
+            for request in list(self.requests)
             if request.method == method and request.host_name == host and request.path.startswith(path_prefix)
         ]
 
@@ -128,8 +129,16 @@ class LabEdge:
     def make_token(self, kind: str = "app", *, seconds: int = 3600, key: Any = None, **changes: Any) -> str:
         now = int(time.time())
         claims = {
-            "aud": [AUD if kind == "app" else "org-aud"], "email": EMAIL, "exp": now + seconds, "iat": now, "nbf": now,
-            "iss": f"https://{self.team}", "type": kind, "sub": "9f8b", "identity_nonce": os.urandom(4).hex(), **changes,
+            "aud": [AUD if kind == "app" else "org-aud"],
+            "email": EMAIL,
+            "exp": now + seconds,
+            "iat": now,
+            "nbf": now,
+            "iss": f"https://{self.team}",
+            "type": kind,
+            "sub": "9f8b",
+            "identity_nonce": os.urandom(4).hex(),
+            **changes,
         }
         return jwt.encode(claims, key or self.keys.token_key, algorithm="RS256", headers={"kid": KID})
 
@@ -152,6 +161,7 @@ class LabEdge:
 
     def _serve(self, raw: socket.socket) -> None:
         raw.settimeout(IO_TIMEOUT_SECONDS)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             tls = self._context.wrap_socket(raw, server_side=True)
         except OSError:
@@ -191,8 +201,13 @@ class LabEdge:
 
     def _metadata(self, request: Request) -> str:
         claims = {
-            "type": "match", "hostname": request.host_name, "auth_domain": self.team, "aud": AUD,
-            "app_hostname": request.host_name, "iat": int(time.time()), **self.metadata_claims,
+            "type": "match",
+            "hostname": request.host_name,
+            "auth_domain": self.team,
+            "aud": AUD,
+            "app_hostname": request.host_name,
+            "iat": int(time.time()),
+            **self.metadata_claims,
         }
         return jwt.encode(claims, self.metadata_key, algorithm="RS256", headers={"kid": self.metadata_kid})
 
@@ -234,9 +249,15 @@ class LabEdge:
         public_key = serialization.load_ssh_public_key(document["public_key"].encode())
         self.certificates += 1
         certificate = (
-            serialization.SSHCertificateBuilder().public_key(public_key).serial(self.certificates)
-            .type(serialization.SSHCertificateType.USER).key_id(b"widgetcorp/ssh/alice").valid_principals(self.principals)
-            .valid_after(now - 60).valid_before(now + self.certificate_seconds).add_extension(b"permit-pty", b"")
+            serialization.SSHCertificateBuilder()
+            .public_key(public_key)
+            .serial(self.certificates)
+            .type(serialization.SSHCertificateType.USER)
+            .key_id(b"widgetcorp/ssh/alice")
+            .valid_principals(self.principals)
+            .valid_after(now - 60)
+            .valid_before(now + self.certificate_seconds)
+            .add_extension(b"permit-pty", b"")
             .sign(self.keys.authority)
         )
         expires = dt.datetime.fromtimestamp(now + self.certificate_seconds, dt.UTC).isoformat()
@@ -248,7 +269,10 @@ class LabEdge:
         if self.upgrade_refusal is not None:
             _send(tls, request, self.upgrade_refusal)
             return
-        machine = request.headers.get("cf-access-client-id") == "id1" and request.headers.get("cf-access-client-secret") == "s1"
+        machine = (
+            request.headers.get("cf-access-client-id") == "id1"
+            and request.headers.get("cf-access-client-secret") == "s1"
+        )
         if not machine and request.headers.get("cf-access-token") not in self.valid_app_tokens:
             _send(tls, request, self._login_redirect(request))
             return
@@ -327,18 +351,26 @@ def _server_context(directory: Path, ca_path: Path) -> ssl.SSLContext:
 
     def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         return (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(ca_name).public_key(public)
-            .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(hours=1))
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(ca_name)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
             .not_valid_after(now + dt.timedelta(days=1))
         )
 
     ca = (
-        builder(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder(ca_name, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
-    names = [x509.DNSName(name) for name in (APP_HOST, TEAM_HOST, FOREIGN_HOST, "ssh.example.test", "team.example.test")]
+    names = [
+        x509.DNSName(name) for name in (APP_HOST, TEAM_HOST, FOREIGN_HOST, "ssh.example.test", "team.example.test")
+    ]
     leaf = (
-        builder(x509.Name([]), key.public_key()).add_extension(x509.SubjectAlternativeName(names), critical=True)
+        builder(x509.Name([]), key.public_key())
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

@@ -104,20 +104,21 @@ def test_org_token_is_exchanged_without_browser(edge: LabEdge, run: Run, home: P
     assert carriers == login
 
 
-@pytest.mark.parametrize("location", [
-    "https://{foreign}/cdn-cgi/access/login/x?kid=1",
-    "https://{team_host}:1/cdn-cgi/access/login/x",
-    "http://{team}/cdn-cgi/access/login/x",
-    "https://{team}@{foreign}/cdn-cgi/access/login/x",
-    "https://{team}/cdn-cgi/access/login-help",
-    "https://{team}/other?next=/cdn-cgi/access/login",
-])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://{foreign}/cdn-cgi/access/login/x?kid=1",
+        "https://{team_host}:1/cdn-cgi/access/login/x",
+        "http://{team}/cdn-cgi/access/login/x",
+        "https://{team}@{foreign}/cdn-cgi/access/login/x",
+        "https://{team}/cdn-cgi/access/login-help",
+        "https://{team}/other?next=/cdn-cgi/access/login",
+    ],
+)
 def test_org_token_goes_only_to_the_team_domain_login(edge: LabEdge, run: Run, home: Path, location: str) -> None:
     org_token = edge.issue("org")
     write_state(home, ORG_FILE, org_token)
-    url = location.format(
-        foreign=f"{FOREIGN_HOST}:{edge.port}", team=edge.team, team_host=TEAM_HOST
-    )
+    url = location.format(foreign=f"{FOREIGN_HOST}:{edge.port}", team=edge.team, team_host=TEAM_HOST)
 
     def redirect(request: Request) -> Answer:
         if request.method == "GET" or request.headers.get("cf-access-metadata-request"):
@@ -131,19 +132,24 @@ def test_org_token_goes_only_to_the_team_domain_login(edge: LabEdge, run: Run, h
     assert not [request for request in edge.requests if org_token in str(request.headers) + request.path]
 
 
-@pytest.mark.parametrize(("claims", "text"), [
-    ({"hostname": "other.widgetcorp.localhost"}, "another host"),
-    ({"hostname": None}, "another host"),
-    ({"type": "no_match"}, "no Access application matches"),
-    ({"aud": [AUD]}, "audience"),
-    ({"aud": ""}, "audience"),
-    ({"auth_domain": ""}, "team domain"),
-    ({"app_hostname": "ssh.victim.localhost"}, "another host"),
-    ({"iat": 1}, "clock is probably ahead"),
-    ({"iat": int(time.time()) + 4000}, "clock is probably behind"),
-    ({"iat": time.time()}, "integer"),
-])
-def test_unbelievable_metadata_is_refused(edge: LabEdge, run: Run, home: Path, claims: dict[str, object], text: str) -> None:
+@pytest.mark.parametrize(
+    ("claims", "text"),
+    [
+        ({"hostname": "other.widgetcorp.localhost"}, "another host"),
+        ({"hostname": None}, "another host"),
+        ({"type": "no_match"}, "no Access application matches"),
+        ({"aud": [AUD]}, "audience"),
+        ({"aud": ""}, "audience"),
+        ({"auth_domain": ""}, "team domain"),
+        ({"app_hostname": "ssh.victim.localhost"}, "another host"),
+        ({"iat": 1}, "clock is probably ahead"),
+        ({"iat": int(time.time()) + 4000}, "clock is probably behind"),
+        ({"iat": time.time()}, "integer"),
+    ],
+)
+def test_unbelievable_metadata_is_refused(
+    edge: LabEdge, run: Run, home: Path, claims: dict[str, object], text: str
+) -> None:
     token = edge.issue("app")
     write_state(home, TOKEN_FILE, token)
     edge.metadata_claims = claims
@@ -286,7 +292,8 @@ def test_parallel_logins_share_one_browser(edge: LabEdge, environment: dict[str,
     edge.polls_before_approval = 2
     words = [sys.executable, "-P", "-m", "dataplane.cli", "access", "login", edge.app, "--no-verbose"]
     processes = [
-        subprocess.Popen(words, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)
+        subprocess.Popen(words, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
     ]
     results = [process.communicate(timeout=40) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], results

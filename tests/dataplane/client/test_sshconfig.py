@@ -30,15 +30,22 @@ def command(tmp_path: Path) -> Path:
     directory = tmp_path / "my tools"
     directory.mkdir()
     path = directory / "sallyport"
-    path.write_text(f"#!{sys.executable} -P\nimport sys\nsys.path.insert(0, {str(REPOSITORY)!r})\n"
-                    "from dataplane.cli import main\nsys.exit(main())\n")
+    path.write_text(
+        f"#!{sys.executable} -P\nimport sys\nsys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "from dataplane.cli import main\nsys.exit(main())\n"
+    )
     path.chmod(0o755)
     return path
 
 
 def write_config(command: Path, environment: dict[str, str], path: Path, *words: str) -> str:
     done = subprocess.run(
-        [command, "access", "ssh-config", *words], capture_output=True, text=True, env=environment, timeout=30, check=True
+        [command, "access", "ssh-config", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=30,
+        check=True,
     )
     path.write_text(done.stdout)
     return done.stdout
@@ -80,10 +87,17 @@ def test_ssh_reaches_the_edge_through_the_config(
     write_state(home, TOKEN_FILE, edge.issue("app"))
     edge.websocket_mode = "banner"
     config = tmp_path / "config"
-    write_config(command, environment, config, "--hostname", edge.app, "--short-lived-cert", "--destination", "10.0.0.5:22")
+    write_config(
+        command, environment, config, "--hostname", edge.app, "--short-lived-cert", "--destination", "10.0.0.5:22"
+    )
     done = subprocess.run(
         ["ssh", "-v", "-F", str(config), "-o", "BatchMode=yes", f"alice@{APP_HOST}", "true"],
-        capture_output=True, text=True, env=environment, timeout=30, stdin=subprocess.DEVNULL, check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=30,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     assert "remote software version lab" in done.stderr
     assert edge.certificates == 1
@@ -110,10 +124,17 @@ def test_printing_needs_no_network_and_writes_nothing(run: Run, home: Path, edge
     assert not (home / ".sallyport").exists()
 
 
-@pytest.mark.parametrize("words", [
-    ["--hostname", "a b"], ["--hostname", "x'; touch y"], ["--hostname", APP_HOST, "--alias", "*"],
-    ["--hostname", APP_HOST, "--destination", 'a"b:22'], ["--hostname", "user@host"], ["--hostname", ""],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--hostname", "a b"],
+        ["--hostname", "x'; touch y"],
+        ["--hostname", APP_HOST, "--alias", "*"],
+        ["--hostname", APP_HOST, "--destination", 'a"b:22'],
+        ["--hostname", "user@host"],
+        ["--hostname", ""],
+    ],
+)
 def test_values_that_cannot_be_written_are_refused(run: Run, words: list[str]) -> None:
     done = run("access", "ssh-config", *words)
     assert done.returncode == 1

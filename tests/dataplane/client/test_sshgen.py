@@ -41,7 +41,9 @@ def test_certificate_matches_its_key(edge: LabEdge, run: Run, home: Path, key_ty
     assert public[0] == label
     assert Path(f"{key}.pub").read_text().split() == public[:2]
     fingerprint = keygen("-l", "-f", f"{key}.pub").split()[1]
-    assert f"Public key: {label.split('-')[1].upper() if key_type == 'ed25519' else 'ECDSA'}-CERT {fingerprint}" in shown
+    assert (
+        f"Public key: {label.split('-')[1].upper() if key_type == 'ed25519' else 'ECDSA'}-CERT {fingerprint}" in shown
+    )
     modes = {stat.S_IMODE(path.stat().st_mode) for path in key.parent.iterdir()}
     assert modes == {0o600}
     sent = edge.seen("POST", TEAM_HOST, SIGN_PATH)[0]
