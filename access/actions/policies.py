@@ -1,0 +1,287 @@
+"""Policies: reusable ones, an application's own, and their order in an application."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.db import transaction
+from django.db.models import Max
+
+from access import events
+from access.actions.groups import checked_name
+from access.models import Application, ApplicationPolicy, Policy
+from access.rules import check_rules
+from accounts import audit
+from accounts.actor import Actor
+from accounts.errors import Conflict, InvalidInput, NotFound
+from accounts.models import Organization
+
+Rules = Sequence[Any]
+MAX_PRECEDENCE = 2**31 - 1
+MAX_SESSION_SECONDS = 31 * 24 * 3600
+
+
+class Keep:
+    """Marks an argument that was not given, where None has a meaning of its own."""
+
+
+KEEP: Final = Keep()
+
+
+@transaction.atomic
+def create_policy(
+    organization: Organization,
+    *,
+    actor: Actor,
+    name: str,
+    decision: str,
+    include: Rules,
+    require: Rules = (),
+    exclude: Rules = (),
+    session_duration_seconds: int | None = None,
+    application: Application | None = None,
+    precedence: int | None = None,
+) -> Policy:
+    """A reusable policy, or with `application` that application's own, placed last unless `precedence` says where."""
+    policy = new_policy(
+        organization,
+        name=name,
+        decision=decision,
+        lists=(include, require, exclude),
+        session_duration_seconds=session_duration_seconds,
+        reusable=application is None,
+    )
+    if application is not None:
+        application = lock_application(organization, application)
+        _place(application, policy, precedence)
+    audit.record(
+        events.POLICY_CREATED,
+        organization=organization,
+        actor=actor,
+        target=policy,
+        new={**facts(policy), "application": str(application.pk) if application else None},
+    )
+    return policy
+
+
+@transaction.atomic
+def update_policy(
+    policy: Policy,
+    *,
+    actor: Actor,
+    name: str | None = None,
+    decision: str | None = None,
+    include: Rules | None = None,
+    require: Rules | None = None,
+    exclude: Rules | None = None,
+    session_duration_seconds: int | Keep | None = KEEP,
+    precedence: int | None = None,
+) -> Policy:
+    """None keeps a value; session_duration_seconds None means "as the application says". `precedence` moves an
+    application's own policy."""
+    organization = policy.organization
+    policy = Policy.objects.for_organization(organization).select_for_update().get(pk=policy.pk)
+    old = facts(policy)
+    policy.name = policy.name if name is None else checked_name(name)
+    policy.decision = policy.decision if decision is None else checked_decision(decision)
+    if not isinstance(session_duration_seconds, Keep):
+        policy.session_duration_seconds = checked_session(session_duration_seconds)
+    policy.include, policy.require, policy.exclude = check_rules(
+        organization,
+        policy.include if include is None else include,
+        policy.require if require is None else require,
+        policy.exclude if exclude is None else exclude,
+        decision=policy.decision,
+    )
+    policy.save()
+    if precedence is not None:
+        _move_own(policy, precedence)
+    audit.record(
+        events.POLICY_UPDATED, organization=organization, actor=actor, target=policy, old=old, new=facts(policy)
+    )
+    return policy
+
+
+@transaction.atomic
+def delete_policy(policy: Policy, *, actor: Actor) -> None:
+    """A reusable policy must be detached everywhere first; an application's own goes with its place."""
+    policy = Policy.objects.for_organization(policy.organization).select_for_update().get(pk=policy.pk)
+    links = list(ApplicationPolicy.objects.filter(policy=policy).select_related("application"))
+    if policy.reusable and links:
+        names = ", ".join(f'"{link.application.name}"' for link in links[:5])
+        raise Conflict(f"The policy is attached to {names}. Detach it there first.", code="policy_in_use")
+    audit.record(events.POLICY_DELETED, organization=policy.organization, actor=actor, target=policy, old=facts(policy))
+    policy.delete()
+
+
+@transaction.atomic
+def attach_policy(
+    application: Application, policy: Policy, *, precedence: int | None = None, actor: Actor
+) -> ApplicationPolicy:
+    """Attach a reusable policy. Without `precedence` it goes last; an occupied place is a Conflict."""
+    application = lock_application(application.organization, application)
+    policy = own_policy(application.organization, policy.pk)
+    if not policy.reusable:
+        raise InvalidInput("Only reusable policies can be attached to another application.", code="policy_not_reusable")
+    if ApplicationPolicy.objects.filter(application=application, policy=policy).exists():
+        raise Conflict("The policy is already attached to this application.", code="policy_already_attached")
+    link = _place(application, policy, precedence)
+    _record_place(events.POLICY_ATTACHED, application, policy, actor, new={"precedence": link.precedence})
+    return link
+
+
+@transaction.atomic
+def detach_policy(application: Application, policy: Policy, *, actor: Actor) -> None:
+    """An application's own policy cannot be detached, only deleted: it would hang nowhere."""
+    application = lock_application(application.organization, application)
+    link = ApplicationPolicy.objects.select_related("policy").filter(application=application, policy=policy).first()
+    if link is None:
+        raise NotFound("The policy is not attached to this application.")
+    if not link.policy.reusable:
+        raise InvalidInput(
+            "This policy belongs to the application alone. Delete it instead.", code="policy_not_reusable"
+        )
+    _record_place(events.POLICY_DETACHED, application, policy, actor, old={"precedence": link.precedence})
+    link.delete()
+
+
+@transaction.atomic
+def reorder_policies(application: Application, policy_ids: Sequence[str | uuid.UUID], *, actor: Actor) -> None:
+    """Give all policies of the application new places, first to last. The ids must be exactly the attached ones."""
+    application = lock_application(application.organization, application)
+    links = {str(link.policy_id): link for link in ApplicationPolicy.objects.filter(application=application)}
+    wanted = [str(policy_id) for policy_id in policy_ids]
+    if sorted(wanted) != sorted(links):
+        raise Conflict("The list of policies has changed meanwhile. Load the page again.", code="policies_changed")
+    old = sorted(links, key=lambda policy_id: links[policy_id].precedence)
+    renumber([links[policy_id] for policy_id in wanted])
+    audit.record(
+        events.POLICIES_REORDERED,
+        organization=application.organization,
+        actor=actor,
+        target=application,
+        old={"policies": old},
+        new={"policies": wanted},
+    )
+
+
+# --- Shared with actions/applications.py: no audit event of their own -----------------------------------------
+def new_policy(
+    organization: Organization,
+    *,
+    name: str,
+    decision: str,
+    lists: tuple[Any, Any, Any],
+    session_duration_seconds: int | None,
+    reusable: bool,
+) -> Policy:
+    """A checked, saved policy; the calling action records it."""
+    decision = checked_decision(decision)
+    include, require, exclude = check_rules(organization, *lists, decision=decision)
+    return Policy.objects.create(
+        organization=organization,
+        name=checked_name(name),
+        decision=decision,
+        include=include,
+        require=require,
+        exclude=exclude,
+        session_duration_seconds=checked_session(session_duration_seconds),
+        reusable=reusable,
+    )
+
+
+def lock_application(organization: Organization, application: Application) -> Application:
+    """The row, locked: places in an application are given one after the other."""
+    locked = (
+        Application.objects.for_organization(organization)
+        .select_for_update(of=("self",))
+        .select_related("organization")
+        .filter(pk=application.pk)
+        .first()
+    )
+    if locked is None:
+        raise NotFound("There is no such application in this organization.")
+    return locked
+
+
+def own_policy(organization: Organization, policy_id: uuid.UUID | str) -> Policy:
+    policy = Policy.objects.for_organization(organization).filter(pk=policy_id).first()
+    if policy is None:
+        raise NotFound("There is no such policy in this organization.", code="policy_not_found")
+    return policy
+
+
+def renumber(links: Sequence[ApplicationPolicy]) -> None:
+    """Places 1, 2, 3 … in the given order. In two steps, because places are unique at every moment."""
+    free = 1 + max((link.precedence for link in links), default=0) + len(links)
+    for step in (free, 1):
+        for offset, link in enumerate(links):
+            link.precedence = step + offset
+            link.save(update_fields=["precedence"])
+
+
+def checked_decision(decision: str) -> str:
+    if decision not in Policy.Decision.values:
+        message = f"The decision must be one of {', '.join(Policy.Decision.values)}."
+        raise InvalidInput(message, code="invalid_decision", fields={"decision": message})
+    return decision
+
+
+def checked_session(seconds: int | None) -> int | None:
+    if seconds is not None and not 0 < seconds <= MAX_SESSION_SECONDS:
+        message = "The session duration must be between a second and 31 days."
+        raise InvalidInput(message, code="invalid_session_duration", fields={"session_duration_seconds": message})
+    return seconds
+
+
+def facts(policy: Policy) -> dict[str, Any]:
+    return {
+        "name": policy.name,
+        "decision": policy.decision,
+        "include": policy.include,
+        "require": policy.require,
+        "exclude": policy.exclude,
+        "session_duration_seconds": policy.session_duration_seconds,
+    }
+
+
+def _place(application: Application, policy: Policy, precedence: int | None) -> ApplicationPolicy:
+    links = ApplicationPolicy.objects.filter(application=application)
+    if precedence is None:
+        precedence = 1 + (links.aggregate(last=Max("precedence"))["last"] or 0)
+    elif not 1 <= precedence <= MAX_PRECEDENCE:
+        raise InvalidInput("Precedence starts at 1.", code="invalid_precedence", fields={"precedence": "At least 1."})
+    elif links.filter(precedence=precedence).exists():
+        raise Conflict("policy precedences must be unique", code="precedence_taken")
+    return ApplicationPolicy.objects.create(application=application, policy=policy, precedence=precedence)
+
+
+def _move_own(policy: Policy, precedence: int) -> None:
+    link = ApplicationPolicy.objects.select_related("application").filter(policy=policy).first()
+    if policy.reusable or link is None or link.precedence == precedence:
+        return
+    lock_application(policy.organization, link.application)
+    link.delete()
+    _place(link.application, policy, precedence)
+
+
+def _record_place(
+    name: str,
+    application: Application,
+    policy: Policy,
+    actor: Actor,
+    *,
+    old: dict[str, Any] | None = None,
+    new: dict[str, Any] | None = None,
+) -> None:
+    audit.record(
+        name,
+        organization=application.organization,
+        actor=actor,
+        target=policy,
+        target_label=f"{policy.name} at {application.name}",
+        old={"application": str(application.pk), **old} if old else None,
+        new={"application": str(application.pk), **new} if new else None,
+    )

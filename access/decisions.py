@@ -1,0 +1,152 @@
+"""The decision about a request to an application: facts and rules from the database, the answer from `evaluation`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from access import country
+from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy
+from access.models import AccessRequest, Application, ApplicationPolicy, ServiceToken
+from access.models import Group as GroupRow
+from access.rules import group_ids
+from access.selectors import Context, Person
+from accounts.models import AccessSession, Identity
+
+log = logging.getLogger(__name__)
+
+
+def decide(
+    application: Application,
+    *,
+    session: AccessSession | None,
+    service_token: ServiceToken | None,
+    ip: str,
+    now: datetime,
+) -> Decision:
+    """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
+
+    `session` must come with its identity loaded. The caller has checked that it is live; a disabled identity or a
+    dead service token is refused here too.
+    """
+    try:
+        policies, groups = load_rules(application)
+        return decide_with(policies, groups, application, session=session, service_token=service_token, ip=ip, now=now)
+    except Exception:
+        log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
+        message = (
+            "The policies of this application could not be evaluated, so access is refused. Tell its administrator."
+        )
+        return Decision(False, Outcome.ERROR, "policy_error", message)
+
+
+def decide_with(
+    policies: Iterable[Policy],
+    groups: Mapping[str, Group],
+    application: Application,
+    *,
+    session: AccessSession | None,
+    service_token: ServiceToken | None,
+    ip: str,
+    now: datetime,
+) -> Decision:
+    """`decide` for rules already loaded (many streams of one application). May raise."""
+    identity = session.identity if session is not None else None
+    if identity is not None and identity.disabled_at is not None:
+        message = "Your account was disabled by an administrator of this organization."
+        return Decision(False, Outcome.DENY, "identity_disabled", message)
+    if service_token is not None and not service_token.is_active(now):
+        return Decision(False, Outcome.DENY, "service_token_inactive", "The service token is disabled or has expired.")
+    context = Context(
+        ip=ip,
+        country=country.resolve(ip),
+        person=_person_of(identity) if identity is not None else None,
+        service_token_id=str(service_token.pk) if service_token is not None else "",
+    )
+    decision = evaluate(policies, groups, context)
+    if decision.allowed and decision.session_duration_seconds is None:
+        return replace(decision, session_duration_seconds=application.session_duration_seconds)
+    return decision
+
+
+def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
+    """One query for the policies, and one for the groups when any rule names one."""
+    links = ApplicationPolicy.objects.filter(application=application).select_related("policy")
+    rows = [(link.precedence, link.policy) for link in links]
+    policies = [
+        parse_policy(
+            id=str(policy.pk),
+            name=policy.name,
+            decision=policy.decision,
+            precedence=precedence,
+            include=policy.include,
+            require=policy.require,
+            exclude=policy.exclude,
+            session_duration_seconds=policy.session_duration_seconds,
+            version=policy.updated_at.isoformat(),
+        )
+        for precedence, policy in rows
+    ]
+    named = any(group_ids(policy.include, policy.require, policy.exclude) for _, policy in rows)
+    return policies, _load_groups(application) if named else {}
+
+
+def record_decision(
+    application: Application,
+    decision: Decision,
+    *,
+    session: AccessSession | None,
+    service_token: ServiceToken | None,
+    action: str,
+    ip: str,
+    ray_id: str,
+) -> AccessRequest:
+    """One row of the access log. `action`: login, connect or certificate."""
+    identity = session.identity if session is not None else None
+    return AccessRequest.objects.create(
+        organization_id=application.organization_id,
+        application=application,
+        application_label=application.name,
+        identity=identity,
+        email=_label(identity, service_token),
+        action=action,
+        allowed=decision.allowed,
+        reason=decision.reason[:60],
+        connection="service_token" if service_token is not None else _provider_type(identity),
+        ray_id=ray_id[:32],
+        ip_address=ip or None,
+        country=country.lookup(ip),
+        trace=decision.trace,
+    )
+
+
+def _load_groups(application: Application) -> dict[str, Group]:
+    rows = GroupRow.objects.filter(organization_id=application.organization_id)
+    return {
+        str(row.pk): parse_group(
+            id=str(row.pk), name=row.name, include=row.include, require=row.require, exclude=row.exclude
+        )
+        for row in rows
+    }
+
+
+def _person_of(identity: Identity) -> Person:
+    return Person(
+        email=identity.email,
+        email_verified=identity.email_verified is True,
+        provider_id=str(identity.provider_id),
+        groups=tuple(group for group in identity.groups if isinstance(group, str)),
+        claims=identity.claims if isinstance(identity.claims, dict) else {},
+    )
+
+
+def _label(identity: Identity | None, service_token: ServiceToken | None) -> str:
+    if service_token is not None:
+        return service_token.name
+    return identity.email or identity.subject if identity is not None else ""
+
+
+def _provider_type(identity: Identity | None) -> str:
+    return identity.provider.type if identity is not None else ""
