@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.db import transaction
 from django.db.transaction import Atomic
 
+from tests.dns_server import DnsServer
 from tests.factories import Cast, make_cast
 
 
@@ -39,3 +42,20 @@ def _commit_hooks_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def cast(db: None) -> Cast:
     """alice owns Widget Corp, bob views it, erin edits it; mallory owns another tenant with the same names."""
     return make_cast()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loopback_dns() -> Iterator[DnsServer]:
+    """Tasks run where they are called, so adding a zone asks DNS: ask a server of our own, never the network."""
+    server = DnsServer()
+    server.start()
+    django_settings.DNS_RESOLVERS = [server.address]
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def dns_server(_loopback_dns: DnsServer) -> Iterator[DnsServer]:
+    """The server every lookup of the suite asks; empty (NXDOMAIN for all) until a test adds records."""
+    yield _loopback_dns
+    _loopback_dns.clear()

@@ -11,4 +11,5 @@ CHECK_INTERVAL = timedelta(hours=1)
 
 def retry_delay(failures: int) -> timedelta:
     """15 s after the first failure, doubling up to an hour."""
-    return min(FIRST_RETRY * 2 ** min(max(failures, 1) - 1, 16), CHECK_INTERVAL)
+    doublings = min(max(failures, 1) - 1, 16)
+    return min(FIRST_RETRY * (1 << doublings), CHECK_INTERVAL)

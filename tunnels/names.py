@@ -12,8 +12,8 @@ from accounts.errors import InvalidInput
 
 MAX_NAME_CHARACTERS = 253
 # Underscore: service names such as _acme-challenge are legal in DNS and used in records.
-_LABEL = re.compile(r"^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$")
-_STRICT_LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_STRICT_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 # Letters of other scripts that common fonts draw like a Latin one, after compatibility decomposition and case folding
 # (Unicode Technical Standard 39 has the idea and the full list; these are the ones registries allow in names).
@@ -76,7 +76,7 @@ def is_within(name: str, domain: str) -> bool:
 def _check_label(label: str, shown: str, strict: bool) -> None:
     if not label:
         raise InvalidInput(f"{shown!r} has an empty part between its dots.", code="invalid_name")
-    if not (_STRICT_LABEL if strict else _LABEL).match(label):
+    if not (_STRICT_LABEL if strict else _LABEL).fullmatch(label):
         raise InvalidInput(
             f"{shown!r} is not a valid name: parts have letters, digits and inner hyphens, at most 63 of them.",
             code="invalid_name",

@@ -180,8 +180,8 @@ def _assert_tunnel_target(zone: Zone, fields: records.RecordFields) -> None:
     """A missing tunnel and another tenant's look the same (AC-51)."""
     zones.assert_not_reserved(fields.name.removeprefix("*."))
     tunnel_id = records.tunnel_of(fields.content)
-    live = Tunnel.objects.for_organization(zone.organization).filter(pk=tunnel_id, deleted_at=None)
-    if tunnel_id is None or not live.exists():
+    live = Tunnel.objects.for_organization(zone.organization).filter(deleted_at=None)
+    if tunnel_id is None or not live.filter(pk=tunnel_id).exists():
         message = f"{fields.content} names no live tunnel of this organization."
         raise InvalidInput(message, code="tunnel_not_found", fields={"content": message})
 
