@@ -15,11 +15,7 @@ import django
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 AUDIT_EVENTS = ROOT / "docs" / "audit-events.md"
-_TYPED_READER = re.compile(r'env\.(?:text|secret|boolean|integer|words|key_bytes|database)\(\s*"([A-Z][A-Z0-9_]+)"')
-_ENVIRON = re.compile(r'(?:environ(?:\.get\(|\[)|environment\.get\(|getenv\()\s*"([A-Z][A-Z0-9_]+)"')
-_READER = re.compile(
-    r'(?:_text|_port|_integer|_seconds|_secret|_words|_path|_boolean|_env|required|optional)\(\s*(?:\w+,\s*)?"([A-Z][A-Z0-9_]{3,})"'
-)
+_TYPED_READER = re.compile(r'\w+\(\s*environ\w*,\s*"([A-Z][A-Z0-9_]+)"|\b_env\(\s*"([A-Z][A-Z0-9_]+)"')
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 # Read for their own reasons, not settings of ours.
 _NOT_OURS = {"HOME", "PATH", "BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "DJANGO_SETTINGS_MODULE", "XDG_RUNTIME_DIR"}
@@ -40,7 +36,7 @@ def variables() -> set[str]:
     for path in _sources():
         text = path.read_text(encoding="utf-8")
         for pattern in (_TYPED_READER, _ENVIRON, _READER):
-            found.update(pattern.findall(text))
+            found.update(match.group(match.lastindex or 0) for match in pattern.finditer(text))
     return found - _NOT_OURS
 
 
