@@ -15,7 +15,9 @@ import django
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 AUDIT_EVENTS = ROOT / "docs" / "audit-events.md"
-_TYPED_READER = re.compile(r'\w+\(\s*environ\w*,\s*"([A-Z][A-Z0-9_]+)"|\b_env\(\s*"([A-Z][A-Z0-9_]+)"')
+_TYPED_READER = re.compile(r'env\.(?:text|secret|boolean|integer|words|key_bytes|database)\(\s*"([A-Z][A-Z0-9_]+)"')
+_ENVIRON = re.compile(r'(?:environ(?:\.get\(|\[)|getenv\()\s*"([A-Z][A-Z0-9_]+)"')
+_READER = re.compile(r'\w+\(\s*environ\w*,\s*"([A-Z][A-Z0-9_]+)"|\b(?:_env|_port)\(\s*"([A-Z][A-Z0-9_]+)"')
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 # Read for their own reasons, not settings of ours.
 _NOT_OURS = {"HOME", "PATH", "BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "DJANGO_SETTINGS_MODULE", "XDG_RUNTIME_DIR"}
