@@ -1,7 +1,7 @@
 """The `sallyport` command: finds the part that is asked for and imports nothing else.
 
-`sallyport access ...` runs at every ssh, so imports are inside functions here, and only here; what the quick paths rarely
-need (crypto) is handed to them as functions that import it when called.
+`sallyport access ...` runs at every ssh, so imports are inside functions here, and only here; what the quick paths
+rarely need (crypto) is handed to them as functions that import it when called.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Blocking HTTP/1.1 for the command line: one exchange per connection, deadlines, bounded answers, no redirects.
 
-Own code instead of http.client for two reasons: `sallyport access ssh` runs at every ssh and http.client more than doubles
-the import time, and the WebSocket handshake must hand over the bytes that follow the head.
+Own code, not http.client, for two reasons: `sallyport access ssh` runs at every ssh and http.client alone adds half
+to its import time, and the WebSocket handshake must hand over the bytes that follow the head.
 """
 
 import socket
@@ -66,7 +66,7 @@ class Response:
 
 
 class Dialer:
-    """Opens connections. `edge` replaces the address that is dialled, never the name that is verified or sent as Host."""
+    """Opens connections. `edge` replaces the dialled address, not the name that is verified and sent as Host."""
 
     def __init__(self, *, edge: Address | None = None, cafile: str | None = None) -> None:
         self.edge = edge

@@ -75,7 +75,7 @@ class State:
     ) -> Iterator[None]:
         """Exclusive between processes and threads, for as long as the block runs.
 
-        The kernel drops the lock with its owner, so a lock cannot go stale; the owner's pid stands in the file for people.
+        The kernel drops the lock with its owner, so it cannot go stale; the owner's pid stands in the file for people.
         `on_wait(pid)` is called once if somebody else holds it. The file stays: unlinking it would let two owners in.
         """
         self.ensure()

@@ -1,4 +1,4 @@
-"""Reading OpenSSH user certificates (PROTOCOL.certkeys) without a crypto import, and what passes between ssh-gen's halves."""
+"""OpenSSH user certificates (PROTOCOL.certkeys), read without a crypto import; types between ssh-gen's halves."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""Which Access application answers at a host: the signed metadata token and the keys to check it (access-client.md 5.1).
+"""Which Access application answers at a host: the signed metadata token and its keys (access-client.md 5.1).
 
 A host can claim anything in a header; only a token signed by the team domain it names, for this very host name, counts
 (security.md AC-43). What the host gains by naming a team domain of its own is the chance to ask for that team's tokens.
@@ -99,7 +99,8 @@ def _check_clock(target: Target, issued_at: object, now: float) -> None:
     age = now - issued_at
     if age < -CLOCK_LEEWAY_SECONDS:
         raise DiscoveryError(
-            f"{target.host} sent metadata from {-age:.0f} s in the future; this machine's clock is probably behind (clock skew)"
+            f"{target.host} sent metadata from {-age:.0f} s in the future; "
+            "this machine's clock is probably behind (clock skew)"
         )
     if age > METADATA_MAX_AGE_SECONDS:
         raise DiscoveryError(
@@ -109,7 +110,7 @@ def _check_clock(target: Target, issued_at: object, now: float) -> None:
 
 
 def _check_signature(context: Context, info: AppInfo, metadata: str, kid: str) -> None:
-    """Tries the stored keys first; a failure with keys older than a minute may be a rotation, so they are fetched anew."""
+    """Stored keys first; when they fail and are older than a minute, it may be a rotation: fetched anew."""
     keys, age = _stored_keys(context, info)
     if keys is not None and _is_signed(metadata, kid, keys):
         return

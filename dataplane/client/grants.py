@@ -10,7 +10,8 @@ from dataplane.client.target import Context, Target
 from dataplane.client.tokens import Token, TokenError, check_app_token
 from dataplane.state import safe_name
 
-# Discovery costs a TLS handshake and the crypto imports, about 100 ms of every ssh; a wrong memory heals at the first refusal.
+# Discovery costs a TLS handshake and the crypto imports, about 100 ms of every ssh.
+# A wrong memory heals at the first refusal.
 REMEMBER_SECONDS = 3600
 _AUD = re.compile(r"[0-9A-Za-z_-]{8,128}")
 

@@ -1,4 +1,4 @@
-"""An application token, by the cheapest way that works: stored, exchanged, or a login in the browser (access-client.md 6)."""
+"""An application token by the cheapest way that works: stored, exchanged, or the browser (access-client.md 6)."""
 
 import time
 
@@ -19,7 +19,7 @@ def obtain_grant(context: Context, target: Target, *, rejected: Grant | None = N
     token = stored_token(context, info)
     if token is not None and not _is_rejected(token, rejected):
         return Grant(info, token)
-    # Released at the end of the block, so a second rejection in the same process cannot wait for itself (access-client.md 11).
+    # Released at the end of the block: a second rejection in this process cannot wait for itself (access-client.md 11).
     with context.state.lock(f"{info.token_file}.lock", on_wait=lambda pid: _tell_waiting(context, info, pid)):
         token = stored_token(context, info)
         if token is None or _is_rejected(token, rejected):

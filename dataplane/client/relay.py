@@ -188,7 +188,7 @@ class Relay:
         self._tls_wants_write = False
         try:
             while self._outgoing:
-                # A frame that did not fit must be tried again whole (SSL_write's retry rule): so frames are never joined.
+                # A frame that did not fit must be tried again whole (SSL_write's retry rule): frames are never joined.
                 frame = self._outgoing[0]
                 sent = self._tls.send(frame)
                 self._outgoing_bytes -= sent

@@ -1,4 +1,4 @@
-"""`sallyport access ssh | tcp`: carries one byte stream to an application, as ssh's ProxyCommand or behind a listener."""
+"""`sallyport access ssh | tcp`: carries a byte stream to an application, as ssh's ProxyCommand or behind a listener."""
 
 import argparse
 import os

@@ -1,7 +1,8 @@
 """`sallyport access ssh-config`: the lines for ~/.ssh/config.
 
-The ProxyCommand stands in a Host block without conditions, and only key and certificate depend on ssh-gen: when ssh-gen
-fails, ssh still goes through the edge and is told why, instead of trying the host's address directly (access-client.md 9).
+The ProxyCommand stands in a Host block without conditions, and only key and certificate depend on ssh-gen: when
+ssh-gen fails, ssh still goes through the edge and is told why, instead of trying the host's address directly
+(access-client.md 9).
 """
 
 import argparse
@@ -58,9 +59,10 @@ def config_text(target: Target, options: argparse.Namespace, command: Sequence[s
     lines.append(f"  ProxyCommand {_shell([*shared, 'ssh', *connection, *destination])}")
     if options.short_lived_cert:
         key = state / f"{target.file_stem}-cf_key"
+        criterion = "host" if name == target.host else "originalhost"
         lines += [
             "",
-            f'Match {"host" if name == target.host else "originalhost"} {name} exec "{_shell([*shared, "ssh-gen", *connection])}"',
+            f'Match {criterion} {name} exec "{_shell([*shared, "ssh-gen", *connection])}"',
             f"  IdentityFile {_quoted(str(key))}",
             f"  CertificateFile {_quoted(f'{key}-cert.pub')}",
             "  IdentitiesOnly yes",

@@ -1,7 +1,7 @@
 """`sallyport access ssh-gen`: a key with a certificate that lives minutes, ready for ssh's IdentityFile.
 
-A new key for every certificate, so a stolen key file is worth no more than the minutes its certificate has left. While that
-is a minute or more, the pair is used again: one ssh after another costs no network at all.
+A new key for every certificate, so a stolen key file is worth no more than the minutes its certificate has left. While
+that is a minute or more, the pair is used again: one ssh after another costs no network at all.
 """
 
 import argparse

@@ -37,7 +37,7 @@ class Target:
 
     @property
     def file_stem(self) -> str:
-        """Names this application's files (access-client.md section 3): host and path, `/` and `*` as `-`, never the port."""
+        """Names the application's files (access-client.md section 3): host and path, `/` as `-`, never the port."""
         return safe_name(self.host + self.path.rstrip("/"))
 
 
@@ -69,7 +69,7 @@ class Context:
     dialer: Dialer
 
     def browser_netloc(self, target: Target) -> str:
-        """The browser cannot be told to dial the edge elsewhere, so it needs the edge's port when the user gave none."""
+        """A browser cannot be told to dial the edge elsewhere, so it needs the edge's port if the user gave none."""
         edge = self.dialer.edge
         if target.port is None and edge is not None and edge.port != 443:
             return f"{target.host}:{edge.port}"

@@ -1,4 +1,4 @@
-"""Who the management commands work for: API URL, token and account, from flags, environment or cert.pem, in this order."""
+"""Whom the management commands work for: API URL, token, account; from flags, environment or cert.pem, in order."""
 
 import argparse
 import os

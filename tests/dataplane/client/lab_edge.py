@@ -1,4 +1,4 @@
-"""A small edge and control plane in one TLS port, speaking exactly what access-client.md describes, for client tests."""
+"""A small edge and control plane on one TLS port, speaking exactly what access-client.md describes."""
 
 import base64
 import datetime as dt
@@ -172,7 +172,7 @@ class LabEdge:
                 self._serve_one(tls)
         except OSError:
             return
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - reported by stop(), in the test's thread
             self.errors.append(error)
 
     def _serve_one(self, tls: ssl.SSLSocket) -> None:
@@ -277,11 +277,11 @@ class LabEdge:
             _send(tls, request, self._login_redirect(request))
             return
         accept = ws.accept_key(request.headers["sec-websocket-key"])
-        head = f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         first = b""
         if self.websocket_mode == "banner":
             first = ws.encode_frame(ws.BINARY, b"SSH-2.0-lab\r\n", mask=None)
-        tls.sendall(head.encode() + first)
+        tls.sendall(f"{head}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode() + first)
         self._converse(tls)
 
     def _converse(self, tls: ssl.SSLSocket) -> None:
