@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from demo.first_login import HOSTNAME, build_application, create_tunnel, identity_provider, operator_cli, run_tunnel
 from demo.installation import Installation, installation
@@ -62,8 +62,7 @@ def photograph(browser: Browser, here: Installation, folder: Path) -> list[str]:
     for scheme, size in (("light", WIDE), ("dark", WIDE), ("light", PHONE)):
         context = browser.new_context(color_scheme=scheme, viewport=size, ignore_https_errors=True)  # type: ignore[arg-type]
         page = context.new_page()
-        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        listen(page, complaints)
         sign_in(page, here)
         suffix = "phone" if size is PHONE else scheme
         for address in names or collect(page, here, names):
@@ -75,6 +74,17 @@ def photograph(browser: Browser, here: Installation, folder: Path) -> list[str]:
                 complaints.append(f"{address} scrolls sideways ({suffix})")
         context.close()
     return complaints
+
+
+def listen(page: Page, complaints: list[str]) -> None:
+    """Collect what the browser finds wrong: refused scripts and styles (CSP), missing files, exceptions."""
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(f"{message.location.get('url', '')}: {message.text}")
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
 
 
 def sign_in(page: Page, here: Installation) -> None:

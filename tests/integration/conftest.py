@@ -13,8 +13,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from demo.first_login import HOSTNAME, build_application, create_tunnel, identity_provider, operator_cli, run_tunnel
-from demo.first_login import wait_until
+from demo.first_login import (
+    HOSTNAME,
+    build_application,
+    create_tunnel,
+    identity_provider,
+    operator_cli,
+    run_tunnel,
+    wait_until,
+)
 from demo.installation import Installation, installation
 from demo.person import Person
 from demo.sshd import Sshd, sshd
