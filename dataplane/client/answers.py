@@ -26,8 +26,10 @@ def describe_answer(response: Response) -> str:
     message = str(document.get("message") or document.get("error") or "")
     if not document and "html" not in (response.header("content-type") or ""):
         message = response.body.decode("utf-8", "replace")
+    reference = printable(str(document.get("reference") or ""), limit=80)
     status = " ".join(filter(None, (str(response.status), printable(reason, limit=200))))
-    return ": ".join(filter(None, (status, printable(message, limit=MAX_MESSAGE_CHARS))))
+    text = ": ".join(filter(None, (status, printable(message, limit=MAX_MESSAGE_CHARS))))
+    return f"{text} (reference {reference})" if reference else text
 
 
 def is_login_redirect(response: Response, url: str) -> bool:

@@ -51,7 +51,7 @@ class Outcome:
 
     @property
     def is_clean(self) -> bool:
-        return self.close_code in (CLOSE_NORMAL, CLOSE_GOING_AWAY, _NO_STATUS)
+        return self.close_code in (CLOSE_NORMAL, _NO_STATUS)
 
 
 class Relay:

@@ -38,7 +38,13 @@ def open_websocket(context: Context, target: Target, headers: Mapping[str, str])
     """The open connection, or the answer that refused it. Raises HttpError when there is no proper answer."""
     deadline = time.monotonic() + HANDSHAKE_TIMEOUT_SECONDS
     key = base64.b64encode(os.urandom(16)).decode()
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": key, "Sec-WebSocket-Version": "13"}
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": key,
+        "Sec-WebSocket-Version": "13",
+        "Accept": "application/json",  # for a refusal
+    }
     request = encode_request("GET", target.request_target, target.netloc, {**upgrade, **headers}, None, upgrade=True)
     tls = context.dialer.open_tls(target.address)
     try:

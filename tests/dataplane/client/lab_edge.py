@@ -82,6 +82,7 @@ class LabEdge:
         self.overrides: dict[tuple[str, str], Handler] = {}
         self.upgrade_refusal: Answer | None = None
         self.websocket_mode = "echo"
+        self.close_first: tuple[int, str] | None = None
         self.certificate_seconds = 240
         self.principals = [b"alice"]
         self.certificates = 0
@@ -285,8 +286,9 @@ class LabEdge:
         self._converse(tls)
 
     def _converse(self, tls: ssl.SSLSocket) -> None:
-        if self.websocket_mode == "revoked":
-            tls.sendall(ws.encode_close(1008, "session revoked by admin@widgetcorp.example", mask=None))
+        if self.close_first is not None:
+            code, reason = self.close_first
+            tls.sendall(ws.encode_close(code, reason, mask=None))
         if self.websocket_mode == "vanish":
             return
         parser, held = ws.FrameParser(expects_mask=True), []

@@ -166,10 +166,12 @@ def test_policy_refusal_shows_the_edges_words(edge: LabEdge, run: Run, logged_in
 
 @pytest.mark.parametrize(("status", "hint"), [(502, b"behind the tunnel"), (503, b"no connector is online")])
 def test_unreachable_server_says_what_to_do(edge: LabEdge, run: Run, logged_in: str, status: int, hint: bytes) -> None:
-    edge.upgrade_refusal = json_answer(status, {"reason": "origin_refused", "message": "connection refused"})
+    edge.upgrade_refusal = json_answer(
+        status, {"reason": "origin_refused", "message": "connection refused", "reference": "ray1"}
+    )
     done = run("access", "ssh", "--hostname", edge.app)
     assert done.returncode == 1
-    assert f"{status} origin_refused: connection refused".encode() in done.stderr
+    assert f"{status} origin_refused: connection refused (reference ray1)".encode() in done.stderr
     assert hint in done.stderr
 
 
@@ -188,11 +190,32 @@ def test_remembered_application_that_changed_is_discovered_again(
     assert (done.returncode, done.stdout) == (0, b"x"), done.stderr
 
 
-def test_revocation_closes_with_its_reason(edge: LabEdge, run: Run, logged_in: str) -> None:
-    edge.websocket_mode = "revoked"
-    done = run("access", "ssh", "--hostname", edge.app)
-    assert done.returncode == 1
-    assert b"session revoked by admin@widgetcorp.example" in done.stderr
+@pytest.mark.parametrize(
+    ("code", "reason", "shown"),
+    [
+        (1008, "session revoked by admin@widgetcorp.example", "session revoked by admin@widgetcorp.example"),
+        (1001, "the edge is restarting", "the edge is restarting"),
+        (1011, "", "closed the connection with code 1011"),
+        (1008, "bad\x1b[2J", "bad [2J"),
+    ],
+)
+def test_close_reason_is_shown(
+    edge: LabEdge, environment: dict[str, str], logged_in: str, code: int, reason: str, shown: str
+) -> None:
+    edge.close_first = (code, reason)
+    process = start(edge, environment, "ssh")
+    assert process.wait(timeout=30) == 1  # with its input still open
+    _, stderr = process.communicate(timeout=30)
+    assert f"{APP_HOST}: " in stderr.decode()
+    assert shown in stderr.decode()
+    assert b"\x1b" not in stderr
+
+
+def test_normal_close_is_silent(edge: LabEdge, environment: dict[str, str], logged_in: str) -> None:
+    edge.close_first = (1000, "bye")
+    process = start(edge, environment, "ssh")
+    assert process.wait(timeout=30) == 0
+    assert process.communicate(timeout=30) == (b"", b"")
 
 
 def test_lost_connection_is_an_error(edge: LabEdge, environment: dict[str, str], logged_in: str) -> None:
