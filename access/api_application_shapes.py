@@ -56,6 +56,8 @@ class SshProfile(Schema):
     certificate_extensions: list[str] | None = None
     principal_overrides: dict[str, str] | None = None
     bastion_destinations: list[str] | None = None
+    # Account names nobody is issued, besides the built-in list (root, daemon, ...).
+    reserved_principals: list[str] | None = None
 
 
 class PolicyReference(Schema):
@@ -140,6 +142,7 @@ def shape_application(application: Application) -> ApplicationResult:
             certificate_extensions=application.certificate_extensions,
             principal_overrides=application.principal_overrides,
             bastion_destinations=application.bastion_destinations,
+            reserved_principals=application.settings.get("reserved_principals", []),
         ),
     )
 
@@ -159,9 +162,9 @@ def application_values(body: ApplicationChanges, *, current: Application | None,
         values["session_duration_seconds"] = _session_seconds(body)
     if "policies" in sent and body.policies is not None:
         values["policies"] = [_policy(item) for item in body.policies]
-    values["settings"] = _settings(body, current if partial else None)
+    values["settings"] = _settings(body, current.settings if current else {}, partial=partial)
     if body.ssh_profile is not None:
-        values |= body.ssh_profile.model_dump(exclude_none=True)
+        values |= body.ssh_profile.model_dump(exclude_none=True, exclude={"reserved_principals"})
     return values
 
 
@@ -188,11 +191,16 @@ def _session_seconds(body: ApplicationChanges) -> int:
     return 24 * 3600 if seconds is None else seconds
 
 
-def _settings(body: ApplicationChanges, base: Application | None) -> dict[str, Any]:
+def _settings(body: ApplicationChanges, current: dict[str, Any], *, partial: bool) -> dict[str, Any]:
+    """PUT drops public fields that are not sent; what else lives in the settings (our own keys) always stays."""
+    public = {*KeptFields.model_fields, "session_duration"}
+    kept = {key: value for key, value in current.items() if partial or key not in public}
     sent = body.model_dump(include=set(KeptFields.model_fields), exclude_unset=True)
     if body.session_duration is not None:
         sent["session_duration"] = body.session_duration
-    return (dict(base.settings) if base else {}) | sent
+    if body.ssh_profile is not None and body.ssh_profile.reserved_principals is not None:
+        sent["reserved_principals"] = body.ssh_profile.reserved_principals
+    return kept | sent
 
 
 def _refuse(body: ApplicationChanges) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ninja import Query, Schema
 
 from access.actions.groups import create_group, delete_group, update_group
-from access.api_shapes import GroupBody, GroupResult, shape_group
+from access.api_shapes import GroupBody, GroupResult, group_values, shape_group
 from access.models import Group
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of
 from accounts.permissions import Permission
@@ -31,7 +31,7 @@ def list_groups(request: ApiRequest, paging: Query[Paging], filters: Query[NameF
 
 @router.route("POST", "/groups", Permission.ACCESS_EDIT, GroupResult)
 def create_access_group(request: ApiRequest, body: GroupBody) -> GroupResult:
-    return shape_group(create_group(request.organization, actor=request.actor, **body.model_dump()))
+    return shape_group(create_group(request.organization, actor=request.actor, **group_values(body)))
 
 
 @router.route("GET", "/groups/{group_id}", Permission.ACCESS_READ, GroupResult)
@@ -41,7 +41,7 @@ def get_group(request: ApiRequest, group_id: str) -> GroupResult:
 
 @router.route("PUT", "/groups/{group_id}", Permission.ACCESS_EDIT, GroupResult)
 def update_access_group(request: ApiRequest, group_id: str, body: GroupBody) -> GroupResult:
-    return shape_group(update_group(_own(request, group_id), actor=request.actor, **body.model_dump()))
+    return shape_group(update_group(_own(request, group_id), actor=request.actor, **group_values(body)))
 
 
 @router.route("DELETE", "/groups/{group_id}", Permission.ACCESS_EDIT, Deleted)

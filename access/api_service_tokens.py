@@ -57,10 +57,15 @@ def get_service_token(request: ApiRequest, token_id: str) -> ServiceTokenResult:
 
 @router.route("PUT", "/service_tokens/{token_id}", Permission.SERVICE_TOKENS_EDIT, ServiceTokenResult)
 def update_access_service_token(request: ApiRequest, token_id: str, body: ServiceTokenChanges) -> ServiceTokenResult:
+    """Without `duration` the expiry stays; a disabled token can be enabled again."""
     token = _own(request, token_id)
     seconds = token.duration_seconds if body.duration is None else token_seconds(body.duration)
     updated = update_service_token(
-        token, actor=request.actor, name=token.name if body.name is None else body.name, duration_seconds=seconds
+        token,
+        actor=request.actor,
+        name=token.name if body.name is None else body.name,
+        duration_seconds=seconds,
+        enabled=body.enabled,
     )
     return shape_service_token(updated)
 

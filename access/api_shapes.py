@@ -22,8 +22,8 @@ Name = Field(min_length=1, max_length=350)
 class GroupBody(Schema):
     name: str = Name
     include: Rules
-    require: Rules = []
-    exclude: Rules = []
+    require: Rules | None = None
+    exclude: Rules | None = None
     is_default: bool = False
 
 
@@ -55,8 +55,8 @@ class PolicyBody(UnsupportedPolicyFields):
     name: str = Name
     decision: str = Field(max_length=16)
     include: Rules
-    require: Rules = []
-    exclude: Rules = []
+    require: Rules | None = None
+    exclude: Rules | None = None
     session_duration: str | None = None
     precedence: int | None = Field(None, ge=1, le=2**31 - 1)
 
@@ -90,6 +90,11 @@ def shape_group(group: Group) -> GroupResult:
     )
 
 
+def group_values(body: GroupBody) -> dict[str, Any]:
+    """Arguments for create_group and update_group."""
+    return {**body.model_dump(), "require": body.require or [], "exclude": body.exclude or []}
+
+
 def shape_policy(policy: Policy, *, precedence: int | None = None, app_count: int | None = None) -> PolicyResult:
     seconds = policy.session_duration_seconds
     return PolicyResult(
@@ -119,8 +124,8 @@ def policy_values(body: PolicyBody) -> dict[str, Any]:
         "name": body.name,
         "decision": body.decision,
         "include": body.include,
-        "require": body.require,
-        "exclude": body.exclude,
+        "require": body.require or [],
+        "exclude": body.exclude or [],
         "session_duration_seconds": optional_seconds(body.session_duration),
     }
 
@@ -144,6 +149,7 @@ class ServiceTokenBody(Schema):
 class ServiceTokenChanges(Schema):
     name: str | None = Field(None, min_length=1, max_length=350)
     duration: str | None = None
+    enabled: bool | None = None
 
 
 class ServiceTokenResult(Schema):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import URLPattern, URLResolver, path
 from ninja import NinjaAPI
@@ -196,6 +196,8 @@ api.add_exception_handler(ValidationError, _invalid_input)
 api.add_exception_handler(HttpError, _http_error)
 api.add_exception_handler(RequestDataTooBig, _too_big)
 api.add_exception_handler(Http404, _missing)
+# A row that was deleted between being found and being locked.
+api.add_exception_handler(ObjectDoesNotExist, _missing)
 api.add_exception_handler(Exception, _unknown)
 api.add_router("", accounts_api.router)
 api.add_router("", api_zones.router)
