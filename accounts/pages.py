@@ -16,7 +16,7 @@ from django import forms
 from django.contrib import messages
 from django.core.cache import cache
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 
@@ -104,6 +104,11 @@ def _safe_return(request: OrganizationRequest) -> str:
     referrer = request.headers.get("Referer", "")
     prefix = f"{request.scheme}://{request.get_host()}{home}"
     return referrer if referrer.startswith(prefix) else home
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """The data for a form: a form of a GET is unbound, one of a POST is bound even when nothing was sent."""
+    return request.POST if request.method == "POST" else None
 
 
 def find(queryset: QuerySet[ModelT], **lookup: Any) -> ModelT:

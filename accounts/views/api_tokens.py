@@ -10,7 +10,7 @@ from accounts.actions.api_tokens import create_api_token, revoke_api_token
 from accounts.forms import ApiTokenForm, PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import ApiToken
-from accounts.pages import at, done, find, list_page, refusals, sent_once, show
+from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
 from accounts.permissions import Permission
 
 
@@ -27,7 +27,7 @@ def api_tokens(request: OrganizationRequest) -> HttpResponse:
 @sent_once
 def api_token_create(request: OrganizationRequest) -> HttpResponse:
     allowed = [permission for permission in Permission if request.can(permission)]
-    form = ApiTokenForm(request.POST or None, allowed=allowed)
+    form = ApiTokenForm(posted(request), allowed=allowed)
     crumbs = [("API tokens", at(request, "api_tokens"))]
     if request.method == "POST" and form.is_valid():
         with refusals(form):
@@ -65,7 +65,7 @@ def api_token_create(request: OrganizationRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def api_token_revoke(request: OrganizationRequest, token_id: str) -> HttpResponse:
     token = find(ApiToken.objects.for_organization(request.organization).select_related("organization"), pk=token_id)
-    form = PlainForm(request.POST or None)
+    form = PlainForm(posted(request))
     if request.method == "POST":
         with refusals(form):
             revoke_api_token(token, actor=request.actor)

@@ -12,7 +12,7 @@ from accounts.actions.identity_providers import create_provider, delete_provider
 from accounts.forms import PROVIDER_FORMS, OidcForm, OneTimePinForm, PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import IdentityProvider
-from accounts.pages import at, done, find, list_page, refusals, sent_once, show
+from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
 from accounts.permissions import Permission
 
 ProviderForm = OneTimePinForm | OidcForm
@@ -43,7 +43,7 @@ def login_method_add(request: OrganizationRequest) -> HttpResponse:
 def login_method_create(request: OrganizationRequest, kind: str) -> HttpResponse:
     if kind not in PROVIDER_FORMS:
         raise Http404
-    form = PROVIDER_FORMS[kind](request.POST or None)
+    form = PROVIDER_FORMS[kind](posted(request))
     if request.method == "POST" and form.is_valid():
         with refusals(form):
             provider = create_provider(
@@ -80,7 +80,7 @@ def login_method_edit(request: OrganizationRequest, provider_id: UUID) -> HttpRe
 @require_http_methods(["GET", "POST"])
 def login_method_delete(request: OrganizationRequest, provider_id: UUID) -> HttpResponse:
     provider = _provider(request, provider_id)
-    form = PlainForm(request.POST or None)
+    form = PlainForm(posted(request))
     if request.method == "POST":
         with refusals(form):
             delete_provider(provider, actor=request.actor)
@@ -111,8 +111,8 @@ def _edit_form(request: OrganizationRequest, provider: IdentityProvider) -> Prov
     initial: dict[str, Any] = {**provider.config, "name": provider.name}
     form_class = PROVIDER_FORMS[provider.type]
     if issubclass(form_class, OidcForm):
-        return form_class(request.POST or None, initial=initial, secret_kept=bool(provider.client_secret_sealed))
-    return form_class(request.POST or None, initial=initial)
+        return form_class(posted(request), initial=initial, secret_kept=bool(provider.client_secret_sealed))
+    return form_class(posted(request), initial=initial)
 
 
 def _kept(provider: IdentityProvider, form: ProviderForm) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from accounts.actions.members import add_member, change_role, remove_member
 from accounts.forms import AddMemberForm, PlainForm, RoleForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import Membership
-from accounts.pages import at, done, find, list_page, refusals, sent_once, show
+from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
 from accounts.permissions import Permission
 
 
@@ -27,7 +27,7 @@ def members(request: OrganizationRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @sent_once
 def member_add(request: OrganizationRequest) -> HttpResponse:
-    form = AddMemberForm(request.POST or None)
+    form = AddMemberForm(posted(request))
     if request.method == "POST" and form.is_valid():
         with refusals(form):
             membership, password = add_member(
@@ -53,7 +53,7 @@ def member_add(request: OrganizationRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def member_change_role(request: OrganizationRequest, membership_id: int) -> HttpResponse:
     membership = _membership(request, membership_id)
-    form = RoleForm(request.POST or None, initial={"role": membership.role})
+    form = RoleForm(posted(request), initial={"role": membership.role})
     if request.method == "POST" and form.is_valid():
         with refusals(form):
             change_role(membership, role=form.cleaned_data["role"], actor=request.actor)
@@ -66,7 +66,7 @@ def member_change_role(request: OrganizationRequest, membership_id: int) -> Http
 def member_remove(request: OrganizationRequest, membership_id: int) -> HttpResponse:
     membership = _membership(request, membership_id)
     email, own = membership.user.email, membership.user_id == request.user.pk
-    form = PlainForm(request.POST or None)
+    form = PlainForm(posted(request))
     if request.method == "POST":
         with refusals(form):
             remove_member(membership, actor=request.actor)

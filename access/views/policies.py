@@ -1,0 +1,146 @@
+"""Access, Policies: reusable ones. Also what every page with a policy form shares."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Q
+from django.http import HttpResponse
+from django.views.decorators.http import require_GET, require_http_methods
+
+from access.actions.policies import create_policy, delete_policy, update_policy
+from access.forms import PolicyForm
+from access.models import Policy
+from access.rule_builder import RuleBuilder
+from access.rule_text import RuleNames
+from accounts.forms import PlainForm
+from accounts.http import OrganizationRequest, requires
+from accounts.pages import Crumbs, Filter, at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.permissions import Permission
+from accounts.tenancy import TenantQuerySet
+
+RuleLists = tuple[list[Any], list[Any], list[Any]]
+
+
+@requires(Permission.ACCESS_READ)
+@require_GET
+def policies(request: OrganizationRequest) -> HttpResponse:
+    rows = _reusable(request).annotate(application_count=Count("application_links"))
+    decision = Filter(
+        "action",
+        "Action",
+        [(value, label) for value, label in Policy.Decision.choices],
+        {value: Q(decision=value) for value in Policy.Decision.values},
+    )
+    listing = list_page(request, rows, search=("name",), filters=[decision])
+    names = RuleNames(request.organization)
+    entries = [(policy, names.lines(*rules_of(policy))) for policy in listing]
+    return show(request, "access/policies.html", title="Policies", listing=listing, entries=entries)
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+@sent_once
+def policy_add(request: OrganizationRequest) -> HttpResponse:
+    form, builder, step = sent_policy(request)
+    values = policy_values(form, builder) if step == "save" else None
+    if values is not None:
+        with refusals(form):
+            policy = create_policy(request.organization, actor=request.actor, **values)
+            return done(request, f"{policy.name} can be attached to applications now.", "policies")
+    return _page(request, form, builder, title="Add a reusable policy")
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+def policy_edit(request: OrganizationRequest, policy_id: UUID) -> HttpResponse:
+    policy = find(_reusable(request).select_related("organization"), pk=policy_id)
+    form, builder, step = sent_policy(request, policy)
+    values = policy_values(form, builder) if step == "save" else None
+    if values is not None:
+        with refusals(form):
+            update_policy(policy, actor=request.actor, **values)
+            return done(request, f"{values['name']} is saved, for every application it is attached to.", "policies")
+    return _page(request, form, builder, title=f"Edit {policy.name}")
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+def policy_delete(request: OrganizationRequest, policy_id: UUID) -> HttpResponse:
+    policy = find(_reusable(request).select_related("organization"), pk=policy_id)
+    form = PlainForm(posted(request))
+    if request.method == "POST":
+        with refusals(form):
+            delete_policy(policy, actor=request.actor)
+            return done(request, f"{policy.name} is deleted.", "policies")
+    return show(
+        request,
+        "confirm.html",
+        title="Delete policy",
+        crumbs=[("Policies", at(request, "policies"))],
+        question=f"Delete the policy {policy.name}?",
+        consequences=["It can only be deleted while no application uses it."],
+        button="Delete policy",
+        danger=True,
+        back=at(request, "policies"),
+        form=form,
+    )
+
+
+# --- shared by every page with a policy form ------------------------------------------------------------------
+def sent_policy(request: OrganizationRequest, policy: Policy | None = None) -> tuple[PolicyForm, RuleBuilder, str]:
+    """Form and rule builder, and the step asked for: "" (shown first), "rows" (builder changed) or "save"."""
+    initial = policy_initial(policy)
+    if request.method != "POST":
+        return PolicyForm(initial=initial), RuleBuilder.stored(request.organization, initial), ""
+    builder = RuleBuilder.sent(request.organization, request.POST)
+    if builder.take_step(request.POST.get("step", "save")):
+        return PolicyForm(initial={**initial, **request.POST.dict()}), builder, "rows"
+    return PolicyForm(request.POST, initial=initial), builder, "save"
+
+
+def policy_initial(policy: Policy | None) -> dict[str, Any]:
+    if policy is None:
+        return {}
+    names = ("name", "decision", "session_duration_seconds", "include", "require", "exclude")
+    return {name: getattr(policy, name) for name in names}
+
+
+def policy_values(form: PolicyForm, builder: RuleBuilder) -> dict[str, Any] | None:
+    """Arguments for the policy actions; None when form or rows hold errors."""
+    lists = builder.read()
+    if not form.is_valid() or lists is None:
+        if lists is None:
+            form.add_error(None, "A rule is not complete. Nothing was saved; look at the marked row.")
+        return None
+    return {**form.cleaned_data, **lists}
+
+
+def policy_page(
+    request: OrganizationRequest,
+    form: PolicyForm,
+    builder: RuleBuilder,
+    *,
+    title: str,
+    crumbs: Crumbs,
+    back: str,
+    template: str = "access/policy_form.html",
+    **context: Any,
+) -> HttpResponse:
+    return show(
+        request, template, title=title, crumbs=crumbs, form=form, builder=builder, back=back, live=True, **context
+    )
+
+
+def rules_of(policy: Policy) -> RuleLists:
+    return policy.include, policy.require, policy.exclude
+
+
+def _page(request: OrganizationRequest, form: PolicyForm, builder: RuleBuilder, *, title: str) -> HttpResponse:
+    back = at(request, "policies")
+    return policy_page(request, form, builder, title=title, crumbs=[("Policies", back)], back=back)
+
+
+def _reusable(request: OrganizationRequest) -> TenantQuerySet[Policy]:
+    return Policy.objects.for_organization(request.organization).filter(reusable=True)

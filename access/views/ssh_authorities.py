@@ -1,0 +1,165 @@
+"""Access, Service Auth, tab SSH: certificate authorities of applications, and how hosts come to trust them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.db.models import Q
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from access.actions.authorities import ca_file, create_authority, delete_authorities, rotate_authority
+from access.actions.principals import release_principal
+from access.forms import GenerateForm
+from access.models import Application, PrincipalClaim, SshAuthority
+from access.views.applications import own_application
+from accounts.forms import TypedNameForm
+from accounts.http import OrganizationRequest, requires
+from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show, telling
+from accounts.permissions import Permission
+from accounts.tenancy import TenantQuerySet
+
+SSHD_LINES = "PubkeyAuthentication yes\nTrustedUserCAKeys /etc/ssh/ca.pub"
+_LIVE = (SshAuthority.State.PENDING, SshAuthority.State.ACTIVE)
+_MAX_CHOICES = 1000
+
+
+@requires(Permission.ACCESS_READ)
+@require_GET
+def ssh_authorities(request: OrganizationRequest) -> HttpResponse:
+    return _list(request, GenerateForm(applications=_without_authority(request)))
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_POST
+@sent_once
+def ssh_authority_generate(request: OrganizationRequest) -> HttpResponse:
+    form = GenerateForm(request.POST, applications=_without_authority(request))
+    if form.is_valid():
+        with refusals(form):
+            application = own_application(request, UUID(form.cleaned_data["application"]))
+            create_authority(application, algorithm=form.cleaned_data["algorithm"], actor=request.actor)
+            text = f"The certificate authority of {application.name} is generated."
+            return done(request, text, "ssh_authority_detail", application.pk)
+    return _list(request, form)
+
+
+@requires(Permission.ACCESS_READ)
+@require_GET
+def ssh_authority_detail(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    application = own_application(request, application_id)
+    authorities = list(_authorities(request).filter(application=application).order_by("-created_at"))
+    if not authorities:
+        raise Http404
+    claims = PrincipalClaim.objects.for_organization(request.organization).filter(application=application)
+    listing = list_page(
+        request, claims.select_related("identity").order_by("principal"), search=("principal", "identity__email")
+    )
+    active = next((item for item in authorities if item.state == SshAuthority.State.ACTIVE), None)
+    return show(
+        request,
+        "access/ssh_authority_detail.html",
+        title=f"SSH certificate of {application.name}",
+        crumbs=_crumbs(request),
+        application=application,
+        authorities=authorities,
+        active=active,
+        pending=any(item.state == SshAuthority.State.PENDING for item in authorities),
+        next_key=next((item for item in authorities if item.state == SshAuthority.State.NEXT), None),
+        listing=listing,
+        sshd_lines=SSHD_LINES,
+        ca_url=request.build_absolute_uri(at(request, "ssh_authority_file", application.pk)),
+        live=True,
+    )
+
+
+@requires(Permission.ACCESS_READ)
+@require_GET
+def ssh_authority_file(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    """ca.pub: every live public key of the application's authority. Public keys only; the page still needs a login."""
+    application = own_application(request, application_id)
+    if not _authorities(request).filter(application=application).exclude(public_key="").exists():
+        raise Http404
+    response = HttpResponse(ca_file(application), content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="ca.pub"'
+    return response
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_POST
+def ssh_authority_rotate(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    application = own_application(request, application_id)
+    with telling(request):
+        rotate_authority(application, actor=request.actor)
+        messages.success(
+            request,
+            "A next key is being made. Put the new ca.pub, which holds both keys, on every host before it signs.",
+        )
+    return redirect(at(request, "ssh_authority_detail", application.pk))
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+def ssh_authority_delete(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    application = own_application(request, application_id)
+    if not _authorities(request).filter(application=application).exists():
+        raise Http404
+    form = TypedNameForm(posted(request), name=application.name)
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            delete_authorities(application, actor=request.actor)
+            return done(request, f"The certificate authority of {application.name} is deleted.", "ssh_authorities")
+    return show(
+        request,
+        "confirm.html",
+        title="Delete certificate authority",
+        crumbs=_crumbs(request),
+        question=f"Delete the SSH certificate authority of {application.name}?",
+        consequences=[
+            "No new certificates are signed. Hosts keep trusting the old public key until you take it out of their "
+            "ca.pub; certificates already issued work there until they expire, within minutes.",
+            "The private key is gone for good. A new authority has another key.",
+        ],
+        button="Delete certificate authority",
+        danger=True,
+        back=at(request, "ssh_authority_detail", application.pk),
+        form=form,
+    )
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_POST
+def ssh_principal_release(request: OrganizationRequest, claim_id: int) -> HttpResponse:
+    claims = PrincipalClaim.objects.for_organization(request.organization)
+    claim = find(claims.select_related("application", "identity", "organization"), pk=claim_id)
+    application_id, principal = claim.application_id, claim.principal
+    with telling(request):
+        release_principal(claim, actor=request.actor)
+        messages.success(request, f"The account name {principal} is free: the next person it fits may take it.")
+    return redirect(at(request, "ssh_authority_detail", application_id))
+
+
+def _list(request: OrganizationRequest, form: GenerateForm) -> HttpResponse:
+    rows = _authorities(request).filter(state__in=_LIVE).select_related("application").order_by("application__name")
+    return show(
+        request,
+        "access/ssh_authorities.html",
+        title="Service Auth",
+        form=form,
+        listing=list_page(request, rows, search=("application__name", "application__hostname", "fingerprint")),
+    )
+
+
+def _without_authority(request: OrganizationRequest) -> TenantQuerySet[Application]:
+    rows = Application.objects.for_organization(request.organization)
+    return rows.exclude(Q(ssh_authorities__state__in=_LIVE))[:_MAX_CHOICES]
+
+
+def _authorities(request: OrganizationRequest) -> TenantQuerySet[SshAuthority]:
+    return SshAuthority.objects.for_organization(request.organization)
+
+
+def _crumbs(request: OrganizationRequest) -> Crumbs:
+    return [("Service Auth", at(request, "service_tokens")), ("SSH", at(request, "ssh_authorities"))]
