@@ -57,6 +57,10 @@ class H2Sender:
     def stream_count(self) -> int:
         return len(self._streams)
 
+    def has_stream(self, stream_id: int) -> bool:
+        """False once both directions are closed."""
+        return stream_id in self._streams
+
     @property
     def can_open_stream(self) -> bool:
         """Client role: False after GOAWAY either way, at the peer's stream limit, or after a failure."""
