@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import json
 import os
+import select
 import socket
 import ssl
 import threading
@@ -83,6 +84,7 @@ class LabEdge:
         self.upgrade_refusal: Answer | None = None
         self.websocket_mode = "echo"
         self.close_first: tuple[int, str] | None = None
+        self.origin: tuple[str, int] | None = None
         self.certificate_seconds = 240
         self.principals = [b"alice"]
         self.certificates = 0
@@ -258,6 +260,7 @@ class LabEdge:
             .valid_principals(self.principals)
             .valid_after(now - 60)
             .valid_before(now + self.certificate_seconds)
+            .add_extension(b"permit-port-forwarding", b"")
             .add_extension(b"permit-pty", b"")
             .sign(self.keys.authority)
         )
@@ -283,7 +286,10 @@ class LabEdge:
         if self.websocket_mode == "banner":
             first = ws.encode_frame(ws.BINARY, b"SSH-2.0-lab\r\n", mask=None)
         tls.sendall(f"{head}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode() + first)
-        self._converse(tls)
+        if self.origin is not None:
+            _bridge(tls, self.origin)
+        else:
+            self._converse(tls)
 
     def _converse(self, tls: ssl.SSLSocket) -> None:
         if self.close_first is not None:
@@ -307,6 +313,28 @@ class LabEdge:
                         tls.sendall(ws.encode_frame(ws.BINARY, piece, mask=None))
                     tls.sendall(ws.encode_close(1000, mask=None))
                     return
+
+
+def _bridge(tls: ssl.SSLSocket, origin: tuple[str, int]) -> None:
+    """What a connector does: frames on one side, bytes on the other, half-close kept."""
+    parser = ws.FrameParser(expects_mask=True)
+    with socket.create_connection(origin, timeout=IO_TIMEOUT_SECONDS) as server:
+        while True:
+            ready = [tls] if tls.pending() else select.select([tls, server], [], [], IO_TIMEOUT_SECONDS)[0]
+            if server in ready:
+                data = server.recv(16384)
+                tls.sendall(ws.encode_frame(ws.BINARY, data, mask=None) if data else ws.encode_close(1000, mask=None))
+                if not data:
+                    return
+            if tls in ready:
+                received = tls.recv(65536)
+                if not received:
+                    return
+                for event in parser.receive_data(received):
+                    if isinstance(event, ws.PayloadReceived):
+                        server.sendall(event.data)
+                    elif isinstance(event, ws.CloseReceived):
+                        server.shutdown(socket.SHUT_WR)
 
 
 def _json(status: int, document: object) -> Answer:
