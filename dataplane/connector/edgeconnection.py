@@ -72,7 +72,7 @@ class EdgeConnection(SharedReader):
     """`dispatch(stream, kind, headers, has_ended)` serves data streams; kind is websocket, tcp, http or config.
 
     `outcome` is done once registration was answered: Registered, or RegistrationRefused, or an OSError.
-    `closed` is done when the connection is gone; its result is the reason."""
+    `closed` is done when the connection serves no more, its result is the reason; `lost` when the socket is gone."""
 
     def __init__(
         self,
@@ -87,6 +87,7 @@ class EdgeConnection(SharedReader):
         self.connection_id: uuid.UUID | None = None
         self.outcome: asyncio.Future[Registered | RegistrationRefused] = loop.create_future()
         self.closed: asyncio.Future[str] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
         self.unregistered: asyncio.Future[None] = loop.create_future()
         self.h2 = H2Connection(
             "server",
@@ -141,6 +142,8 @@ class EdgeConnection(SharedReader):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(f"the connection was lost: {exc}" if exc else "the edge closed the connection")
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     def pause_writing(self) -> None:
         self._is_writable = False

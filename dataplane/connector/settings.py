@@ -197,7 +197,8 @@ def _search_credentials(lookup: _Lookup) -> Path:
     name = str(lookup.get("tunnel") or "")
     if not name:
         raise CommandError(
-            "no tunnel to run: give --token-file or TUNNEL_TOKEN, or a configuration file with tunnel: and credentials-file:"
+            "no tunnel to run: give --token-file or TUNNEL_TOKEN, or a configuration file with tunnel: and"
+            " credentials-file:"
         )
     if _uuid(name) is None:
         raise CommandError(

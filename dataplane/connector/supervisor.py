@@ -1,6 +1,7 @@
 """Keeps the connections of one connector alive, for as long as the process lives."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import logging
@@ -9,7 +10,7 @@ import random
 import socket
 import ssl
 import uuid
-from dataclasses import replace
+from typing import Any
 
 from dataplane.connector.edgeconnection import EdgeConnection, State
 from dataplane.connector.liveconfig import LiveConfiguration
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 VERSION = "sallyport/0.1.0"
 CONNECT_TIMEOUT_SECONDS = 10.0
 EDGE_KEEPALIVE_SECONDS = 15.0
-# A lost edge is tried again at once, then ever 1.5 to 3 s: it must be found within 3 s of its return.
+# A lost edge is tried again at once, then every 1.5 to 3 s: it must be found within 3 s of its return.
 FIRST_RETRY_SECONDS = 0.3
 MAX_RETRY_SECONDS = 3.0
 # A refusal is an answer: somebody has to change something first.
@@ -88,14 +89,17 @@ class Connector:
         logger.info("stopping: %d streams may finish within %g s", count, self._settings.grace_seconds)
         for connection in connections:
             connection.unregister()
-        closed = [asyncio.ensure_future(asyncio.shield(connection.closed)) for connection in connections]
-        hurried = asyncio.ensure_future(self._stop_now.wait())
-        done = asyncio.gather(*closed)
-        await asyncio.wait({done, hurried}, timeout=self._settings.grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurried = spawn(self._stop_now.wait(), name="second-stop")
+        done = spawn(_all_done([connection.closed for connection in connections]), name="drain")
+        tasks: list[asyncio.Future[Any]] = [done, hurried]
+        await asyncio.wait(tasks, timeout=self._settings.grace_seconds, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         done.cancel()
         for connection in connections:
             connection.close("the grace period is over")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await _all_done([connection.lost for connection in connections])
 
     # ---- one connection ----------------------------------------------------------------------------------------
 
@@ -121,11 +125,13 @@ class Connector:
         try:
             return await self._serve(connection, address, failures)
         finally:
-            connection.abort("no longer supervised")
+            if connection.state is not State.CLOSED:
+                connection.abort("no longer supervised")
             del self._connections[index]
 
     async def _serve(self, connection: EdgeConnection, address: EdgeAddress, failures: int) -> float | None:
-        await asyncio.wait({connection.outcome, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [connection.outcome, connection.closed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         outcome = None if connection.outcome.cancelled() else connection.outcome.result()
         if isinstance(outcome, Registered):
             self._registered(connection, address, outcome)
@@ -205,6 +211,12 @@ class Connector:
             return
 
 
+async def _all_done(futures: list[asyncio.Future[Any]]) -> None:
+    """Waits without cancelling any of them when it is cancelled itself."""
+    if futures:
+        await asyncio.wait(futures)
+
+
 async def _connect_tcp(address: EdgeAddress) -> socket.socket:
     """A connected socket to the first address of the name that answers. Raises OSError or TimeoutError."""
     loop = asyncio.get_running_loop()
@@ -237,7 +249,7 @@ def _packed_ip(connected: socket.socket) -> bytes:
 
 def _backoff(failures: int, limit: float) -> float:
     """Doubling with jitter, so that many connectors do not come back in step."""
-    return random.uniform(0.5, 1.0) * min(FIRST_RETRY_SECONDS * 2 ** min(failures, 10), limit)  # noqa: S311
+    return random.uniform(0.5, 1.0) * min(FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10), limit)  # noqa: S311
 
 
 def _reason(error: Exception) -> str:
