@@ -37,6 +37,7 @@ AUTHORITIES_DELETED = audit.register("access.ssh_authority.deleted", "SSH author
 
 CERTIFICATE_APPROVED = audit.register("access.certificate.approved", "Certificate approved for signing")
 CERTIFICATE_REFUSED = audit.register("access.certificate.refused", "Certificate refused")
+CERTIFICATE_FAILED = audit.register("access.certificate.failed", "Approved certificate was not signed")
 CERTIFICATE_REVOKED = audit.register("access.certificate.revoked", "Certificate revoked")
 PRINCIPAL_COLLISION = audit.register(
     "access.principal.collision", "Certificate refused: another person holds this account name"

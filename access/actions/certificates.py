@@ -1,0 +1,290 @@
+"""Asking for certificates: everything is decided and written down here, a worker only executes the row (flow C)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from access import events, sshcert
+from access.actions.principals import PrincipalTaken, claim_principal
+from access.decisions import decide, record_decision
+from access.dispatch import await_result, submit
+from access.evaluation import Decision, Outcome
+from access.models import Application, Certificate, PrincipalClaim, SshAuthority
+from access.principals import PrincipalRefused
+from access.signing import sign_certificate
+from accounts import audit
+from accounts.actor import Actor
+from accounts.errors import Conflict, DomainError, InvalidInput, NotFound, PolicyDenied, TemporarilyUnavailable
+from accounts.models import AccessSession
+
+# A job not started by then is dropped: nobody waits for it any more (fault 4).
+JOB_EXPIRES_SECONDS = 10.0
+_ATTEMPTS = 3
+
+
+class PublicKeyInvalid(InvalidInput):
+    status = 422
+    code = "public_key_malformed"
+
+
+class PublicKeyReused(PolicyDenied):
+    status = 409
+    code = "public_key_reused"
+
+
+class NoAuthority(DomainError):
+    code = "no_authority"
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    application: Application
+    session: AccessSession
+    key: sshcert.PublicKey
+    ip: str
+    ray_id: str
+    actor: Actor
+    now: datetime
+
+
+class _Refused(Exception):
+    """Carries a refusal out of the transaction that found it, so that it can be recorded in one of its own."""
+
+    def __init__(self, error: DomainError, decision: Decision) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.decision = decision
+
+
+def request_certificate(
+    application: Application, *, session: AccessSession, public_key: str, ip: str, ray_id: str, actor: Actor
+) -> Certificate:
+    """Decide now, claim the account name, store the approved row with its audit event, and send the signing job.
+
+    `session` is live and comes with identity and provider. Refusals raise a DomainError with a reason code, after
+    the access log (and for refused names and keys the audit log) has been written.
+    """
+    try:
+        key = sshcert.parse_public_key(public_key)
+    except sshcert.PublicKeyRefused as error:
+        raise PublicKeyInvalid(str(error), code=error.reason) from error
+    request = _Request(application, session, key, ip, ray_id, actor, timezone.now())
+    try:
+        return _approve_in_time(request)
+    except _Refused as refused:
+        _record_refusal(request, refused)
+        raise refused.error from refused
+
+
+def wait_for_certificate(certificate_id: uuid.UUID, *, timeout: float) -> Certificate:
+    """The issued certificate. Raises TemporarilyUnavailable when signing failed or did not end within `timeout` s."""
+    await_result(certificate_id, timeout=timeout)
+    certificate = Certificate.objects.select_related("authority").filter(pk=certificate_id).first()
+    if certificate is None:
+        raise NotFound("The certificate was deleted meanwhile.")
+    if certificate.status != Certificate.Status.ISSUED:
+        raise _not_issued(certificate.failure)
+    return certificate
+
+
+def issued_line(certificate: Certificate, *, timeout: float) -> str:
+    """The signed line of a certificate just requested; asks the database only when the worker's answer is missing."""
+    answer = await_result(certificate.pk, timeout=timeout)
+    if answer is None:
+        return wait_for_certificate(certificate.pk, timeout=0.0).certificate
+    if answer.get("status") != Certificate.Status.ISSUED:
+        raise _not_issued(answer.get("failure", ""))
+    return str(answer["certificate"])
+
+
+@transaction.atomic
+def revoke_certificate(certificate: Certificate, *, actor: Actor) -> Certificate:
+    """Mark it revoked. Hosts learn it from a revocation list; new certificates are stopped by revoking the session."""
+    certificate = (
+        Certificate.objects.for_organization(certificate.organization)
+        .select_for_update(of=("self",))
+        .select_related("organization")
+        .get(pk=certificate.pk)
+    )
+    if certificate.revoked_at is not None:
+        raise Conflict("The certificate is already revoked.", code="already_revoked")
+    certificate.revoked_at = timezone.now()
+    certificate.save(update_fields=["revoked_at"])
+    audit.record(
+        events.CERTIFICATE_REVOKED,
+        organization=certificate.organization,
+        actor=actor,
+        target=certificate,
+        new={"serial": certificate.serial, "key_id": certificate.key_id},
+    )
+    return certificate
+
+
+def _approve_in_time(request: _Request) -> Certificate:
+    """A unique constraint speaks when the same name is claimed, or a serial drawn, twice at once: look again."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            certificate = _approve(request)
+            break
+        except IntegrityError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    return certificate
+
+
+@transaction.atomic
+def _approve(request: _Request) -> Certificate:
+    application, identity = request.application, request.session.identity
+    decision = decide(application, session=request.session, service_token=None, ip=request.ip, now=request.now)
+    if not decision.allowed:
+        raise _Refused(PolicyDenied(decision.message, code=decision.reason), decision)
+    if decision.outcome is not Outcome.ALLOW:
+        message = "Certificates need an Allow policy that names people; a Bypass policy lets everyone through unnamed."
+        raise _Refused(PolicyDenied(message, code="allow_policy_required"), decision)
+    authority = SshAuthority.objects.filter(application=application, state=SshAuthority.State.ACTIVE).first()
+    if authority is None:
+        message = "This application has no SSH certificate authority. An administrator can generate one."
+        raise _Refused(NoAuthority(message), decision)
+    if _key_belongs_to_another(request):
+        message = "This public key was already certified for another person. Make a fresh key and try again."
+        raise _Refused(PublicKeyReused(message), decision)
+    try:
+        claim = claim_principal(application, identity)
+    except PrincipalRefused as error:
+        raise _Refused(error, decision) from error
+    certificate = _store(request, authority, claim)
+    record_decision(
+        application,
+        decision,
+        session=request.session,
+        service_token=None,
+        action="certificate",
+        ip=request.ip,
+        ray_id=request.ray_id,
+    )
+    transaction.on_commit(lambda: submit(sign_certificate, certificate.pk, expires_seconds=JOB_EXPIRES_SECONDS))
+    return certificate
+
+
+def _store(request: _Request, authority: SshAuthority, claim: PrincipalClaim) -> Certificate:
+    start = int(request.now.timestamp())
+    after = start - sshcert.BACKDATE_SECONDS
+    before = start + _lifetime(request)
+    application = request.application
+    intent: dict[str, Any] = {
+        "serial": str(_new_serial()),
+        "key_id": claim.key_id,
+        "principals": [claim.principal],
+        "extensions": sorted(application.certificate_extensions),
+    }
+    facts = {**intent, "public_key": request.key.line, "authority": str(authority.pk), "validity": [after, before]}
+    certificate = Certificate.objects.create(
+        organization=application.organization,
+        application=application,
+        authority=authority,
+        identity=request.session.identity,
+        session=request.session,
+        public_key=request.key.line,
+        public_key_fingerprint=request.key.fingerprint,
+        request_sha256=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        valid_after=datetime.fromtimestamp(after, UTC),
+        valid_before=datetime.fromtimestamp(before, UTC),
+        ip_address=request.ip or None,
+        **intent,
+    )
+    audit.record(
+        events.CERTIFICATE_APPROVED,
+        organization=application.organization,
+        actor=request.actor,
+        target=certificate,
+        new={
+            **intent,
+            "email": request.session.identity.email,
+            # Differs when the provider has changed the address since: the name stays, and this shows it (AC-10).
+            "principal_claimed_as": claim.email,
+            "application": application.name,
+            "authority": authority.fingerprint,
+            "public_key": request.key.fingerprint,
+            "valid_before": certificate.valid_before.isoformat(),
+        },
+    )
+    return certificate
+
+
+def _lifetime(request: _Request) -> int:
+    """As the application says, but no longer than the session lives (never under the minimum)."""
+    left = int((request.session.expires_at - request.now) / timedelta(seconds=1))
+    return max(sshcert.MIN_LIFETIME_SECONDS, min(request.application.certificate_lifetime_seconds, left))
+
+
+def _new_serial() -> int:
+    """63 random bits, never 0: unique without a counter to fight over, and the database has the last word."""
+    return secrets.randbelow(sshcert.MAX_SERIAL) + 1
+
+
+def _key_belongs_to_another(request: _Request) -> bool:
+    known = Certificate.objects.all_organizations(reason="a key belongs to one person anywhere (AC-21)").filter(
+        public_key_fingerprint=request.key.fingerprint
+    )
+    return known.exclude(identity=request.session.identity).exists()
+
+
+@transaction.atomic
+def _record_refusal(request: _Request, refused: _Refused) -> None:
+    """The access log always; the audit log when an administrator should look at it."""
+    error = refused.error
+    decision = refused.decision
+    if decision.allowed:
+        decision = Decision(False, Outcome.DENY, error.code, error.message, trace=decision.trace)
+    record_decision(
+        request.application,
+        decision,
+        session=request.session,
+        service_token=None,
+        action="certificate",
+        ip=request.ip,
+        ray_id=request.ray_id,
+    )
+    event = _event_of(error)
+    if event is None:
+        return
+    audit.record(
+        event,
+        organization=request.application.organization,
+        actor=request.actor,
+        target=request.application,
+        new={
+            "reason": error.code,
+            "message": error.message,
+            "identity": str(request.session.identity_id),
+            "email": request.session.identity.email,
+            "public_key": request.key.fingerprint,
+        },
+    )
+
+
+def _event_of(error: DomainError) -> str | None:
+    if isinstance(error, PrincipalTaken):
+        return events.PRINCIPAL_COLLISION
+    if isinstance(error, PublicKeyReused):
+        return events.PUBLIC_KEY_REUSED
+    if isinstance(error, PrincipalRefused):
+        return events.CERTIFICATE_REFUSED
+    return None
+
+
+def _not_issued(failure: str) -> TemporarilyUnavailable:
+    if failure:
+        return TemporarilyUnavailable(f"The certificate was not signed. {failure}", code="signing_failed")
+    return TemporarilyUnavailable(
+        "The signing service did not answer in time. Try again in a few seconds.", code="signing_timeout"
+    )
