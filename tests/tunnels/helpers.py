@@ -76,7 +76,7 @@ class Agent:
     """An edge as far as HTTP goes: Django's test client with the bearer token."""
 
     def __init__(self, token: str | None = EDGE_TOKEN) -> None:
-        self.client = Client()
+        self.client = Client(headers={"host": "testserver"})
         self.headers = {"authorization": f"Bearer {token}"} if token is not None else {}
 
     def get(self, path: str, **headers: str) -> Any:
