@@ -235,4 +235,4 @@ def _policy(item: str | PolicyReference) -> Any:
 
 
 def _kept_defaults() -> dict[str, Any]:
-    return KeptFields().model_dump()
+    return KeptFields.model_validate({}).model_dump()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.db.models import Count
 from ninja import Query
 
 from access.actions.policies import create_policy, delete_policy, detach_policy, update_policy
@@ -54,12 +53,15 @@ def delete_reusable_policy(request: ApiRequest, policy_id: str) -> Deleted:
 
 
 def _reusable(request: ApiRequest) -> TenantQuerySet[Policy]:
-    rows = Policy.objects.for_organization(request.organization).filter(reusable=True)
-    return rows.annotate(app_count=Count("application_links"))
+    return (
+        Policy.objects.for_organization(request.organization)
+        .filter(reusable=True)
+        .prefetch_related("application_links")
+    )
 
 
 def _shape_reusable(policy: Policy) -> PolicyResult:
-    return shape_policy(policy, app_count=policy.app_count)  # type: ignore[attr-defined] # annotated in _reusable
+    return shape_policy(policy, app_count=len(policy.application_links.all()))
 
 
 # --- Policies of one application ------------------------------------------------------------------------------

@@ -233,9 +233,7 @@ def _connected(tunnel: Tunnel) -> TenantQuerySet[Connector]:
 
 def _with_credentials(tunnel: Tunnel, secret: bytes | None) -> NewTunnelResult:
     shaped = shape_tunnel(tunnel)
-    return NewTunnelResult(
-        **dict(shaped), token=tunnel_token(tunnel), credentials_file=credentials(tunnel, secret)
-    )
+    return NewTunnelResult(**dict(shaped), token=tunnel_token(tunnel), credentials_file=credentials(tunnel, secret))
 
 
 def _shape_configuration(tunnel: Tunnel, configuration: TunnelConfiguration | None) -> ConfigurationResult:

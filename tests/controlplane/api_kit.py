@@ -24,7 +24,9 @@ ACTOR = Actor(ActorKind.USER, "1", "tests", "127.0.0.1")
 ALL_SCOPES = [scope.value for scope in SCOPES]
 MAIN = "/client/v4"
 SECRET = base64.b64encode(b"s" * 32).decode()
-INGRESS = {"ingress": [{"hostname": "ssh.example.test", "service": "ssh://localhost:22"}, {"service": "http_status:404"}]}
+INGRESS = {
+    "ingress": [{"hostname": "ssh.example.test", "service": "ssh://localhost:22"}, {"service": "http_status:404"}]
+}
 
 
 @dataclass
@@ -72,16 +74,12 @@ class Api:
 
 
 def make_api(organization: Organization, scopes: Iterable[str] = tuple(ALL_SCOPES)) -> Api:
-    _, value = create_api_token(
-        organization, name="tests", scopes=scopes, expires_at=None, user=None, actor=ACTOR
-    )
+    _, value = create_api_token(organization, name="tests", scopes=scopes, expires_at=None, user=None, actor=ACTOR)
     return Api(organization, value)
 
 
 def event_names(organization: Organization) -> list[str]:
-    return list(
-        AuditEvent.objects.for_organization(organization).order_by("id").values_list("name", flat=True)
-    )
+    return list(AuditEvent.objects.for_organization(organization).order_by("id").values_list("name", flat=True))
 
 
 def event_count() -> int:

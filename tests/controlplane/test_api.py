@@ -20,6 +20,10 @@ from tests.factories import Cast
 from tunnels.models import Tunnel
 
 
+def client() -> Client:
+    return Client(headers={"Host": "testserver"})
+
+
 @pytest.fixture
 def widget(cast: Cast) -> Api:
     return make_api(cast.widgetcorp)
@@ -76,7 +80,7 @@ def test_an_unknown_error_tells_nothing(widget: Api, monkeypatch: pytest.MonkeyP
 # --- Tokens and scopes -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
 def test_the_bearer_scheme_is_read_in_any_case(widget: Api, scheme: str) -> None:
-    response = Client(headers={"Host": "testserver"}).get(f"{MAIN}/user/tokens/verify", headers={"authorization": f"{scheme} {widget.token}"})
+    response = client().get(f"{MAIN}/user/tokens/verify", headers={"authorization": f"{scheme} {widget.token}"})
 
     assert response.status_code == 200
     assert response.json()["result"]["status"] == "active"
@@ -95,7 +99,7 @@ def test_the_bearer_scheme_is_read_in_any_case(widget: Api, scheme: str) -> None
 )
 def test_without_a_good_token_nothing_is_told(db: None, header: str | None, status: int, code: int) -> None:
     headers = {} if header is None else {"authorization": header}
-    response = Client(headers={"Host": "testserver"}).get(f"{MAIN}/accounts", headers=headers)
+    response = client().get(f"{MAIN}/accounts", headers=headers)
 
     assert response.status_code == status
     assert response["Content-Type"] == "application/json"
@@ -120,10 +124,10 @@ def test_revoked_and_expired_tokens_are_refused_alike(cast: Cast) -> None:
 
 
 def test_a_dashboard_session_is_no_token(cast: Cast) -> None:
-    client = Client(headers={"Host": "testserver"})
-    client.force_login(cast.alice)
+    browser = client()
+    browser.force_login(cast.alice)
 
-    assert client.get(f"{MAIN}/accounts").status_code == 401
+    assert browser.get(f"{MAIN}/accounts").status_code == 401
 
 
 def test_each_operation_needs_its_scope(widgetcorp: Tenant) -> None:
@@ -190,7 +194,7 @@ def test_an_escaped_backslash_before_u0000_is_no_nul(widget: Api) -> None:
 def test_bodies_above_one_mebibyte_are_refused_before_the_token_is_read(db: None, method: str) -> None:
     body = b'{"name": "' + b"x" * (1024 * 1024) + b'"}'
 
-    response = Client(headers={"Host": "testserver"}).generic(method, f"{MAIN}/zones", body, content_type="application/json")
+    response = client().generic(method, f"{MAIN}/zones", body, content_type="application/json")
 
     assert response.status_code in (413, 405)
     assert response["Content-Type"] == "application/json"
@@ -216,7 +220,8 @@ def test_pages_count_and_end_with_an_empty_list(widget: Api) -> None:
         widget.ok("POST", f"{widget.account}/cfd_tunnel", {"name": f"pool-{number}"})
 
     pages = [
-        widget.send("GET", f"{widget.account}/cfd_tunnel?per_page=2&page={number}").json() for number in (1, 2, 3, 4, 99)
+        widget.send("GET", f"{widget.account}/cfd_tunnel?per_page=2&page={number}").json()
+        for number in (1, 2, 3, 4, 99)
     ]
 
     assert [[tunnel["name"] for tunnel in page["result"]] for page in pages] == [
@@ -262,7 +267,7 @@ def test_per_page_is_lowered_to_the_maximum(widget: Api) -> None:
     ],
 )
 def test_lists_need_few_queries(widgetcorp: Tenant, path: str) -> None:
-    with CaptureQueriesContext(connection, ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         widgetcorp.api.ok("GET", path.format(account=widgetcorp.api.account))
 
     assert len(queries) <= 7
@@ -270,7 +275,7 @@ def test_lists_need_few_queries(widgetcorp: Tenant, path: str) -> None:
 
 # --- Documentation ---------------------------------------------------------------------------------------------
 def test_the_schema_lists_every_operation_with_its_scope(db: None) -> None:
-    response = Client(headers={"Host": "testserver"}).get(f"{MAIN}/openapi.json")
+    response = client().get(f"{MAIN}/openapi.json")
     schema = response.json()
 
     described = {
@@ -288,7 +293,7 @@ def test_the_schema_lists_every_operation_with_its_scope(db: None) -> None:
 
 
 def test_the_documentation_page_needs_no_script(db: None) -> None:
-    response = Client(headers={"Host": "testserver"}).get(f"{MAIN}/docs")
+    response = client().get(f"{MAIN}/docs")
     page = response.content.decode()
 
     assert response.status_code == 200
