@@ -57,5 +57,6 @@ def _loopback_dns() -> Iterator[DnsServer]:
 @pytest.fixture
 def dns_server(_loopback_dns: DnsServer) -> Iterator[DnsServer]:
     """The server every lookup of the suite asks; empty (NXDOMAIN for all) until a test adds records."""
+    _loopback_dns.clear()
     yield _loopback_dns
     _loopback_dns.clear()

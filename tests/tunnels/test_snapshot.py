@@ -20,7 +20,14 @@ from tunnels.actions.tunnels import delete_tunnel
 from tunnels.actions.zones import create_zone
 from tunnels.models import DnsRecord, Tunnel, Zone
 from tunnels.routing import Alias
-from tunnels.snapshots import ApplicationFacts, OrganizationFacts, SnapshotFacts, TunnelFacts, build_snapshot, load_snapshot
+from tunnels.snapshots import (
+    ApplicationFacts,
+    OrganizationFacts,
+    SnapshotFacts,
+    TunnelFacts,
+    build_snapshot,
+    load_snapshot,
+)
 
 ORG, OTHER = "a" * 32, "b" * 32
 TUNNEL, FOREIGN = uuid.UUID(int=1), uuid.UUID(int=2)

@@ -207,7 +207,7 @@ def test_configurations_published_in_parallel_get_versions_of_their_own() -> Non
         try:
             barrier.wait(timeout=10)
             publish_configuration(tunnel, config=CONFIG, actor=actor_of(cast.alice))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the assertion below shows it
             faults.append(error)
         finally:
             db_connection.close()
