@@ -66,7 +66,8 @@ def parse_report(document: object) -> EdgeReport:
         location=_text(edge, "location", 50),
         version=_text(edge, "version", 50),
         control_url=_control_url(_text(edge, "control_url", 200)),
-        snapshot_version=_number(top, "snapshot_version", 0, 2**62),
+        # -1: the edge has no snapshot yet.
+        snapshot_version=max(0, _number(top, "snapshot_version", -1, 2**62)),
         streams=_number(top, "streams", 0, 2**31 - 1),
         connections=connections,
     )
