@@ -30,13 +30,24 @@ def open_browser(url: str) -> bool:
 def _opener(url: str) -> list[str] | None:
     if os.environ.get("SALLYPORT_NO_BROWSER") == "1":
         return None
-    chosen = os.environ.get("BROWSER", "").split(os.pathsep)[0]
+    chosen = os.environ.get("BROWSER", "")
     if chosen:
-        try:
-            words = shlex.split(chosen)
-        except ValueError:
-            return None
-        return [word.replace("%s", url) for word in words] if "%s" in chosen else [*words, url]
+        # One command with arguments, or a colon-separated list of commands: the first that exists.
+        commands = (_command(text, url) for text in (chosen, *chosen.split(os.pathsep)))
+        return next((command for command in commands if command), None)
     if sys.platform != "darwin" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return None
     return next(([path, url] for name in _OPENERS if (path := shutil.which(name))), None)
+
+
+def _command(text: str, url: str) -> list[str] | None:
+    """Relative paths are refused: the working directory must not decide what runs (security.md AC-42)."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return None
+    program = shutil.which(words[0]) if words else None
+    if program is None or not os.path.isabs(program):
+        return None
+    arguments = [word.replace("%s", url) for word in words[1:]]
+    return [program, *arguments] if "%s" in text else [program, *arguments, url]

@@ -77,7 +77,8 @@ def executable() -> list[str]:
         found = shutil.which(started)
         if found:
             return [os.path.abspath(found)]
-    return [sys.executable, "-m", "dataplane.cli"]
+    # -P: `-m` alone would import from the working directory first.
+    return [sys.executable, "-P", "-m", "dataplane.cli"]
 
 
 def _shell(words: Sequence[str]) -> str:

@@ -61,14 +61,36 @@ def test_browser_url_and_code_belong_to_the_polled_key(edge: LabEdge, run: Run) 
     assert confirmation_code(public_key) in done.stderr.decode()
 
 
-def test_browser_is_opened_with_the_url_alone(edge: LabEdge, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("browser", "before"),
+    [
+        ("{opener}", ""),
+        ("{opener} --edge 127.0.0.1:8443 --as 'a b'", "--edge|127.0.0.1:8443|--as|a b|"),
+        ("{opener} --open=%s --new", None),
+        ("no-such-browser:{opener}", ""),
+    ],
+)
+def test_browser_is_opened_with_the_url(
+    edge: LabEdge, run: Run, tmp_path: Path, browser: str, before: str | None
+) -> None:
     opener, opened = tmp_path / "opener", tmp_path / "opened"
-    opener.write_text(f'#!/bin/sh\nprintf %s "$*" > {opened}.part && mv {opened}.part {opened}\n')
+    opener.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > {opened}.part && mv {opened}.part {opened}\n')
     opener.chmod(0o755)
     edge.polls_before_approval = 1
-    done = run("access", "login", edge.app, env={"SALLYPORT_NO_BROWSER": "", "BROWSER": str(opener)})
+    done = run("access", "login", edge.app, env={"SALLYPORT_NO_BROWSER": "", "BROWSER": browser.format(opener=opener)})
     assert done.returncode == 0
-    assert opened.read_text() == browser_url(done.stderr)
+    url = browser_url(done.stderr)
+    assert opened.read_text() == (f"{before}{url}|" if before is not None else f"--open={url}|--new|")
+
+
+def test_browser_in_the_working_directory_is_not_run(edge: LabEdge, run: Run, tmp_path: Path) -> None:
+    planted = tmp_path / "cwd" / "planted"
+    planted.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    planted.chmod(0o755)
+    for browser in ("./planted", "planted"):
+        done = run("access", "login", edge.app, env={"SALLYPORT_NO_BROWSER": "", "BROWSER": browser})
+        assert done.returncode == 0
+    assert not (tmp_path / "ran").exists()
 
 
 def test_each_login_uses_a_fresh_key(edge: LabEdge, run: Run, home: Path) -> None:
