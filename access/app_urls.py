@@ -1,0 +1,18 @@
+"""Our URLs on application hosts (HostGuard chooses this urlconf); everything else there is the application's own."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from access.views import authorized, certs, cli, identity, public
+
+urlpatterns = [
+    path("cdn-cgi/access/authorized", authorized.authorized, name="public_authorized"),
+    path("cdn-cgi/access/cli", cli.cli_on_application_host, name="public_cli_start"),
+    path("cdn-cgi/access/certs", certs.certs, name="public_certs"),
+    path("cdn-cgi/access/get-identity", identity.get_identity_on_application_host, name="public_identity"),
+    path("cdn-cgi/access/logout", identity.logout_on_application_host, name="public_logout"),
+    path("cdn-cgi/access/metadata", authorized.metadata, name="public_metadata"),
+    path("cdn-cgi/access/public.css", public.stylesheet, name="public_stylesheet"),
+]
+handler404 = public.not_found

@@ -1,0 +1,27 @@
+"""URLs of team domains (HostGuard chooses this urlconf): login, tokens, certificates, App Launcher."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from access.views import callback, certs, cli, identity, launcher, login, public
+from access.views.cert_sign import cert_sign
+
+urlpatterns = [
+    path("", launcher.launcher, name="public_launcher"),
+    path("cdn-cgi/access/login", login.login, name="public_login"),
+    path("cdn-cgi/access/login/<path:host>", login.login, name="public_login_for"),
+    path("cdn-cgi/access/start", login.start, name="public_start"),
+    path("cdn-cgi/access/pin", login.request_pin, name="public_request_pin"),
+    path("cdn-cgi/access/pin/<str:state>", login.enter_pin, name="public_pin"),
+    path("cdn-cgi/access/callback", callback.callback, name="public_callback"),
+    path("cdn-cgi/access/cli", cli.cli, name="public_cli"),
+    path("cdn-cgi/access/certs", certs.certs, name="public_certs"),
+    path("cdn-cgi/access/cert_sign", cert_sign, name="cert_sign"),
+    path("cdn-cgi/access/get-identity", identity.get_identity, name="public_identity"),
+    path("cdn-cgi/access/logout", identity.logout, name="public_logout"),
+    path("cdn-cgi/access/sessions/end", launcher.end_session, name="public_end_session"),
+    path("cdn-cgi/access/sessions/end-all", launcher.end_all_sessions, name="public_end_all_sessions"),
+    path("cdn-cgi/access/public.css", public.stylesheet, name="public_stylesheet"),
+]
+handler404 = public.not_found

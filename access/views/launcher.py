@@ -1,0 +1,113 @@
+"""The App Launcher: what the person may reach, who they are to this organization, and where they are logged in."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from access.actions.logins import identity_actor
+from access.decisions import decide
+from access.login_links import LoginContext
+from access.models import Application
+from access.views.arrival import login_page
+from access.views.identity import identity_document
+from access.views.public import (
+    PublicRequest,
+    end_session_cookie,
+    parse_id,
+    public_page,
+    redirect_to,
+    show,
+    team_session,
+)
+from accounts.actions.sessions import revoke_identity_sessions, revoke_session
+from accounts.errors import AuthenticationFailed, NotFound
+from accounts.models import AccessSession
+
+MAX_TILES = 200
+MAX_SESSIONS = 50
+
+
+@public_page("GET", "HEAD")
+def launcher(request: PublicRequest) -> HttpResponse:
+    now = timezone.now()
+    session = team_session(request, now)
+    if session is None:
+        return login_page(request, LoginContext(redirect_path="/"))
+    page = {
+        "identity": session.identity,
+        "applications": _reachable(request, session, now),
+        "current": session,
+        "sessions": _live_sessions(session, now),
+        "document": json.dumps(identity_document(session), indent=2, ensure_ascii=False, default=str),
+    }
+    return show(request, "launcher.html", page)
+
+
+@public_page("POST")
+def end_session(request: PublicRequest) -> HttpResponse:
+    """One of the person's own sessions; anybody else's does not exist here."""
+    own = _required_session(request)
+    session = _live_sessions_query(own, timezone.now()).filter(pk=parse_id(request.POST.get("session", ""))).first()
+    if session is None:
+        raise NotFound("This session has ended already.")
+    revoke_session(session, actor=identity_actor(own, request.client_ip))
+    response = redirect_to(reverse("public_launcher"), status=303)
+    if session.pk == own.pk:
+        end_session_cookie(response)
+    return response
+
+
+@public_page("POST")
+def end_all_sessions(request: PublicRequest) -> HttpResponse:
+    own = _required_session(request)
+    revoke_identity_sessions(own.identity, actor=identity_actor(own, request.client_ip))
+    response = show(request, "signed_out.html", {"everywhere": True})
+    end_session_cookie(response)
+    return response
+
+
+def _reachable(request: PublicRequest, session: AccessSession, now: datetime) -> list[Application]:
+    """Tiles: visible, on a real hostname, and let in by login method and policies right now."""
+    applications = (
+        Application.objects.for_organization(request.organization)
+        .select_related("organization")
+        .prefetch_related("allowed_providers")
+        .filter(app_launcher_visible=True)
+        .exclude(hostname__startswith="*")[:MAX_TILES]
+    )
+    return [
+        application
+        for application in applications
+        if _admits_provider(application, session)
+        and decide(application, session=session, service_token=None, ip=request.client_ip, now=now).allowed
+    ]
+
+
+def _admits_provider(application: Application, session: AccessSession) -> bool:
+    chosen = {provider.pk for provider in application.allowed_providers.all()}
+    return not chosen or session.identity.provider_id in chosen
+
+
+def _required_session(request: PublicRequest) -> AccessSession:
+    session = team_session(request, timezone.now())
+    if session is None:
+        raise AuthenticationFailed("Your session has ended. Log in again.", code="not_logged_in")
+    return session
+
+
+def _live_sessions(session: AccessSession, now: datetime) -> list[AccessSession]:
+    return list(_live_sessions_query(session, now).order_by("-created_at")[:MAX_SESSIONS])
+
+
+def _live_sessions_query(session: AccessSession, now: datetime) -> QuerySet[AccessSession]:
+    return (
+        AccessSession.objects.for_organization(session.organization)
+        .select_related("identity", "organization")
+        .filter(identity=session.identity, revoked_at__isnull=True, expires_at__gt=now)
+    )

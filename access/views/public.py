@@ -1,0 +1,187 @@
+"""What the pages for end users share: who asks, cookies, rendering, errors shown as pages.
+
+These pages live on team domains and below /cdn-cgi/access/ on application hosts, reached only through an edge
+(controlplane.middleware.HostGuard). They need no JavaScript and no Django login.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import Any, cast
+
+from django.contrib.staticfiles import finders
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import render
+
+from access import sessions, tokens
+from access.models import Application
+from accounts.actor import Actor, ActorKind
+from accounts.errors import DomainError
+from accounts.http import View, declares
+from accounts.models import AccessSession, Organization
+from accounts.permissions import Permission
+from dataplane.wire.names import COOKIE_APP_SESSION, COOKIE_AUTH, H_TOKEN
+
+# Binds a login under way to the browser that started it. The prefix keeps sibling hosts from planting one.
+BROWSER_COOKIE = "__Host-CF_Session"
+BROWSER_COOKIE_SECONDS = 4 * 3600
+STYLESHEET_PATH = "/cdn-cgi/access/public.css"
+_MAX_COOKIE_CHARACTERS = 200
+
+
+class PublicRequest(HttpRequest):
+    """A request as HostGuard leaves it: `organization` on every host, `application` on application hosts."""
+
+    organization: Organization
+    application: Application
+    client_ip: str
+    ray_id: str
+
+
+PublicView = Callable[..., HttpResponse]
+
+
+def public_page(*methods: str) -> Callable[[PublicView], View]:
+    """A public view for these methods only; our own errors become a page of the same look."""
+
+    def wrap(view: PublicView) -> View:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
+            try:
+                return view(cast(PublicRequest, request), *args, **kwargs)
+            except DomainError as error:
+                return show_error(cast(PublicRequest, request), error)
+
+        return declares(Permission.PUBLIC)(guarded)
+
+    return wrap
+
+
+def show(
+    request: PublicRequest, template: str, context: Mapping[str, Any] | None = None, *, status: int = 200
+) -> HttpResponse:
+    shown = {"organization": getattr(request, "organization", None), "stylesheet": stylesheet_url(), **(context or {})}
+    response = render(request, f"access/public/{template}", shown, status=status)
+    # The addresses of these pages carry one-time values: no other origin may see them.
+    response["Referrer-Policy"] = "same-origin"
+    return response
+
+
+def show_error(request: PublicRequest, error: DomainError) -> HttpResponse:
+    context = {"error": error, "reference": getattr(request, "ray_id", "")}
+    response = show(request, "error.html", context, status=error.status)
+    if error.status == 429:
+        response["Retry-After"] = "600"
+    return response
+
+
+@declares(Permission.PUBLIC)
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return show(cast(PublicRequest, request), "not_found.html", status=404)
+
+
+def redirect_to(url: str, *, status: int = 302) -> HttpResponse:
+    response = HttpResponseRedirect(url)
+    response.status_code = status
+    response["Referrer-Policy"] = "same-origin"
+    return response
+
+
+# --- Who asks ---------------------------------------------------------------------------------------------
+
+
+def team_session(request: PublicRequest, now: datetime) -> AccessSession | None:
+    """The live session of this browser at the team domain."""
+    return sessions.organization_session(request.organization, _cookie(request, COOKIE_AUTH), now=now)
+
+
+def application_session(request: PublicRequest, now: datetime) -> AccessSession | None:
+    """The live session behind the application token of a browser (cookie) or client (header)."""
+    token = request.headers.get(H_TOKEN) or _cookie(request, COOKIE_AUTH)
+    return sessions.application_session(request.application, token, now=now)
+
+
+def app_session_cookie(request: PublicRequest) -> str:
+    value = _cookie(request, COOKIE_APP_SESSION)
+    return value if len(value) <= _MAX_COOKIE_CHARACTERS else ""
+
+
+def browser_of(request: PublicRequest) -> str:
+    """The pre-login cookie, or a new value for a browser without one (keep_browser sets it)."""
+    value = _cookie(request, BROWSER_COOKIE)
+    return value if 20 <= len(value) <= _MAX_COOKIE_CHARACTERS else secrets.token_urlsafe(32)
+
+
+def visitor(request: PublicRequest) -> Actor:
+    """Somebody who has not logged in (yet)."""
+    return Actor(ActorKind.IDENTITY, "", "not logged in", request.client_ip)
+
+
+def _cookie(request: PublicRequest, name: str) -> str:
+    return request.COOKIES.get(name, "")
+
+
+def parse_id(text: str) -> uuid.UUID:
+    """A row's id as sent by a browser; the nil UUID, which no row has, for anything malformed."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return uuid.UUID(int=0)
+
+
+# --- Cookies ----------------------------------------------------------------------------------------------
+
+
+def keep_browser(response: HttpResponse, browser: str) -> None:
+    response.set_cookie(
+        BROWSER_COOKIE, browser, max_age=BROWSER_COOKIE_SECONDS, secure=True, httponly=True, samesite="Lax"
+    )
+
+
+def start_team_session(response: HttpResponse, session: AccessSession, *, now: datetime) -> None:
+    """The organization token, and a fresh browser cookie: nothing from before the login stays valid (AC-39)."""
+    response.set_cookie(
+        COOKIE_AUTH,
+        tokens.mint_organization_token(session, now=now),
+        expires=session.expires_at,
+        secure=True,
+        httponly=True,
+        samesite="Lax",
+    )
+    keep_browser(response, secrets.token_urlsafe(32))
+
+
+def end_session_cookie(response: HttpResponse) -> None:
+    response.delete_cookie(COOKIE_AUTH, samesite="Lax")
+
+
+# --- The stylesheet -----------------------------------------------------------------------------------------
+
+
+def stylesheet_url() -> str:
+    return f"{STYLESHEET_PATH}?v={_stylesheet()[1]}"
+
+
+@public_page("GET", "HEAD")
+def stylesheet(request: PublicRequest) -> HttpResponse:
+    """Served below /cdn-cgi/access/, the only path of an application host that is ours."""
+    response = HttpResponse(_stylesheet()[0], content_type="text/css; charset=utf-8")
+    response["Cache-Control"] = "public, max-age=86400"
+    return response
+
+
+@lru_cache(maxsize=1)
+def _stylesheet() -> tuple[bytes, str]:
+    found = finders.find("public.css")
+    if not isinstance(found, str):
+        raise FileNotFoundError("controlplane/static/public.css")
+    content = Path(found).read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:12]
