@@ -1,0 +1,256 @@
+"""What edges ask: may this request pass, and may these live streams go on? (CONTRACT: /agent/v1/authorize, recheck)
+
+Everything is looked up now: token, session, identity, service token, policies, destination. Both allowed and denied
+decisions go to the access log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from django.utils import timezone
+
+from access import tokens
+from access.actions.service_tokens import authenticate_service_token
+from access.bearer import SessionEnded, TokenRefused, session_behind
+from access.decisions import decide, record_decision
+from access.destinations import resolve_destination
+from access.evaluation import Decision, Outcome
+from access.login_links import app_session_cookie, login_url, new_app_session
+from access.models import Application, ServiceToken
+from access.recheck import recheck_streams
+from access.routing import find_application
+from accounts.errors import DomainError, PermissionDenied
+from accounts.models import AccessSession, public_url
+
+__all__ = ["AuthorizeRequest", "AuthorizeResult", "as_json", "authorize_request", "login_redirect", "recheck_streams"]
+
+# Upper bound of what an edge may reuse for plain requests (AC-84); a WebSocket always asks.
+MAX_CACHE_SECONDS = 60
+# Reasons for which logging in would help.
+_LOGIN_REASONS = frozenset({"login_required"})
+_COOKIE = "cookie"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizeRequest:
+    """A request as the edge saw it. `client_ip` is the peer's address, never taken from a header."""
+
+    ray_id: str
+    hostname: str
+    path: str
+    client_ip: str
+    query: str = ""
+    method: str = "GET"
+    websocket: bool = False
+    user_agent: str = ""
+    token: str | None = None
+    token_source: str | None = None  # "header" or "cookie"
+    app_session: str | None = None
+    service_token_id: str | None = None
+    service_token_secret: str | None = None
+    destination: str | None = None
+    xhr: bool = False
+    origin: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<AuthorizeRequest {self.ray_id} {self.hostname}{self.path}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    application_id: str
+    organization_id: str
+    session_nonce: str | None
+    identity: str | None
+    assertion: str | None
+    destination: str | None
+    cache_seconds: int
+    outcome: str = "allow"
+
+    def __repr__(self) -> str:
+        return f"<Allow {self.application_id} {self.identity}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    location: str
+    set_cookie: list[str]
+    outcome: str = "login"
+
+    def __repr__(self) -> str:
+        return "<Login>"
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    status: int
+    reason: str
+    message: str
+    reference: str
+    outcome: str = "deny"
+
+
+AuthorizeResult = Allow | Login | Deny
+
+
+def as_json(result: AuthorizeResult) -> dict[str, object]:
+    return asdict(result)
+
+
+def authorize_request(payload: AuthorizeRequest) -> AuthorizeResult:
+    """The whole decision about one request. Never raises for what a client can send."""
+    application = find_application(payload.hostname.lower().removesuffix("."), payload.path)
+    if application is None:
+        return Deny(404, "unknown_application", "Nothing is served under this name.", payload.ray_id)
+    try:
+        return _Authorization(payload, application, timezone.now()).result()
+    except DomainError as error:
+        return Deny(error.status, error.code, error.message, payload.ray_id)
+
+
+def login_redirect(
+    application: Application, *, redirect_path: str, app_session: str | None, hostname: str | None = None
+) -> tuple[str, list[str]]:
+    """Where to send a browser that must log in, and the cookies to set. `hostname` for wildcard applications."""
+    cookies = []
+    if not app_session:
+        app_session = new_app_session()
+        cookies.append(app_session_cookie(app_session))
+    location = login_url(
+        application, hostname=hostname or application.hostname, redirect_path=redirect_path, app_session=app_session
+    )
+    return location, cookies
+
+
+class _Authorization:
+    """One request under decision."""
+
+    def __init__(self, payload: AuthorizeRequest, application: Application, now: datetime) -> None:
+        self.payload = payload
+        self.application = application
+        self.now = now
+        self.session: AccessSession | None = None
+        self.service_token: ServiceToken | None = None
+
+    def result(self) -> AuthorizeResult:
+        self.service_token = self._service_token()
+        if self.service_token is None:
+            self.session = self._session()
+        decision = decide(
+            self.application,
+            session=self.session,
+            service_token=self.service_token,
+            ip=self.payload.client_ip,
+            now=self.now,
+        )
+        if not decision.allowed:
+            return self._refuse(decision)
+        try:
+            self._check_origin(decision)
+            destination = resolve_destination(
+                self.payload.destination, self.application.bastion_destinations, required=self.payload.websocket
+            )
+        except DomainError as error:
+            self._record(Decision(False, Outcome.DENY, error.code, error.message, trace=decision.trace))
+            raise
+        self._record(decision)
+        return self._allow(decision, destination)
+
+    def _service_token(self) -> ServiceToken | None:
+        """Shown credentials must be good: falling back to a login would hide a machine's expired token."""
+        client_id, secret = self.payload.service_token_id, self.payload.service_token_secret
+        if not client_id and not secret:
+            return None
+        found = authenticate_service_token(self.application.organization, client_id or "", secret or "", now=self.now)
+        if found is None:
+            message = "The service token is unknown, disabled or expired, or its secret is wrong."
+            self._record(Decision(False, Outcome.DENY, "service_token_invalid", message))
+            raise ServiceTokenRefused(message)
+        return found
+
+    def _session(self) -> AccessSession | None:
+        """None when nobody is logged in. A foreign or forged header token is refused; as a cookie it counts as absent,
+        because the browser cannot do anything about it but log in."""
+        if not self.payload.token:
+            return None
+        try:
+            return session_behind(self.application, self.payload.token, now=self.now)
+        except SessionEnded:
+            return None
+        except PermissionDenied as error:
+            if isinstance(error, TokenRefused) and self.payload.token_source == _COOKIE:
+                return None
+            self._record(Decision(False, Outcome.DENY, error.code, error.message))
+            raise
+
+    def _check_origin(self, decision: Decision) -> None:
+        """A WebSocket carries cookies across sites; only pages of the application itself may open one so (AC-60)."""
+        by_cookie = self.payload.websocket and self.payload.token_source == _COOKIE
+        own = public_url(self.payload.hostname.lower())
+        if by_cookie and decision.outcome is not Outcome.BYPASS and (self.payload.origin or "").lower() != own:
+            raise PermissionDenied(
+                "A WebSocket with a login cookie must come from this application's own pages.",
+                code="origin_not_allowed",
+            )
+
+    def _refuse(self, decision: Decision) -> AuthorizeResult:
+        if decision.reason in _LOGIN_REASONS:
+            if self.payload.xhr:
+                return Deny(401, decision.reason, decision.message, self.payload.ray_id)
+            path = self.payload.path + (f"?{self.payload.query}" if self.payload.query else "")
+            location, cookies = login_redirect(
+                self.application,
+                redirect_path=path,
+                app_session=self.payload.app_session,
+                hostname=self.payload.hostname.lower().removesuffix("."),
+            )
+            return Login(location, cookies)
+        self._record(decision)
+        return Deny(403, decision.reason, decision.message, self.payload.ray_id)
+
+    def _allow(self, decision: Decision, destination: str | None) -> Allow:
+        session, service_token = self.session, self.service_token
+        identity: str | None = None
+        assertion: str | None = None
+        nonce: str | None = None
+        if decision.outcome is Outcome.SERVICE_AUTH and service_token is not None:
+            identity = service_token.name
+            assertion = tokens.mint_service_assertion(self.application, service_token, now=self.now)
+        elif session is not None:
+            identity, nonce = session.identity.email or session.identity.subject, session.nonce
+            assertion = self.payload.token
+        return Allow(
+            application_id=str(self.application.pk),
+            organization_id=self.application.organization_id,
+            session_nonce=nonce,
+            identity=identity,
+            assertion=assertion,
+            destination=destination,
+            cache_seconds=self._cache_seconds(),
+        )
+
+    def _cache_seconds(self) -> int:
+        if self.payload.websocket:
+            return 0
+        ends = [self.session.expires_at if self.session else None]
+        ends.append(self.service_token.expires_at if self.service_token else None)
+        left = [int((end - self.now).total_seconds()) for end in ends if end is not None]
+        return max(0, min([MAX_CACHE_SECONDS, *left]))
+
+    def _record(self, decision: Decision) -> None:
+        record_decision(
+            self.application,
+            decision,
+            session=self.session,
+            service_token=self.service_token,
+            action="connect",
+            ip=self.payload.client_ip,
+            ray_id=self.payload.ray_id,
+        )
+
+
+class ServiceTokenRefused(DomainError):
+    status = 401
+    code = "service_token_invalid"
