@@ -25,7 +25,7 @@ class AccountResult(Schema):
 
 class UserResult(Schema):
     id: str
-    email: str | None
+    email: str
     first_name: str | None = None
     last_name: str | None = None
     suspended: bool = False
@@ -57,7 +57,7 @@ def get_user(request: ApiRequest) -> UserResult:
     creator = request.token.created_by
     return UserResult(
         id=request.token.id,
-        email=creator.email if creator else None,
+        email=creator.email if creator else "",
         first_name=(creator.name or None) if creator else None,
         organizations=[shape_account(request.organization)],
     )
