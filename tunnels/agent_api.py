@@ -9,13 +9,20 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
 from access.actions.transfers import take_transfer
+from access.authorize import as_json, authorize_request
+from access.recheck import recheck_streams
 from accounts.audit import edge_version
 from tunnels.actions.edges import record_report
 from tunnels.agent_http import edge_only, read_json
+from tunnels.agent_payloads import parse_question, parse_streams
 from tunnels.reports import parse_report
+from tunnels.serving import unserved_applications
 from tunnels.snapshots import cached_snapshot
 
+MAX_QUESTION_BYTES = 256 * 1024
+MAX_RECHECK_BYTES = 4 * 1024 * 1024
 MAX_REPORT_BYTES = 32 * 1024 * 1024
+_NOT_SERVED = "The organization no longer proves that it owns this hostname, so it is not served."
 
 
 @edge_only("GET")
@@ -26,6 +33,27 @@ def snapshot(request: HttpRequest) -> HttpResponse:
     if request.headers.get("If-None-Match", "") in (etag, str(version)):
         return HttpResponse(status=304, headers={"ETag": etag})
     return HttpResponse(cached_snapshot(version), content_type="application/json", headers={"ETag": etag})
+
+
+@edge_only("POST")
+def authorize(request: HttpRequest) -> HttpResponse:
+    """May this request pass? Always 200 with an outcome; the status for the client is inside."""
+    question = parse_question(read_json(request, max_bytes=MAX_QUESTION_BYTES))
+    return JsonResponse(as_json(authorize_request(question)))
+
+
+@edge_only("POST")
+def recheck(request: HttpRequest) -> HttpResponse:
+    """Which of these live streams must end, and why."""
+    streams = parse_streams(read_json(request, max_bytes=MAX_RECHECK_BYTES))
+    unserved = unserved_applications({stream["application_id"] or "" for stream in streams})
+    cuts = [
+        {"stream_id": stream["stream_id"], "reason": "zone_not_active", "message": _NOT_SERVED}
+        for stream in streams
+        if stream["application_id"] in unserved
+    ]
+    others = [stream for stream in streams if stream["application_id"] not in unserved]
+    return JsonResponse({"cut": [*cuts, *recheck_streams(others)]})
 
 
 @edge_only("POST")
