@@ -11,7 +11,7 @@ import ssl
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import uvloop
 
@@ -105,6 +105,11 @@ class SharedReader(asyncio.BufferedProtocol):
         A plain TCP transport of uvloop keeps what it is given until the loop turns: write bytes(data) there. TLS
         transports encrypt at once."""
         raise NotImplementedError
+
+
+def stream_transport(transport: asyncio.BaseTransport) -> asyncio.Transport:
+    """What connection_made gets on a stream; uvloop's transports do not inherit from asyncio's classes."""
+    return cast(asyncio.Transport, transport)
 
 
 def server_tls_context(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from dataplane.connector.edgestream import EdgeStream
-from dataplane.transport import WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES, SharedReader
+from dataplane.transport import WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES, SharedReader, stream_transport
 from dataplane.wire.credentials import TunnelCredentials
 from dataplane.wire.h2 import ErrorCode, H2Connection, H2ProtocolError
 from dataplane.wire.h2events import (
@@ -113,9 +113,8 @@ class EdgeConnection(SharedReader):
     # ---- asyncio -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
+        self._transport = stream_transport(transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
         self.h2.initiate()
         self.flush()
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)

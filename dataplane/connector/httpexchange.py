@@ -13,7 +13,7 @@ from dataplane.connector.http1 import (
     ResponseParser,
     chunk,
 )
-from dataplane.transport import WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES, SharedReader
+from dataplane.transport import WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES, SharedReader, stream_transport
 from dataplane.wire.h2frames import ErrorCode
 from dataplane.wire.headers import Header, connector_failure, strip_from_origin
 
@@ -46,9 +46,8 @@ class HttpExchange(SharedReader):
     # ---- origin side -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
+        self._transport = stream_transport(transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
 
     def start(self) -> None:
         """The origin is connected: send the request and what of its body has come."""

@@ -8,7 +8,7 @@ import asyncio
 from typing import Protocol
 
 from dataplane.connector.edgestream import EdgeStream
-from dataplane.transport import WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES, SharedReader
+from dataplane.transport import WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES, SharedReader, stream_transport
 from dataplane.wire import websocket as ws
 from dataplane.wire.h2frames import ErrorCode
 
@@ -130,11 +130,10 @@ class Relay(SharedReader):
     # ---- origin side -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
+        self._transport = stream_transport(transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
         # The response headers go first: start() reads on.
-        transport.pause_reading()
+        self._transport.pause_reading()
 
     def start(self) -> None:
         """The response headers are sent: let the bytes flow."""

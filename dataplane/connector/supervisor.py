@@ -110,7 +110,12 @@ class Connector:
         failures = 0
         while not self._stopping.is_set():
             address = self._settings.edges[(index + failures) % len(self._settings.edges)]
-            delay = await self._connect_once(index, address, failures)
+            try:
+                delay = await self._connect_once(index, address, failures)
+            except Exception:
+                # Whatever it is, a connector comes back: a dead keeper would be a tunnel that is down for good.
+                logger.exception("connection %d failed", index)
+                delay = MAX_RETRY_SECONDS
             failures = 0 if delay is None else failures + 1
             await self._pause(random.uniform(0.05, FIRST_RETRY_SECONDS) if delay is None else delay)  # noqa: S311
 
