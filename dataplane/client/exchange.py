@@ -23,9 +23,11 @@ def exchange_org_token(context: Context, target: Target, info: AppInfo, org_toke
     """None when the team domain wants an interactive login; the reason is its own to show, in the browser."""
     deadline = time.monotonic() + EXCHANGE_TIMEOUT_SECONDS
     auth_address = parse_address(info.auth_domain)
+    # Behind --edge the application's own links carry the edge's port, also when the user gave none.
+    app_addresses = (target.address, parse_address(context.browser_netloc(target)))
     url, session = target.url, None
     for _ in range(MAX_HOPS):
-        cookie = _cookie_for(url, target.address, auth_address, org_token, session)
+        cookie = _cookie_for(url, app_addresses, auth_address, org_token, session)
         left = deadline - time.monotonic()
         if cookie is None or left <= 0:
             return None
@@ -39,21 +41,21 @@ def exchange_org_token(context: Context, target: Target, info: AppInfo, org_toke
         location = response.header("location")
         if response.status not in (301, 302, 303, 307, 308) or not location:
             return None
-        if _address(url) == target.address:
+        if _address(url) in app_addresses:
             session = _set_cookies(response).get("CF_AppSession", session)
         url = urljoin(url, location)
     return None
 
 
-def _cookie_for(url: str, app: Address, auth: Address, org_token: str, session: str | None) -> str | None:
+def _cookie_for(url: str, app: tuple[Address, ...], auth: Address, org_token: str, session: str | None) -> str | None:
     """The Cookie header for this hop ("" for none), or None when the hop must not be made at all."""
     parts = urlsplit(url)
     address = _address(url)
-    if parts.scheme != "https" or address not in (app, auth):
+    if parts.scheme != "https" or address not in (*app, auth):
         return None
     if address == auth and _is_under(parts.path, LOGIN_PATH):
         return f"CF_Authorization={org_token}"
-    if address == app and _is_under(parts.path, AUTHORIZED_PATH) and session is not None:
+    if address in app and _is_under(parts.path, AUTHORIZED_PATH) and session is not None:
         return f"CF_AppSession={session}"
     return ""
 

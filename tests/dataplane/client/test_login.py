@@ -126,6 +126,14 @@ def test_org_token_is_exchanged_without_browser(edge: LabEdge, run: Run, home: P
     assert carriers == login
 
 
+def test_exchange_follows_links_with_the_edges_port(edge: LabEdge, run: Run, home: Path) -> None:
+    write_state(home, ORG_FILE, edge.issue("org"))
+    done = run("access", "login", APP_HOST, "-q", "--edge", f"127.0.0.1:{edge.port}")
+    assert done.returncode == 0, done.stderr
+    assert not edge.seen("GET", TEAM_HOST, "/cdn-cgi/access/transfer/")
+    assert [request.host for request in edge.seen("HEAD", APP_HOST, "/")] == [APP_HOST, APP_HOST, edge.app]
+
+
 @pytest.mark.parametrize(
     "location",
     [
