@@ -14,9 +14,9 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_TEXT_LENGTH = 1024
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_LABEL = re.compile(r"^(?!-)[a-z0-9_-]{1,63}(?<!-)$")
-_NUMBER_LIKE = re.compile(r"^(0x[0-9a-f]*|[0-9]+)$")
-_PORT = re.compile(r"^[0-9]{1,5}$")
+_LABEL = re.compile(r"^(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
+_NUMBER_LIKE = re.compile(r"^(0x[0-9a-f]*|[0-9]+)\Z")
+_PORT = re.compile(r"^[0-9]{1,5}\Z")
 
 # Never dialled unless a rule names them: cloud metadata services hand out credentials to anyone on the host.
 _METADATA_ADDRESSES = frozenset(

@@ -16,7 +16,7 @@ __all__ = ["Ingress", "IngressError", "Rule", "parse_ingress", "parse_yaml_ingre
 
 MAX_RULES = 1000
 MAX_PATH_PATTERN_LENGTH = 512
-_HOST_LABEL = re.compile(r"^(?!-)[a-z0-9_-]{1,63}(?<!-)$")
+_HOST_LABEL = re.compile(r"^(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 
 
 @dataclass(frozen=True, slots=True)

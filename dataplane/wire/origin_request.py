@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from dataplane.wire.destination import IPAddress, IPNetwork, unmapped
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?(ms|s|m|h))+$")
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?(ms|s|m|h))+\Z")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _T = TypeVar("_T")
 MAX_DURATION_SECONDS = 24 * 3600.0

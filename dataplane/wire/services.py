@@ -8,8 +8,8 @@ from dataplane.wire.origin_request import IngressError, OriginRequest
 
 _DEFAULT_TCP_PORTS = {"ssh": 22, "rdp": 3389, "smb": 445, "tcp": 7864}
 _HTTP_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
-_HOST = re.compile(r"^[a-z0-9_.-]{1,253}$|^[0-9a-f:.]+$")
-_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*$")
+_HOST = re.compile(r"^[a-z0-9_.-]{1,253}\Z|^[0-9a-f:.]+\Z")
+_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
