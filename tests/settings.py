@@ -29,6 +29,6 @@ CELERY_TASK_STORE_EAGER_RESULT = True
 CELERY_RESULT_BACKEND = "cache+memory://"
 CELERY_BROKER_URL = "memory://"
 LOGGING["root"]["level"] = "CRITICAL"  # type: ignore[index] # noqa: F405
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
+if "sqlite3" in str(DATABASES["default"]["ENGINE"]):  # noqa: F405
     # A file as in production, not SQLite's shared memory: threads of concurrency tests then wait for locks properly.
     DATABASES["default"]["TEST"] = {"NAME": f"{_state}/test.sqlite3"}  # type: ignore[index] # noqa: F405

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from celery import shared_task
+from django.core.cache import cache
 from django.core.mail import send_mail
 from django.utils import timezone
 
@@ -24,6 +25,7 @@ from tunnels.pushes import PushTarget, push_to_edges
 _REASON = "the task was given an id of any tenant"
 # A question to DNS may wait LOOKUP_SECONDS; a queue of them must not outlive the next round.
 _CHECKS_PER_ROUND = 200
+_FORGET_EVERY_SECONDS = 600
 
 
 @shared_task
@@ -41,9 +43,11 @@ def push_configuration(tunnel_id: str) -> int:
 
 @shared_task
 def sweep_connections() -> int:
+    """Runs every few seconds; old rows are looked for more rarely."""
     now = timezone.now()
     closed = close_silent_connections(now=now)
-    forget_old_connections(now=now)
+    if cache.add("tunnels.forgotten", True, _FORGET_EVERY_SECONDS):
+        forget_old_connections(now=now)
     return closed
 
 
@@ -88,7 +92,7 @@ def verify_zone(zone_id: str) -> str:
     return change
 
 
-@shared_task
+@shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)  # SMTP errors are OSErrors
 def warn_about_zone(zone_id: str) -> int:
     """Mail the people who can put the proof back. Sent again if the task runs twice, which harms nobody."""
     zone = Zone.objects.all_organizations(reason=_REASON).filter(pk=zone_id).select_related("organization").first()
