@@ -48,12 +48,14 @@ class HttpExchange(SharedReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = stream_transport(transport)
         self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
+        self._start()
 
-    def start(self) -> None:
-        """The origin is connected: send the request and what of its body has come."""
+    def _start(self) -> None:
+        """Sends the request and what of its body has come."""
+        assert self._transport is not None
         self._is_starting = False
         early, self._early = self._early, []
-        if self._transport is None or not self._stream.is_open:
+        if not self._stream.is_open:
             self._stream.acknowledge(sum(map(len, early)))
             self._drop_origin()
             return

@@ -11,6 +11,7 @@ from dataplane.connector.edgestream import EdgeStream
 from dataplane.transport import WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES, SharedReader, stream_transport
 from dataplane.wire import websocket as ws
 from dataplane.wire.h2frames import ErrorCode
+from dataplane.wire.headers import Header
 
 # After the origin or the eyeball finished its direction, how long the other one may go on.
 LINGER_SECONDS = 60.0
@@ -111,9 +112,10 @@ _FULL_HEADER = _header(ws.MAX_TUNNEL_MESSAGE_BYTES)
 class Relay(SharedReader):
     """Origin protocol and stream handler in one. Bytes from the edge may arrive before the origin is connected."""
 
-    def __init__(self, stream: EdgeStream, codec: Codec) -> None:
+    def __init__(self, stream: EdgeStream, codec: Codec, answer: list[Header]) -> None:
         self._stream = stream
         self._codec = codec
+        self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._is_starting = True
@@ -132,23 +134,7 @@ class Relay(SharedReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = stream_transport(transport)
         self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
-        # The response headers go first: start() reads on.
-        self._transport.pause_reading()
-
-    def start(self) -> None:
-        """The response headers are sent: let the bytes flow."""
-        if self._transport is None or not self._stream.is_open:
-            self._forget_early()
-            self._drop_origin()
-            return
-        self._is_starting = False
-        early, self._early = self._early, []
-        for data in early:
-            self.stream_data(memoryview(data))
-        if self._is_edge_done:
-            self._finish_origin()
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._start()
 
     def bytes_received(self, data: memoryview) -> None:
         self._sent_at = self._loop.time()
@@ -178,6 +164,21 @@ class Relay(SharedReader):
             self._end_response()
         if not self._stream.can_send:
             self._stream.reset(ErrorCode.NO_ERROR)
+
+    def _start(self) -> None:
+        """In connection_made, before any origin byte can come: the response headers go first."""
+        assert self._transport is not None
+        if not self._stream.is_open:
+            self._forget_early()
+            self._drop_origin()
+            return
+        self._stream.respond(101, self._answer)
+        self._is_starting = False
+        early, self._early = self._early, []
+        for data in early:
+            self.stream_data(memoryview(data))
+        if self._is_edge_done and not self._transport.is_closing():
+            self._finish_origin()
 
     # ---- edge side ---------------------------------------------------------------------------------------------
 

@@ -93,9 +93,9 @@ class StreamServer:
     def _serve_tcp(
         self, stream: EdgeStream, headers: list[Header], host: str, port: int, origin_request: OriginRequest
     ) -> None:
-        relay = Relay(stream, WebSocketCodec())
+        relay = Relay(stream, WebSocketCodec(), upgrade_answer(headers))
         dial = dial_tcp(lambda: relay, host, port, origin_request)
-        relay.dialing = spawn(self._connect(stream, headers, relay, dial, upgrade_answer(headers)), name="dial")
+        relay.dialing = spawn(self._connect(stream, headers, relay, dial), name="dial")
 
     def _serve_bastion(self, stream: EdgeStream, headers: list[Header], origin_request: OriginRequest) -> None:
         text = request_header(headers, H_JUMP)
@@ -108,10 +108,10 @@ class StreamServer:
         except DestinationError as error:
             self._refuse(stream, headers, 502, "destination_invalid", str(error))
             return
-        relay = Relay(stream, WebSocketCodec())
+        relay = Relay(stream, WebSocketCodec(), upgrade_answer(headers))
         policy = bastion_policy(origin_request)
         dial = dial_tcp(lambda: relay, destination.host, destination.port, origin_request, policy=policy)
-        relay.dialing = spawn(self._connect(stream, headers, relay, dial, upgrade_answer(headers)), name="dial")
+        relay.dialing = spawn(self._connect(stream, headers, relay, dial), name="dial")
 
     def _serve_http(self, stream: EdgeStream, kind: str, headers: list[Header], has_ended: bool, rule: Rule) -> None:
         origin_request, service = rule.origin_request, rule.service
@@ -131,7 +131,7 @@ class StreamServer:
             return
         exchange = HttpExchange(stream, request_header(headers, ":method"), request, has_body=has_body)
         dial = _dial_http(exchange, service, origin_request, authority)
-        exchange.dialing = spawn(self._connect(stream, headers, exchange, dial, None), name="dial")
+        exchange.dialing = spawn(self._connect(stream, headers, exchange, dial), name="dial")
 
     def _serve_hello(self, stream: EdgeStream, headers: list[Header], host: str) -> None:
         page = hello_page(host)
@@ -160,9 +160,9 @@ class StreamServer:
             detail = f"no ingress rule of this connector leads to {destination}"
             self._refuse(stream, headers, 502, "destination_refused", detail)
             return
-        relay = Relay(stream, RawCodec())
+        relay = Relay(stream, RawCodec(), [])
         dial = dial_tcp(lambda: relay, destination.host, destination.port, origin_request)
-        relay.dialing = spawn(self._connect(stream, headers, relay, dial, []), name="dial")
+        relay.dialing = spawn(self._connect(stream, headers, relay, dial), name="dial")
 
     def _raw_permission(self, destination: Destination) -> OriginRequest | None:
         address = destination.ip_address()
@@ -186,18 +186,13 @@ class StreamServer:
         headers: list[Header],
         protocol: Relay | HttpExchange,
         dial: Coroutine[Any, Any, asyncio.Transport],
-        answer: list[Header] | None,
     ) -> None:
-        """`answer` is sent before the bytes flow; None when the origin itself answers."""
+        """The protocol answers by itself once it is connected."""
         try:
             await dial
         except DialError as error:
             self._refuse(stream, headers, 502, error.reason, error.detail)
             protocol.abandon()
-            return
-        if answer is not None:
-            stream.respond(101, answer)
-        protocol.start()
 
     def _refuse(self, stream: EdgeStream, headers: list[Header], status: int, reason: str, detail: str) -> None:
         self.failed_count += 1
