@@ -178,7 +178,8 @@ async def _push(connection: TunnelConnection, tunnel: Tunnel) -> int:
         raise PushFailed("the connection takes no more streams") from error
     handler.stream_writable()
     try:
-        answer = await asyncio.wait_for(handler.answer, PUSH_TIMEOUT_SECONDS)
+        async with asyncio.timeout(PUSH_TIMEOUT_SECONDS):
+            answer = await handler.answer
     except TimeoutError as error:
         raise PushFailed(f"no answer within {PUSH_TIMEOUT_SECONDS:.0f} s") from error
     finally:

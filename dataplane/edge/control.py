@@ -36,10 +36,9 @@ class ControlListener:
         self._server = await asyncio.start_server(self._serve, HOST, port, limit=MAX_HEAD_BYTES)
         self.url = f"http://{HOST}:{self._server.sockets[0].getsockname()[1]}"
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1

@@ -160,7 +160,8 @@ class Gateway:
 
 async def _until_done(exchange: TunnelExchange, timeout: float) -> None:
     try:
-        await asyncio.wait_for(asyncio.shield(exchange.answered), timeout)
+        async with asyncio.timeout(timeout):
+            await asyncio.shield(exchange.answered)
     except TimeoutError:
         exchange.time_out()
     refusal = await exchange.done

@@ -199,12 +199,12 @@ class HttpClient:
         try:
             if isinstance(body, bytes):
                 writer.write(head + body)
-                await asyncio.wait_for(writer.drain(), BODY_TIMEOUT_SECONDS)
+                await _drain(writer)
                 return
             writer.write(head)
             async for piece in body:
                 writer.write(piece)
-                await asyncio.wait_for(writer.drain(), BODY_TIMEOUT_SECONDS)
+                await _drain(writer)
         except TimeoutError as error:
             raise ControlPlaneUnreachableError("the control plane does not read") from error
         except OSError:
@@ -234,6 +234,12 @@ class HttpClient:
 
 class _ClosedBeforeAnswerError(Exception):
     pass
+
+
+async def _drain(writer: asyncio.StreamWriter) -> None:
+    # Not wait_for: before Python 3.12 it can swallow a cancellation that arrives as the inner wait ends.
+    async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+        await writer.drain()
 
 
 def _request_head(method: str, target: str, headers: list[Header], body: bytes | AsyncIterator[bytes]) -> bytes:

@@ -7,7 +7,7 @@ edge; where body bytes go is decided by the Exchange that coroutine installs.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 from dataplane.edge.certificates import server_name
 from dataplane.edge.errors import STATUS_TEXT, Refusal, render
@@ -89,9 +89,9 @@ class PublicConnection(SharedReader):
     # ------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
+        # uvloop's transports do not inherit from asyncio.Transport, they only look like it.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
         self.server_name = server_name(transport.get_extra_info("ssl_object"))
         self._expect(FIRST_HEAD_SECONDS)
 

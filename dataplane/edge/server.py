@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 
 from dataplane.edge.agent import AgentApi
 from dataplane.edge.certificates import CertificateStore
@@ -34,6 +33,7 @@ SWEEP_SECONDS = 1.0
 CERTIFICATE_SWEEPS = 10
 # After the grace: time for the close frames to reach their clients.
 CLOSE_FRAME_SECONDS = 0.5
+STOP_SECONDS = 2.0
 
 
 class Edge:
@@ -113,14 +113,14 @@ class Edge:
     async def _close(self) -> None:
         for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._background:
+            await asyncio.wait(self._background, timeout=STOP_SECONDS)
         self.tunnels.close_all("the edge stops")
         for client in list(self._clients):
             client.abort()
-        async with AsyncExitStack() as stack:
-            stack.callback(self._http.close)
-            stack.push_async_callback(self.control.stop)
         await self.reporter.report()
+        self.control.stop()
+        self._http.close()
         # One round for connection_lost callbacks.
         await asyncio.sleep(0)
 

@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from dataplane.edge.certificates import server_name
 from dataplane.edge.registration import Registration, State
@@ -106,9 +106,9 @@ class TunnelConnection(SharedReader):
     # ------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
+        # uvloop's transports do not inherit from asyncio.Transport, they only look like it.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
         name = server_name(transport.get_extra_info("ssl_object"))
         if name == SNI_PROBE:
             logger.debug("probe from %s", self.peer_ip)
@@ -252,7 +252,8 @@ class TunnelConnection(SharedReader):
         self._h2.ping(os.urandom(8))
         self._flush()
         try:
-            await asyncio.wait_for(waiter, timeout)
+            async with asyncio.timeout(timeout):
+                await waiter
         except TimeoutError:
             return False
         return self.is_open
