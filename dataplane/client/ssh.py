@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from types import FrameType
 
@@ -18,6 +17,8 @@ from dataplane.errors import CommandError, printable
 from dataplane.https import Response
 from dataplane.state import warn
 
+STDIN, STDOUT = 0, 1
+
 
 def run(argv: Sequence[str], *, obtain: ObtainGrant) -> int:
     options = _parser().parse_args(argv)
@@ -27,7 +28,8 @@ def run(argv: Sequence[str], *, obtain: ObtainGrant) -> int:
     listen_on = options.url or options.listener
     if listen_on:
         return serve(listen_on, stream.carry)
-    return stream.carry(sys.stdin.fileno(), sys.stdout.fileno())
+    _require_open(STDIN, STDOUT)
+    return stream.carry(STDIN, STDOUT)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,6 +127,15 @@ def _describe(outcome: Outcome) -> str:
     if outcome.close_code is None:
         return outcome.reason
     return printable(outcome.reason) or f"the edge closed the connection with code {outcome.close_code}"
+
+
+def _require_open(*descriptors: int) -> None:
+    """A closed one would be given to the next socket, which would then be read as our input."""
+    try:
+        for descriptor in descriptors:
+            os.fstat(descriptor)
+    except OSError:
+        raise CommandError("standard input and output must be open; for a local port use --url HOST:PORT") from None
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -316,3 +316,38 @@ def test_listener_carries_each_connection(edge: LabEdge, environment: dict[str, 
     assert sorted(answers) == texts
     assert len(upgrades(edge)) == 4
     assert not edge.seen("GET", TEAM_HOST, "/cdn-cgi/access/transfer/")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_closed_standard_descriptors_are_refused(
+    edge: LabEdge, environment: dict[str, str], logged_in: str, closed: str
+) -> None:
+    command = f"{sys.executable} -P -m dataplane.cli access tcp --hostname {edge.app} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=environment, timeout=30, check=False)
+    assert done.returncode == 1
+    assert b"must be open" in done.stderr
+    assert not upgrades(edge)
+
+
+def test_null_device_as_input_and_output(edge: LabEdge, environment: dict[str, str], logged_in: str) -> None:
+    words = [sys.executable, "-P", "-m", "dataplane.cli", "access", "tcp", "--hostname", edge.app]
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, timeout=30, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_terminal_as_input_and_output(edge: LabEdge, environment: dict[str, str], logged_in: str) -> None:
+    """A terminal stays blocking and still works in both directions."""
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-P", "-m", "dataplane.cli", "access", "tcp", "--hostname", edge.app]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=environment) as process:
+        os.close(theirs)
+        os.write(ours, b"hello\n")
+        seen = b""
+        while seen.count(b"hello") < 2 and select.select([ours], [], [], 20)[0]:
+            seen += os.read(ours, 1000)
+        assert seen.count(b"hello") == 2  # the terminal's own echo and the edge's
+        os.write(ours, b"\x04")
+        assert process.wait(30) == 0
+    os.close(ours)
