@@ -8,6 +8,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 
+from access.views.public import form_refused
 from accounts.http import declares, signed_in
 from accounts.models import Membership, User
 from accounts.permissions import Permission
@@ -38,4 +39,6 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 @declares(Permission.PUBLIC)
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    if str(getattr(request, "urlconf", None) or "").startswith("access."):
+        return form_refused(request)
     return render(request, "csrf.html", {"reason": reason}, status=403)

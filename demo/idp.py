@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -82,7 +82,7 @@ class IdentityProviderServer:
     ) -> None:
         self.client_id = client_id
         self.client_secret = client_secret
-        self.people = {person.username: person for person in people}
+        self.people = {person.username: replace(person) for person in people}
         self.claims_overrides: dict[str, Any] = {}
         self.headers_overrides: dict[str, Any] = {}
         self.thin_id_tokens = False
@@ -117,7 +117,7 @@ class IdentityProviderServer:
         }
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._server.serve_forever, name="demo-idp", daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, name="demo-idp", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -127,7 +127,7 @@ class IdentityProviderServer:
         self._server.server_close()
 
     def serve_forever(self) -> None:
-        self._server.serve_forever()
+        self._server.serve_forever(poll_interval=0.02)
 
     def rotate_key(self) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

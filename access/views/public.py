@@ -22,7 +22,7 @@ from django.shortcuts import render
 from access import sessions, tokens
 from access.models import Application
 from accounts.actor import Actor, ActorKind
-from accounts.errors import DomainError
+from accounts.errors import DomainError, PermissionDenied
 from accounts.http import View, declares
 from accounts.models import AccessSession, Organization
 from accounts.permissions import Permission
@@ -86,6 +86,12 @@ def show_error(request: PublicRequest, error: DomainError) -> HttpResponse:
 @declares(Permission.PUBLIC)
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return show(cast(PublicRequest, request), "not_found.html", status=404)
+
+
+def form_refused(request: HttpRequest) -> HttpResponse:
+    """A form without its CSRF token: cookies switched off, or another site's form."""
+    message = "The form could not be checked. Allow cookies for this site, go back, reload the page and try again."
+    return show_error(cast(PublicRequest, request), PermissionDenied(message, code="form_not_checked"))
 
 
 def redirect_to(url: str, *, status: int = 302) -> HttpResponse:
