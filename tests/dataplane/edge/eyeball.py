@@ -57,7 +57,9 @@ class Eyeball:
     async def request(
         self, method: str = "GET", target: str = "/", headers: dict[str, str] | None = None, body: bytes = b""
     ) -> Response:
-        await self.send_head(method, target, {**(headers or {}), **({"content-length": str(len(body))} if body else {})})
+        await self.send_head(
+            method, target, {**(headers or {}), **({"content-length": str(len(body))} if body else {})}
+        )
         self.writer.write(body)
         return await self.response(method)
 

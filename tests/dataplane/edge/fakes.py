@@ -1,4 +1,5 @@
-"""The edge's neighbours in tests: a control plane that speaks the agent API and a connector built from the wire."""
+"""The edge's neighbours in tests: a control plane that speaks the agent API and a connector built from the
+wire."""
 
 import asyncio
 import hashlib
@@ -208,9 +209,7 @@ class FakeControlPlane:
             self._writers.discard(writer)
             writer.close()
 
-    def _answer(
-        self, method: str, target: str, headers: dict[str, str], body: bytes
-    ) -> tuple[int, str, bytes]:
+    def _answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
         if not target.startswith("/agent/"):
             echo = {"method": method, "target": target, "headers": headers, "body": body.decode("latin-1")}
             return 200, "cf-access-metadata: signed\r\nset-cookie: CF_Authorization=t; Path=/\r\n", _json(echo)
@@ -241,10 +240,11 @@ def _json(document: Any) -> bytes:
 
 
 class FakeConnector:
-    """HTTP/2 server on a dialled socket. tcp-like hosts echo WebSocket messages; others answer what they received.
+    """HTTP/2 server on a dialled socket. tcp-like hosts echo WebSocket messages; others answer what they
+    received.
 
-    Paths choose special behaviour: /stall reads nothing, /refuse fails to dial, /big answers 3 MB, /silent never
-    answers, /huge-header and /bad-headers misbehave."""
+    Paths choose special behaviour: /stall reads nothing, /refuse fails to dial, /big answers 3 MB, /silent
+    never answers, /huge-header and /bad-headers misbehave."""
 
     def __init__(self, *, secret: bytes = SECRET, index: int = 0, client_id: uuid.UUID | None = None) -> None:
         self.credentials = TunnelCredentials(ORG, secret, uuid.UUID(TUNNEL_ID))
@@ -258,6 +258,8 @@ class FakeConnector:
         self.decided = asyncio.Event()
         self.configured = asyncio.Event()
         self.stalled_bytes = 0
+        # Sent instead of the registration when set.
+        self.bootstrap = b""
         self.resets = 0
         self._h2 = H2Connection("server", stream_window=1 << 20, connection_window=1 << 20)
         self._rpc = RpcClientSession()
@@ -330,7 +332,7 @@ class FakeConnector:
             self._control = event.stream_id
             self._h2.send_headers(event.stream_id, [(":status", "200")])
             options = ConnectionOptions(self.client_id, ("serialized_headers",), "test", "linux")
-            message = self._rpc.bootstrap_and_register(self.credentials, self.index, options)
+            message = self.bootstrap or self._rpc.bootstrap_and_register(self.credentials, self.index, options)
             self._h2.send_data(event.stream_id, message)
             return
         self._streams[event.stream_id] = (fields, bytearray())

@@ -145,13 +145,16 @@ async def test_local_configuration_decides_for_locally_managed_tunnels(stage: St
     eyeball = await stage.eyeball(SSH_HOST)
     unknown = await eyeball.request("GET", "/", {"Cf-Access-Token": make_token()})
     assert (unknown.status, unknown.reason) == (503, "tunnel_configuration_unknown")
-    connector.report_local({"ingress": [{"hostname": SSH_HOST, "service": "ssh://h:22"}, {"service": "http_status:404"}]})
+    connector.report_local(
+        {"ingress": [{"hostname": SSH_HOST, "service": "ssh://h:22"}, {"service": "http_status:404"}]}
+    )
     await stage.until(lambda: stage.edge.tunnels.registered()[0].registration.local_config)
     known = await eyeball.request("GET", "/", {"Cf-Access-Token": make_token()})
     assert known.reason == "websocket_required"
 
 
-# ---- who may pass --------------------------------------------------------------------------------------------------
+# ---- who may pass
+# --------------------------------------------------------------------------------------------------
 
 
 async def test_no_token_goes_to_login(stage: Stage) -> None:
@@ -217,7 +220,8 @@ async def test_decisions_are_remembered_only_for_the_time_given(stage: Stage) ->
 
 
 async def test_path_tricks_do_not_change_the_application(stage: Stage) -> None:
-    """"/admin" is an application of its own: no spelling of the path may reach it under the policy of "/"."""
+    """ "/admin" is an application of its own: no spelling of the path may reach it under the policy of
+    "/"."""
     await stage.connector()
     eyeball = await stage.eyeball(WEB_HOST)
     for path in ("/x/../admin", "/%61dmin/x", "//admin", "/.%2e/admin", "/x/..%2fadmin"):
@@ -235,7 +239,8 @@ async def test_route_of_another_tenant_never_carries(stage: Stage) -> None:
     assert connector.requests == []
 
 
-# ---- hosts ---------------------------------------------------------------------------------------------------------
+# ---- hosts
+# ---------------------------------------------------------------------------------------------------------
 
 
 async def test_host_must_equal_server_name(stage: Stage) -> None:
@@ -258,7 +263,8 @@ async def test_unknown_host_gets_a_page_and_no_certificate(stage: Stage) -> None
         assert (response.status, response.reason) == (404, "unknown_host")
 
 
-# ---- control plane -------------------------------------------------------------------------------------------------
+# ---- control plane
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", [TEAM, "localhost"])
@@ -317,7 +323,8 @@ async def test_transfer_waits_for_the_login(stage: Stage, host: str, prefix: str
     assert bad.status == 404
 
 
-# ---- malformed -----------------------------------------------------------------------------------------------------
+# ---- malformed
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
