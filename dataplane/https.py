@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from dataplane.errors import CommandError
+from dataplane.proxy import open_tunnel, proxy_for
 
 DIAL_TIMEOUT_SECONDS = 10.0
 MAX_HEAD_BYTES = 64 * 1024
@@ -76,7 +77,7 @@ class Dialer:
     def open_tls(self, address: Address, *, timeout: float = DIAL_TIMEOUT_SECONDS) -> ssl.SSLSocket:
         """A verified TLS connection, no ALPN (the WebSocket port speaks HTTP/1.1). Raises HttpError."""
         target = self.edge or address
-        raw = _connect(target, timeout)
+        raw = self._reach(target, timeout)
         try:
             return self._tls_context().wrap_socket(raw, server_hostname=address.host)
         except ssl.SSLCertVerificationError as error:
@@ -86,6 +87,22 @@ class Dialer:
         except (OSError, ValueError) as error:
             raw.close()
             raise HttpError(f"{address.host}: TLS failed at {target.host}:{target.port}: {describe(error)}") from error
+
+    def _reach(self, target: Address, timeout: float) -> socket.socket:
+        """Through HTTPS_PROXY if there is one; never for an address given by --edge, which is meant as it is."""
+        proxy = None if self.edge or is_loopback_name(target.host) else proxy_for(target.host)
+        if proxy is None:
+            return _connect(target, timeout)
+        raw = _connect(Address(proxy.host, proxy.port), timeout)
+        try:
+            open_tunnel(raw, proxy, target.host, target.port)
+        except OSError as error:
+            raw.close()
+            raise HttpError(f"the proxy {proxy.host}:{proxy.port} failed: {describe(error)}") from error
+        except CommandError:
+            raw.close()
+            raise
+        return raw
 
     def open_plain(self, address: Address, *, timeout: float = DIAL_TIMEOUT_SECONDS) -> socket.socket:
         return _connect(self.edge or address, timeout)
