@@ -29,6 +29,7 @@ class Registration:
     applied_version: int | None = None
     config_error: str | None = None
     local_config: dict[str, Any] | None = None
+    local_config_bytes: int = 0
 
     @property
     def takes_remote_config(self) -> bool:

@@ -4,12 +4,13 @@ change."""
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dataplane.edge.agent import AgentApi
 from dataplane.edge.httpclient import ControlPlaneUnreachableError
 from dataplane.edge.livestreams import LiveStreams
+from dataplane.edge.registration import Registration
 from dataplane.edge.settings import EdgeSettings
 from dataplane.edge.snapshots import SnapshotStore
 from dataplane.edge.tunnelconnection import TunnelConnection
@@ -21,6 +22,10 @@ REPORT_SECONDS = 5.0
 # Changes come in bursts (four connections at once): one report for the burst, still within 200 ms.
 GATHER_SECONDS = 0.1
 VERSION = "0.1.0"
+# Local configurations are reported for people to read. They come from connectors: no tenant's may grow a report so
+# large that the control plane refuses it, and with it every other tenant's connections.
+MAX_LOCAL_CONFIG_BYTES = 64 * 1024
+MAX_LOCAL_CONFIGS_BYTES = 4 * 1024 * 1024
 
 
 class Reporter:
@@ -67,6 +72,8 @@ class Reporter:
 
     def document(self) -> dict[str, Any]:
         settings = self._settings
+        connections = self._tunnels.registered()
+        told = choose_local_configs([c.registration for c in connections if c.registration is not None])
         return {
             "edge": {
                 "id": settings.edge_id,
@@ -76,12 +83,24 @@ class Reporter:
                 "control_url": self._control_url(),
             },
             "snapshot_version": self._snapshots.current.version,
-            "connections": [_describe(connection) for connection in self._tunnels.registered()],
+            "connections": [_describe(connection, told) for connection in connections],
             "streams": len(self._streams),
         }
 
 
-def _describe(connection: TunnelConnection) -> dict[str, Any]:
+def choose_local_configs(registrations: Sequence[Registration]) -> set[int]:
+    """id() of the registrations whose local configuration fits into the report, smallest first."""
+    chosen: set[int] = set()
+    left = MAX_LOCAL_CONFIGS_BYTES
+    for registration in sorted(registrations, key=lambda r: r.local_config_bytes):
+        left -= registration.local_config_bytes
+        if registration.local_config_bytes > MAX_LOCAL_CONFIG_BYTES or left < 0:
+            break
+        chosen.add(id(registration))
+    return chosen
+
+
+def _describe(connection: TunnelConnection, told: set[int]) -> dict[str, Any]:
     registration = connection.registration
     assert registration is not None
     return {
@@ -96,5 +115,5 @@ def _describe(connection: TunnelConnection) -> dict[str, Any]:
         "opened_at": registration.registered_at,
         "applied_version": registration.applied_version,
         "config_error": registration.config_error,
-        "local_config": registration.local_config,
+        "local_config": registration.local_config if id(registration) in told else None,
     }

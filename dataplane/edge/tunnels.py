@@ -121,7 +121,7 @@ class Tunnels:
             logger.warning("connection %s reported a configuration that is not JSON", connection.id)
             return
         if isinstance(document, dict):
-            registration.local_config = document
+            registration.local_config, registration.local_config_bytes = document, len(config)
             self.changed(connection)
 
     def changed(self, connection: TunnelConnection) -> None:
