@@ -1,0 +1,196 @@
+"""The way to the first SSH login, per application: what is done, what is broken, what comes next.
+
+`judge_rail` is pure: it turns facts into steps. Facts come from tunnels.rail_facts and are what the database knows of
+reality: what resolvers answered, which connections edges report, which certificates were signed, which streams opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+SSHD_COMMANDS = (
+    "sudo install -m 0644 ca.pub /etc/ssh/ca.pub\n"
+    "printf 'PubkeyAuthentication yes\\nTrustedUserCAKeys /etc/ssh/ca.pub\\n' "
+    "| sudo tee /etc/ssh/sshd_config.d/sallyport.conf\n"
+    "sudo sshd -t && sudo systemctl reload ssh"
+)
+
+
+class State(StrEnum):
+    DONE = "done"
+    NEXT = "next"
+    BROKEN = "broken"
+    LATER = "later"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about one application."""
+
+    hostname: str
+    path: str = ""
+    policies: int = 0
+    letting_policies: int = 0  # those that can let somebody in
+    record_name: str = ""  # the CNAME that covers the hostname, "" when there is none
+    record_state: str = ""  # tunnels.models.DnsRecord.Verification
+    record_answer: str = ""
+    record_target: str = ""
+    tunnel_name: str = ""  # the tunnel the record points at, or else the organization's likeliest one
+    tunnel_target: str = ""
+    tunnel_status: str = ""  # tunnels.status.TunnelStatus, "" when there is no tunnel
+    tunnel_is_routed: bool = False
+    serves_hostname: bool | None = None  # None: the configuration is not known (yet)
+    zone_name: str = ""
+    authority_state: str = ""  # "active", "pending" or ""
+    certificates_issued: bool = False
+    session_seen: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """`page` is a URL name with the argument kind the view fills in; `command` is what to copy next."""
+
+    key: str
+    title: str
+    state: State
+    text: str
+    command: str = ""
+    page: str = ""
+    page_text: str = ""
+
+
+@dataclass(frozen=True)
+class Rail:
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return sum(step.state is State.DONE for step in self.steps)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.done == len(self.steps)
+
+    @property
+    def is_broken(self) -> bool:
+        return any(step.state is State.BROKEN for step in self.steps)
+
+
+def judge_rail(facts: Facts) -> Rail:
+    steps = [
+        _policy(facts),
+        _tunnel(facts),
+        _record(facts),
+        _authority(facts),
+        _sshd(facts),
+        _client(facts),
+        _session(facts),
+    ]
+    return Rail(_only_first_next(steps))
+
+
+def _policy(facts: Facts) -> Step:
+    title = "Say who may reach it"
+    page = ("application_policies", "Policies")
+    if facts.letting_policies:
+        return Step("policy", title, State.DONE, _count(facts.policies, "policy", "policies") + " decide.", "", *page)
+    if facts.policies:
+        text = "Every policy blocks, so nobody gets in. Add one that allows."
+        return Step("policy", title, State.BROKEN, text, "", *page)
+    return Step("policy", title, State.NEXT, "There is no policy yet, so everybody is refused.", "", *page)
+
+
+def _tunnel(facts: Facts) -> Step:
+    title = "Connect a tunnel"
+    page = ("tunnel", "Tunnel")
+    if not facts.tunnel_status:
+        text = "Create a tunnel, here or on the machine next to your servers, and run a connector there."
+        commands = "sallyport tunnel create ssh-pool\nsallyport tunnel run ssh-pool"
+        return Step("tunnel", title, State.NEXT, text, commands, "tunnel_create", "Create a tunnel")
+    name = facts.tunnel_name
+    if facts.tunnel_status in {"inactive", "down"}:
+        never = facts.tunnel_status == "inactive"
+        text = f"{name} has never been connected." if never else f"{name} was connected and is not any more."
+        state = State.NEXT if never else State.BROKEN
+        return Step("tunnel", title, state, f"{text} Run its connector.", f"sallyport tunnel run {name}", *page)
+    if facts.serves_hostname is False:
+        text = f"{name} is connected, but its configuration has no rule for {facts.hostname}."
+        return Step("tunnel", title, State.BROKEN, text, "", "tunnel_hostnames", "Published hostnames")
+    text = f"{name} is connected" + (
+        ", with fewer connections than it should have." if facts.tunnel_status == "degraded" else "."
+    )
+    return Step("tunnel", title, State.DONE, text, "", *page)
+
+
+def _record(facts: Facts) -> Step:
+    title = "Route the name"
+    page = ("zone", "DNS")
+    if not facts.record_name:
+        target = facts.tunnel_target or "the tunnel"
+        text = f"Add a CNAME record for {facts.hostname} that points at {target}."
+        command = f"sallyport tunnel route dns {facts.tunnel_name} {facts.hostname}" if facts.tunnel_name else ""
+        return Step("record", title, State.NEXT, text, command, *page)
+    if not facts.tunnel_is_routed:
+        text = f"{facts.record_name} points at {facts.record_target}, which is none of your tunnels."
+        return Step("record", title, State.BROKEN, text, "", *page)
+    if facts.record_state == "ok":
+        return Step("record", title, State.DONE, f"{facts.record_name} leads to {facts.tunnel_name}.", "", *page)
+    if facts.record_state == "pending":
+        return Step("record", title, State.NEXT, "The record is stored; the resolvers are being asked.", "", *page)
+    text = f"The record is stored, but DNS says otherwise: {facts.record_answer or 'no answer'}"
+    return Step("record", title, State.BROKEN, text, "", *page)
+
+
+def _authority(facts: Facts) -> Step:
+    title = "Generate the SSH certificate authority"
+    if facts.authority_state == "active":
+        text = "It signs certificates that live minutes."
+        return Step("authority", title, State.DONE, text, "", "ssh_authority_detail", "Public key")
+    if facts.authority_state == "pending":
+        return Step(
+            "authority", title, State.NEXT, "The signing worker is making the key.", "", "ssh_authorities", "SSH"
+        )
+    text = "Under Service Auth, SSH: choose this application and press Generate certificate."
+    return Step("authority", title, State.NEXT, text, "", "ssh_authorities", "Service Auth, SSH")
+
+
+def _sshd(facts: Facts) -> Step:
+    title = "Make the hosts trust it"
+    if facts.session_seen and facts.certificates_issued:
+        return Step("sshd", title, State.DONE, "Certificates of this application have been used.")
+    text = "Download ca.pub, copy it to every host, and name it in sshd's configuration. Seen as done after the first login."
+    return Step("sshd", title, State.NEXT, text, SSHD_COMMANDS, "ssh_authority_detail", "Download ca.pub")
+
+
+def _client(facts: Facts) -> Step:
+    title = "Set up a laptop"
+    if facts.certificates_issued:
+        return Step("client", title, State.DONE, "A client has fetched a certificate.")
+    text = "Everybody does this once: the command prints the lines for ~/.ssh/config."
+    command = f"sallyport access ssh-config --hostname {facts.hostname} --short-lived-cert >> ~/.ssh/config"
+    return Step("client", title, State.NEXT, text, command)
+
+
+def _session(facts: Facts) -> Step:
+    title = "Log in"
+    if facts.session_seen:
+        return Step("session", title, State.DONE, "A session has come through.", "", "access_log", "Access log")
+    text = "The browser opens, you log in and approve, and land in a shell."
+    return Step("session", title, State.NEXT, text, f"ssh {facts.hostname}", "access_log", "Access log")
+
+
+def _only_first_next(steps: list[Step]) -> list[Step]:
+    """The first open step is next; open ones after it wait. Hosts and laptops can be set up side by side."""
+    found: list[Step] = []
+    for step in steps:
+        blocked = any(earlier.state in {State.NEXT, State.BROKEN} for earlier in found)
+        beside = step.key == "client" and bool(found) and found[-1].key == "sshd" and found[-1].state is State.NEXT
+        if step.state is State.NEXT and blocked and not beside:
+            step = Step(step.key, step.title, State.LATER, step.text, step.command, step.page, step.page_text)
+        found.append(step)
+    return found
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

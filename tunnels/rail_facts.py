@@ -1,0 +1,138 @@
+"""Facts for the first-login rail of many applications, with a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from access.models import AccessRequest, Application, ApplicationPolicy, Certificate, Policy, SshAuthority
+from accounts.models import Organization
+from dataplane.wire.ingress import IngressError, parse_ingress
+from tunnels.models import DnsRecord, Tunnel, TunnelConfiguration, Zone
+from tunnels.names import is_within
+from tunnels.rail import Facts
+from tunnels.records import tunnel_of
+from tunnels.status import statuses
+
+_MAX_TUNNELS = 1000
+_USEFUL = ("healthy", "degraded", "down", "inactive")
+
+
+class RailFacts:
+    """What the rails of some applications of one organization need, loaded at once."""
+
+    def __init__(self, organization: Organization, applications: Sequence[Application], now: datetime) -> None:
+        self.organization = organization
+        ids = [application.pk for application in applications]
+        self.policies = _policies(ids)
+        self.records = _records(organization, applications)
+        self.tunnels = {
+            tunnel.pk: tunnel
+            for tunnel in Tunnel.objects.for_organization(organization).filter(deleted_at=None)[:_MAX_TUNNELS]
+        }
+        self.statuses = statuses(self.tunnels.values(), now)
+        self.configurations = _configurations(organization, self._routed_ids())
+        self.authorities = _authorities(ids)
+        self.certified = set(
+            Certificate.objects.for_organization(organization)
+            .filter(application_id__in=ids, status=Certificate.Status.ISSUED)
+            .values_list("application_id", flat=True)
+            .distinct()
+        )
+        self.connected = set(
+            AccessRequest.objects.for_organization(organization)
+            .filter(application_id__in=ids, action="connect", allowed=True)
+            .values_list("application_id", flat=True)
+            .distinct()
+        )
+        self.zones = list(Zone.objects.for_organization(organization).only("id", "name"))
+
+    def facts(self, application: Application) -> Facts:
+        record = self._record(application.hostname)
+        tunnel, routed = self.tunnel(application), record is not None and self._pointed_at(record) is not None
+        decisions = self.policies.get(application.pk, [])
+        zone = self.zone(application)
+        return Facts(
+            hostname=application.hostname,
+            path=application.path,
+            policies=len(decisions),
+            letting_policies=sum(decision != Policy.Decision.DENY for decision in decisions),
+            record_name=record.name if record else "",
+            record_state=record.verification if record else "",
+            record_answer=record.last_answer if record else "",
+            record_target=record.content if record else "",
+            tunnel_name=tunnel.name if tunnel else "",
+            tunnel_target=tunnel.target if tunnel else "",
+            tunnel_status=self.statuses[tunnel.pk].value if tunnel else "",
+            tunnel_is_routed=routed,
+            serves_hostname=self._serves(tunnel, application) if tunnel and routed else None,
+            zone_name=zone.name if zone else "",
+            authority_state=self.authorities.get(application.pk, ""),
+            certificates_issued=application.pk in self.certified,
+            session_seen=application.pk in self.connected,
+        )
+
+    def tunnel(self, application: Application) -> Tunnel | None:
+        """The tunnel the application's record points at, else the organization's tunnel in the best state."""
+        record = self._record(application.hostname)
+        pointed_at = self._pointed_at(record) if record else None
+        if pointed_at is not None:
+            return pointed_at
+        ranked = sorted(self.tunnels.values(), key=lambda item: _USEFUL.index(self.statuses[item.pk].value))
+        return ranked[0] if ranked else None
+
+    def zone(self, application: Application) -> Zone | None:
+        fitting = [zone for zone in self.zones if is_within(application.hostname.removeprefix("*."), zone.name)]
+        return max(fitting, key=lambda zone: len(zone.name), default=None)
+
+    def _record(self, hostname: str) -> DnsRecord | None:
+        return self.records.get(hostname) or self.records.get(f"*.{hostname.partition('.')[2]}")
+
+    def _pointed_at(self, record: DnsRecord) -> Tunnel | None:
+        tunnel_id = tunnel_of(record.content)
+        return self.tunnels.get(tunnel_id) if tunnel_id else None
+
+    def _routed_ids(self) -> list[UUID]:
+        return [tunnel.pk for record in self.records.values() if (tunnel := self._pointed_at(record))]
+
+    def _serves(self, tunnel: Tunnel, application: Application) -> bool | None:
+        config = self.configurations.get(tunnel.pk)
+        if config is None:
+            return None
+        try:
+            ingress = parse_ingress(config)
+        except IngressError:
+            return False
+        index = ingress.match(application.hostname.replace("*", "any", 1), application.path or "/")
+        if index is None:
+            return False
+        return not str(ingress.rules[index].document.get("service", "")).startswith("http_status:")
+
+
+def _policies(ids: Sequence[UUID]) -> dict[UUID, list[str]]:
+    found: dict[UUID, list[str]] = {}
+    links = ApplicationPolicy.objects.filter(application_id__in=ids)
+    for application_id, decision in links.values_list("application_id", "policy__decision"):
+        found.setdefault(application_id, []).append(decision)
+    return found
+
+
+def _records(organization: Organization, applications: Sequence[Application]) -> dict[str, DnsRecord]:
+    names = {application.hostname for application in applications}
+    names |= {f"*.{name.partition('.')[2]}" for name in names}
+    rows = DnsRecord.objects.for_organization(organization).filter(name__in=names, type=DnsRecord.Type.CNAME)
+    return {record.name: record for record in rows}
+
+
+def _configurations(organization: Organization, tunnel_ids: Sequence[UUID]) -> dict[UUID, Any]:
+    rows = TunnelConfiguration.objects.for_organization(organization).filter(tunnel_id__in=tunnel_ids)
+    # Ascending, so that the newest version is the one that stays.
+    return {row.tunnel_id: row.config for row in rows.order_by("version")}
+
+
+def _authorities(ids: Sequence[UUID]) -> dict[UUID, str]:
+    states = (SshAuthority.State.ACTIVE, SshAuthority.State.PENDING)
+    rows = SshAuthority.objects.all_organizations(reason="authorities of the caller's own applications")
+    return dict(rows.filter(application_id__in=ids, state__in=states).values_list("application_id", "state"))

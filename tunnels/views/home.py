@@ -1,0 +1,104 @@
+"""Home: where each application stands on the way to its first SSH login."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.http import HttpResponse
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from access.models import Application, Certificate
+from accounts.http import OrganizationRequest, requires
+from accounts.models import AccessSession
+from accounts.pages import at, list_page, show
+from accounts.permissions import Permission
+from tunnels.models import Tunnel
+from tunnels.rail import Rail, Step, judge_rail
+from tunnels.rail_facts import RailFacts
+
+_PLAIN_PAGES = frozenset({"access_log", "ssh_authorities", "tunnel_create"})
+_APPLICATION_PAGES = frozenset({"application_policies", "ssh_authority_detail"})
+
+
+@dataclass(frozen=True)
+class Way:
+    """An application with its rail; `links` are the addresses of the steps' pages, in the same order."""
+
+    application: Application
+    rail: Rail
+    links: list[str]
+
+    @property
+    def steps(self) -> list[tuple[Step, str]]:
+        return list(zip(self.rail.steps, self.links, strict=True))
+
+
+@requires(Permission.ORGANIZATION_READ)
+@require_GET
+def organization_home(request: OrganizationRequest) -> HttpResponse:
+    request.session["team"] = request.organization.team_name
+    rows = Application.objects.for_organization(request.organization).order_by("-created_at", "id")
+    listing = list_page(request, rows, search=("name", "hostname"))
+    known = RailFacts(request.organization, listing.rows, timezone.now())
+    ways = [_way(request, application, known) for application in listing]
+    return show(
+        request,
+        "tunnels/home.html",
+        title="Home",
+        crumbs=(),
+        listing=listing,
+        ways=ways,
+        shown=_shown(ways, request.GET.get("application", "")),
+        numbers=_numbers(request),
+        live=True,
+    )
+
+
+def _way(request: OrganizationRequest, application: Application, known: RailFacts) -> Way:
+    rail = judge_rail(known.facts(application))
+    return Way(application, rail, [_link(request, step, application, known) for step in rail.steps])
+
+
+def _link(request: OrganizationRequest, step: Step, application: Application, known: RailFacts) -> str:
+    if step.page in _PLAIN_PAGES:
+        return at(request, step.page)
+    if step.page in _APPLICATION_PAGES:
+        return at(request, step.page, application.pk)
+    tunnel, zone = known.tunnel(application), known.zone(application)
+    if step.page in {"tunnel", "tunnel_hostnames"} and tunnel is not None:
+        return at(request, "tunnel_detail" if step.page == "tunnel" else step.page, tunnel.pk)
+    if step.page == "zone":
+        return at(request, "zone_detail", zone.pk) if zone else at(request, "zones")
+    return ""
+
+
+def _shown(ways: list[Way], wanted: str) -> Way | None:
+    """The rail that is open: the one asked for, else the first that is not finished, else the first."""
+    asked = _uuid(wanted)
+    chosen = next((way for way in ways if way.application.pk == asked), None)
+    return chosen or next((way for way in ways if not way.rail.is_complete), ways[0] if ways else None)
+
+
+def _numbers(request: OrganizationRequest) -> list[tuple[str, int, str]]:
+    """Label, number and page of the small figures."""
+    organization, now = request.organization, timezone.now()
+    live = AccessSession.objects.for_organization(organization).filter(revoked_at=None, expires_at__gt=now)
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    issued = Certificate.objects.for_organization(organization).filter(created_at__gte=day)
+    tunnels = Tunnel.objects.for_organization(organization).filter(deleted_at=None)
+    applications = Application.objects.for_organization(organization)
+    return [
+        ("applications", applications.count(), at(request, "applications")),
+        ("tunnels", tunnels.count(), at(request, "tunnels")),
+        ("live sessions", live.count(), at(request, "users")),
+        ("certificates today", issued.count(), at(request, "certificates")),
+    ]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

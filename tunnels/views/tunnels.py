@@ -1,0 +1,261 @@
+"""Access, Tunnels: list, creation, page with live connectors, install commands, token, deletion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.db.models import Count, Prefetch, Q
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.http import OrganizationRequest, requires
+from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show, telling
+from accounts.permissions import Permission
+from accounts.tenancy import TenantQuerySet
+from tunnels.actions.configurations import current_configuration
+from tunnels.actions.connectors import disconnect_connectors, tunnel_status
+from tunnels.actions.tunnels import create_tunnel, delete_tunnel, rename_tunnel, rotate_tunnel_token, tunnel_token
+from tunnels.forms import DeleteTunnelForm, RotateTokenForm, TunnelForm
+from tunnels.ingress_rows import hostnames_of
+from tunnels.models import Connection, Connector, DnsRecord, Tunnel
+from tunnels.status import open_connections, statuses
+
+_MAX_CONNECTORS = 100
+
+
+@requires(Permission.TUNNELS_READ)
+@require_GET
+def tunnels(request: OrganizationRequest) -> HttpResponse:
+    now = timezone.now()
+    is_live = Q(connectors__connections__in=open_connections(Connection.objects.all(), now))
+    rows = own_tunnels(request).annotate(connector_count=Count("connectors", filter=is_live, distinct=True))
+    listing = list_page(request, rows, search=("name", "id"))
+    known = statuses(listing.rows, now)
+    entries = [(tunnel, known[tunnel.pk]) for tunnel in listing]
+    return show(request, "tunnels/tunnels.html", title="Tunnels", listing=listing, entries=entries, live=True)
+
+
+@requires(Permission.TUNNELS_EDIT)
+@require_http_methods(["GET", "POST"])
+@sent_once
+def tunnel_create(request: OrganizationRequest) -> HttpResponse:
+    form = TunnelForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            tunnel = create_tunnel(
+                request.organization,
+                name=form.cleaned_data["name"],
+                secret=None,
+                config_source=Tunnel.ConfigSource.REMOTE,
+                actor=request.actor,
+            )
+            return done(
+                request, f"The tunnel {tunnel.name} is created. Now run a connector.", "tunnel_install", tunnel.pk
+            )
+    return show(
+        request,
+        "form.html",
+        title="Create a tunnel",
+        crumbs=_crumbs(request),
+        lead="A tunnel is dialled from the inside out: a connector next to your servers keeps connections to our edge.",
+        form=form,
+        button="Create tunnel",
+        back=at(request, "tunnels"),
+    )
+
+
+@requires(Permission.TUNNELS_READ)
+@require_GET
+def tunnel_detail(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
+    now = timezone.now()
+    tunnel = own_tunnel(request, tunnel_id)
+    configuration = current_configuration(tunnel)
+    connectors = _connectors(tunnel)
+    records = DnsRecord.objects.for_organization(request.organization).filter(content=tunnel.target)
+    routed = {record.name: record for record in records.select_related("zone")[:500]}
+    hostnames = hostnames_of(configuration.config) if configuration else []
+    return show(
+        request,
+        "tunnels/tunnel_detail.html",
+        title=tunnel.name,
+        crumbs=_crumbs(request),
+        tunnel=tunnel,
+        status=tunnel_status(tunnel, now),
+        configuration=configuration,
+        connectors=connectors,
+        hostnames=[(*item, routed.get(item[0])) for item in hostnames],
+        records=list(routed.values()),
+        now=now,
+        live=True,
+    )
+
+
+@requires(Permission.TUNNELS_EDIT)
+@require_GET
+def tunnel_install(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
+    """The commands with the token, which is a secret: for people who may edit tunnels only."""
+    tunnel = own_tunnel(request, tunnel_id)
+    return show(
+        request,
+        "tunnels/tunnel_install.html",
+        title="Run a connector",
+        crumbs=[*_crumbs(request), (tunnel.name, at(request, "tunnel_detail", tunnel.pk))],
+        tunnel=tunnel,
+        status=tunnel_status(tunnel, timezone.now()),
+        edges=settings.TUNNEL_EDGES,
+        has_authority_file=bool(settings.EDGE_CA_FILE),
+        live=True,
+        **_install_commands(tunnel),
+    )
+
+
+@requires(Permission.TUNNELS_READ)
+@require_GET
+def tunnel_edge_authority(request: OrganizationRequest) -> HttpResponse:
+    """edge-ca.pem: the public certificate of the authority that signed the edge's own."""
+    path = Path(settings.EDGE_CA_FILE) if settings.EDGE_CA_FILE else None
+    if path is None or not path.is_file():
+        raise Http404
+    response = HttpResponse(path.read_bytes(), content_type="application/x-pem-file")
+    response["Content-Disposition"] = 'attachment; filename="edge-ca.pem"'
+    return response
+
+
+@requires(Permission.TUNNELS_EDIT)
+@require_http_methods(["GET", "POST"])
+def tunnel_rename(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
+    tunnel = own_tunnel(request, tunnel_id)
+    form = TunnelForm(posted(request), initial={"name": tunnel.name})
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            rename_tunnel(tunnel, name=form.cleaned_data["name"], actor=request.actor)
+            return done(request, "The tunnel is renamed.", "tunnel_detail", tunnel.pk)
+    return show(
+        request,
+        "form.html",
+        title=f"Rename {tunnel.name}",
+        crumbs=_crumbs(request),
+        form=form,
+        button="Rename",
+        back=at(request, "tunnel_detail", tunnel.pk),
+    )
+
+
+@requires(Permission.TUNNELS_EDIT)
+@require_http_methods(["GET", "POST"])
+@sent_once
+def tunnel_rotate_token(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
+    tunnel = own_tunnel(request, tunnel_id)
+    form = RotateTokenForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            rotate_tunnel_token(tunnel, cut=form.cleaned_data["cut"], actor=request.actor)
+            return done(
+                request, f"{tunnel.name} has a new token. Run its connectors with it.", "tunnel_install", tunnel.pk
+            )
+    return _confirm(
+        request,
+        tunnel,
+        form,
+        question=f"Make a new token for {tunnel.name}?",
+        consequences=[
+            "The old token and credentials files no longer open new connections. Live connections stay until they "
+            "reconnect, unless you cut them.",
+            "Restart the connectors with the new token, one after the other, and no session is lost.",
+        ],
+        button="Rotate token",
+    )
+
+
+@requires(Permission.TUNNELS_EDIT)
+@require_POST
+def tunnel_disconnect(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
+    """Close the connections of one connector (POST client_id) or of all; those with a good secret come back."""
+    tunnel = own_tunnel(request, tunnel_id)
+    with telling(request):
+        disconnect_connectors(tunnel, client_id=request.POST.get("client_id") or None, actor=request.actor)
+        messages.success(request, "Disconnected. A connector whose token is still good comes back by itself.")
+    return redirect(at(request, "tunnel_detail", tunnel.pk))
+
+
+@requires(Permission.TUNNELS_EDIT)
+@require_http_methods(["GET", "POST"])
+def tunnel_delete(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
+    tunnel = own_tunnel(request, tunnel_id)
+    form = DeleteTunnelForm(posted(request), name=tunnel.name)
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            delete_tunnel(tunnel, cascade=form.cleaned_data["cascade"], actor=request.actor)
+            return done(request, f"The tunnel {tunnel.name} is deleted.", "tunnels")
+    return _confirm(
+        request,
+        tunnel,
+        form,
+        question=f"Delete the tunnel {tunnel.name}?",
+        consequences=[
+            "Its connectors are refused from now on, and its configuration versions are gone.",
+            "DNS records that point at it stay; their names are answered with an error until you change them.",
+        ],
+        button="Delete tunnel",
+        danger=True,
+    )
+
+
+# --- shared ---------------------------------------------------------------------------------------------------
+def own_tunnels(request: OrganizationRequest) -> TenantQuerySet[Tunnel]:
+    return Tunnel.objects.for_organization(request.organization).filter(deleted_at=None)
+
+
+def own_tunnel(request: OrganizationRequest, tunnel_id: UUID) -> Tunnel:
+    return find(own_tunnels(request).select_related("organization"), pk=tunnel_id)
+
+
+def _connectors(tunnel: Tunnel) -> list[tuple[Connector, list[Connection], int | None, str]]:
+    """Connectors with live connections: connections, the configuration version all of them applied, the last error."""
+    live = open_connections(Connection.objects.select_related("edge").order_by("index"), timezone.now())
+    rows = Connector.objects.for_organization(tunnel.organization).filter(tunnel=tunnel)
+    rows = rows.prefetch_related(Prefetch("connections", queryset=live, to_attr="live")).order_by("-last_seen_at")
+    found = []
+    for connector in rows[:_MAX_CONNECTORS]:
+        connections: list[Connection] = connector.live  # type: ignore[attr-defined]
+        if connections:
+            versions = [item.applied_version for item in connections if item.applied_version is not None]
+            error = next((item.config_error for item in connections if item.config_error), "")
+            found.append((connector, connections, min(versions, default=None), error))
+    return found
+
+
+def _install_commands(tunnel: Tunnel) -> dict[str, str]:
+    token = tunnel_token(tunnel)
+    edges = " ".join(f"--edge {edge}" for edge in settings.TUNNEL_EDGES)
+    authority = " --cacert edge-ca.pem" if settings.EDGE_CA_FILE else ""
+    return {
+        "token": token,
+        "sallyport_command": f"sallyport tunnel run {edges}{authority} --token {token}",
+        "cloudflared_command": f"cloudflared tunnel --protocol http2 {edges}{authority} run --token {token}",
+    }
+
+
+def _confirm(request: OrganizationRequest, tunnel: Tunnel, form: Any, *, question: str, **context: Any) -> HttpResponse:
+    back = at(request, "tunnel_detail", tunnel.pk)
+    crumbs = [*_crumbs(request), (tunnel.name, back)]
+    return show(
+        request,
+        "confirm.html",
+        title=question.rstrip("?"),
+        crumbs=crumbs,
+        form=form,
+        question=question,
+        back=back,
+        **context,
+    )
+
+
+def _crumbs(request: OrganizationRequest) -> Crumbs:
+    return [("Tunnels", at(request, "tunnels"))]
