@@ -169,14 +169,10 @@ class Browser:
 
 
 def sign_in(browser: Browser, page: Page, person: str) -> Page:
-    """From a team domain's login page through the demo identity provider back to where the login started."""
-    if person_form := next((form for form in page.forms if "username" in form.fields), None):
-        return browser.submit(page, person_form, username=person)
-    provider = next((address for address, _ in page.links if "/login/" in address or "provider" in address), None)
+    """From a team domain's login page (or straight from the provider's) back to where the login started."""
+    provider = next((address for address, text in page.links if text.startswith("Log in with")), None)
     if provider is not None:
         page = browser.get(urljoin(page.url, provider))
-    else:
-        page = browser.submit(page, page.form(containing="provider"))
     return browser.submit(page, page.form(containing="username"), username=person)
 
 
@@ -201,10 +197,10 @@ def main() -> int:
     host, _, port = options.edge.rpartition(":")
     browser = Browser(edge=(host, int(port)), ca_file=options.cacert)
     page = browser.get(options.url)
-    if any(word in page.text for word in ("username", "onetimepin", "provider")) and "approve" not in page.text.lower():
+    if "Log in with" in page.text or any("username" in form.fields for form in page.forms):
         page = sign_in(browser, page, options.person)
     code = confirmation_code(page)
-    if page.status == 200 and code:
+    if code:
         page = approve(browser, page)
     seen = {"status": page.status, "url": page.url, "code": code, "text": page.plain()}
     log = os.environ.get("DEMO_BROWSER_LOG")

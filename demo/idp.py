@@ -1,6 +1,6 @@
 """A small real OpenID Connect provider for the demo and the tests: code flow, PKCE, nonce, RS256, JWKS, userinfo.
 
-`python -m demo.idp --port 9080` serves it on 127.0.0.1 with three people. Its login form asks only for a user name: it
+`python -m demo.idp --port 9080` serves it on 127.0.0.1 with four people. Its login form asks only for a user name: it
 plays somebody else's identity provider, and who may log in there is not what is being shown.
 """
 
@@ -55,6 +55,7 @@ class Person:
 DEMO_PEOPLE: tuple[Person, ...] = (
     Person("alice", "alice@widgetcorp.test", "Alice Example", ["engineering", "staff"]),
     Person("bob", "bob@widgetcorp.test", "Bob Example", ["staff"]),
+    Person("dana", "dana@widgetcorp.test", "Dana Example", ["engineering"]),
     Person("carol", "carol@elsewhere.test", "Carol Example", []),
 )
 
