@@ -58,3 +58,5 @@ def _set_up_logging(environ: Mapping[str, str]) -> None:
     if level not in LOG_LEVELS:
         raise SettingsError(f"EDGE_LOG_LEVEL: expected one of {', '.join(LOG_LEVELS)}")
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    # hpack writes header values, tokens among them, at DEBUG.
+    logging.getLogger("hpack").setLevel(logging.WARNING)

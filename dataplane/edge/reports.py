@@ -22,8 +22,8 @@ REPORT_SECONDS = 5.0
 # Changes come in bursts (four connections at once): one report for the burst, still within 200 ms.
 GATHER_SECONDS = 0.1
 VERSION = "0.1.0"
-# Local configurations are reported for people to read. They come from connectors: no tenant's may grow a report so
-# large that the control plane refuses it, and with it every other tenant's connections.
+# Local configurations are reported for people to read. They come from connectors: no tenant's may grow a
+# report so large that the control plane refuses it, and with it every other tenant's connections.
 MAX_LOCAL_CONFIG_BYTES = 64 * 1024
 MAX_LOCAL_CONFIGS_BYTES = 4 * 1024 * 1024
 

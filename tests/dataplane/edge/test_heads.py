@@ -1,5 +1,7 @@
 """The head parser and body decoder, alone."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +13,8 @@ from dataplane.wire.websocket import BINARY, encode_frame
 
 @given(st.binary(max_size=400))
 def test_any_bytes_give_a_head_or_a_head_error(data: bytes) -> None:
-    try:
-        parse_request_head(data)
-    except HeadError as error:
-        assert 400 <= error.status <= 505
+    with contextlib.suppress(HeadError):
+        assert parse_request_head(data).hostname
 
 
 @given(st.binary(max_size=100))
