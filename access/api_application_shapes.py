@@ -7,11 +7,13 @@ from uuid import UUID
 
 from ninja import Field, Schema
 
+from access.actions.authorities import ROTATION_SETTING
 from access.api_shapes import PolicyResult, optional_seconds, session_text, shape_link
 from access.models import Application
 from accounts.api_base import rfc3339
 from accounts.errors import InvalidInput
 
+_PROFILE_IN_SETTINGS = {"reserved_principals", "authority_rotation_days"}
 _ONE_HOST = "An application has one hostname: create one application for each."
 
 
@@ -28,7 +30,8 @@ class KeptFields(Schema):
     destinations: list[dict[str, Any]] = []
     eager_redirect_cookie_setting: bool | None = None
     enable_binding_cookie: bool = False
-    http_only_cookie_attribute: bool = False
+    # Null: the product's own choice, which is HttpOnly; only an explicit false takes it off.
+    http_only_cookie_attribute: bool | None = None
     logo_url: str | None = Field(None, max_length=2000)
     options_preflight_bypass: bool = False
     path_cookie_attribute: bool = False
@@ -58,6 +61,8 @@ class SshProfile(Schema):
     bastion_destinations: list[str] | None = None
     # Account names nobody is issued, besides the built-in list (root, daemon, ...).
     reserved_principals: list[str] | None = None
+    # Rotate the SSH authority every so many days; 0: only by hand.
+    authority_rotation_days: int | None = Field(None, ge=0, le=3650)
 
 
 class PolicyReference(Schema):
@@ -143,6 +148,7 @@ def shape_application(application: Application) -> ApplicationResult:
             principal_overrides=application.principal_overrides,
             bastion_destinations=application.bastion_destinations,
             reserved_principals=application.settings.get("reserved_principals", []),
+            authority_rotation_days=application.settings.get(ROTATION_SETTING, 0),
         ),
     )
 
@@ -164,7 +170,7 @@ def application_values(body: ApplicationChanges, *, current: Application | None,
         values["policies"] = [_policy(item) for item in body.policies]
     values["settings"] = _settings(body, current.settings if current else {}, partial=partial)
     if body.ssh_profile is not None:
-        values |= body.ssh_profile.model_dump(exclude_none=True, exclude={"reserved_principals"})
+        values |= body.ssh_profile.model_dump(exclude_none=True, exclude=_PROFILE_IN_SETTINGS)
     return values
 
 
@@ -198,9 +204,16 @@ def _settings(body: ApplicationChanges, current: dict[str, Any], *, partial: boo
     sent = body.model_dump(include=set(KeptFields.model_fields), exclude_unset=True)
     if body.session_duration is not None:
         sent["session_duration"] = body.session_duration
-    if body.ssh_profile is not None and body.ssh_profile.reserved_principals is not None:
-        sent["reserved_principals"] = body.ssh_profile.reserved_principals
-    return kept | sent
+    return kept | sent | _profile_settings(body.ssh_profile)
+
+
+def _profile_settings(profile: SshProfile | None) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if profile is not None and profile.reserved_principals is not None:
+        values["reserved_principals"] = profile.reserved_principals
+    if profile is not None and profile.authority_rotation_days is not None:
+        values[ROTATION_SETTING] = profile.authority_rotation_days
+    return values
 
 
 def _refuse(body: ApplicationChanges) -> None:

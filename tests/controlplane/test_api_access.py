@@ -171,7 +171,7 @@ def test_an_application_comes_back_with_what_was_sent(api: Api, base: str, widge
         "tags": [],
         "allow_iframe": False,
         "enable_binding_cookie": False,
-        "http_only_cookie_attribute": False,
+        "http_only_cookie_attribute": None,
         "options_preflight_bypass": False,
         "custom_deny_url": None,
         "self_hosted_domains": [],
@@ -196,6 +196,7 @@ def test_put_replaces_public_fields_and_keeps_policies_and_ssh_profile(api: Api,
         "principal_overrides": {"alice@example.test": "deploy"},
         "bastion_destinations": ["10.0.0.0/8:22"],
         "reserved_principals": ["backup"],
+        "authority_rotation_days": 90,
     }
     api.ok("PATCH", path, {"ssh_profile": profile})
     aud = api.ok("GET", path)["aud"]
