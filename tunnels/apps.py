@@ -12,3 +12,4 @@ class TunnelsConfig(AppConfig):
         # These import models, so they cannot stand at the top of this module.
         import_module("tunnels.events")
         import_module("access.hostnames").set_owner_check(import_module("tunnels.zones").assert_owned)
+        import_module("access.domain_choices").set_domain_lister(import_module("tunnels.domains").active_domains)

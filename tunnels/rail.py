@@ -159,7 +159,7 @@ def _sshd(facts: Facts) -> Step:
     title = "Make the hosts trust it"
     if facts.session_seen and facts.certificates_issued:
         return Step("sshd", title, State.DONE, "Certificates of this application have been used.")
-    text = "Download ca.pub, copy it to every host, and name it in sshd's configuration. Seen as done after the first login."
+    text = "Copy ca.pub to every host and name it in sshd's configuration. Counted as done at the first login."
     return Step("sshd", title, State.NEXT, text, SSHD_COMMANDS, "ssh_authority_detail", "Download ca.pub")
 
 
