@@ -98,11 +98,11 @@ class LabStream:
         return data
 
     async def read_all(self) -> bytes:
-        data = b""
+        data = bytearray()
         while not self.is_over or self.buffer:
             await self.wait_for(lambda: bool(self.buffer) or self.is_over)
             data += await self.read(len(self.buffer))
-        return data
+        return bytes(data)
 
     async def send(self, data: bytes, *, end: bool = False) -> None:
         view = memoryview(data)
@@ -119,7 +119,7 @@ class LabStream:
 
     async def read_messages(self, count: int) -> bytes:
         """`count` payload bytes of binary messages; checks the 16 KiB rule."""
-        payload = b""
+        payload = bytearray()
         while len(payload) < count:
             head = await self.read(2)
             assert head[0] == 0x82, head
@@ -128,7 +128,7 @@ class LabStream:
                 length = int.from_bytes(await self.read(2), "big")
             assert length <= ws.MAX_TUNNEL_MESSAGE_BYTES
             payload += await self.read(length)
-        return payload
+        return bytes(payload)
 
     def reset(self) -> None:
         self.connection.h2.reset(self.stream_id, ErrorCode.CANCEL)

@@ -14,7 +14,6 @@ import pytest
 from dataplane.wire import names
 from dataplane.wire import websocket as ws
 from dataplane.wire.h2frames import ErrorCode
-from dataplane.wire.headers import ResponseMeta
 from tests.dataplane.connector.lab import LabConnection, LabEdge, connector, echo, tcp_server, within
 
 Config = dict[str, Any]
@@ -387,7 +386,3 @@ async def test_two_hundred_parallel_streams(edge: LabEdge, base: Config, tmp_pat
             stream.reset()
 
         await within(asyncio.gather(*(one(number) for number in range(200))), 30)
-
-
-def test_meta_default_is_origin() -> None:
-    assert str(ResponseMeta("origin")) == '{"src":"origin"}'
