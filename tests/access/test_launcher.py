@@ -1,0 +1,152 @@
+"""The App Launcher, get-identity, sign-out: what people see of themselves, and how they end it."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import timezone
+
+from access.tokens import mint_application_token, mint_organization_token
+from accounts.models import AccessSession, AuditEvent
+from dataplane.wire.names import COOKIE_AUTH
+from tests.access.edge_client import HOST, TEAM, EdgeBrowser, form_of
+from tests.access.login_flows import make_application, pin_provider
+from tests.access.test_login_hand_over import make_session
+
+EMAIL = "alice@corp.test"
+HOME = f"https://{TEAM}/"
+
+
+def browser_of(session: AccessSession) -> EdgeBrowser:
+    browser = EdgeBrowser()
+    browser.set_cookie(TEAM, COOKIE_AUTH, mint_organization_token(session, now=timezone.now()))
+    return browser
+
+
+@pytest.fixture
+def session(cast):
+    return make_session(cast.widgetcorp, groups=["engineering"], ip="203.0.113.7")
+
+
+def test_a_visitor_sees_the_login_page(cast):
+    pin_provider(cast.widgetcorp)
+    page = EdgeBrowser().get(HOME)
+    assert page.status_code == 200 and "Log in" in page.content.decode()
+    assert "style=" not in page.content.decode() and "<script" not in page.content.decode()
+
+
+def test_tiles_are_the_applications_the_person_may_reach(cast, session):
+    make_application(cast.widgetcorp, emails=(EMAIL,), name="Mine")
+    make_application(cast.widgetcorp, hostname="a.widgetcorp.test", emails=("bob@corp.test",), name="Not mine")
+    make_application(cast.widgetcorp, hostname="b.widgetcorp.test", name="Hidden", app_launcher_visible=False)
+    make_application(cast.evilcorp, hostname="c.evilcorp.test", name="Foreign")
+    text = browser_of(session).get(HOME).content.decode()
+    assert "Mine" in text and f"https://{HOST}" in text
+    assert not [name for name in ("Not mine", "Hidden", "Foreign") if name in text]
+
+
+def test_my_account_shows_the_identity_escaped(cast, session):
+    session.identity.name = "<script>alert(1)</script>"
+    session.identity.save()
+    text = browser_of(session).get(HOME).content.decode()
+    assert "engineering" in text and EMAIL in text and "203.0.113.7" in text and "this browser" in text
+    assert "<script" not in text
+
+
+def test_ending_one_session_ends_only_that_one(cast, session):
+    other = make_session(cast.widgetcorp)
+    browser = browser_of(session)
+    page = browser.get(HOME)
+    answer = browser.submit(HOME, page, containing=str(other.id))
+    assert answer.status_code == 303
+    other.refresh_from_db()
+    session.refresh_from_db()
+    assert other.revoked_at is not None and session.revoked_at is None
+    event = AuditEvent.objects.get(name="accounts.session.revoked")
+    assert (event.actor_label, event.target_id) == (EMAIL, str(other.id))
+
+
+def test_another_persons_session_can_not_be_ended(cast, session):
+    theirs = make_session(cast.widgetcorp, "bob@corp.test")
+    browser = browser_of(session)
+    page = browser.get(HOME)
+    target = f"https://{TEAM}/cdn-cgi/access/sessions/end"
+    fields = form_of(page, str(session.id))[1] | {"session": str(theirs.id)}
+    assert browser.request("POST", target, fields).status_code == 404
+    theirs.refresh_from_db()
+    assert theirs.revoked_at is None
+
+
+def test_sign_out_everywhere_ends_all_own_sessions(cast, session):
+    make_session(cast.widgetcorp)
+    theirs = make_session(cast.widgetcorp, "bob@corp.test")
+    browser = browser_of(session)
+    answer = browser.submit(HOME, browser.get(HOME), containing="everywhere")
+    assert answer.status_code == 200 and answer.cookies[COOKIE_AUTH].value == ""
+    live = AccessSession.objects.filter(revoked_at__isnull=True)
+    assert [item.id for item in live] == [theirs.id]
+    event = AuditEvent.objects.get(name="accounts.session.all_revoked")
+    assert event.new == {"sessions": 2}
+
+
+def test_get_identity_is_the_public_document(cast, session):
+    browser = browser_of(session)
+    found = browser.get(f"https://{TEAM}/cdn-cgi/access/get-identity").json()
+    assert (found["email"], found["idp"]["type"], found["groups"]) == (EMAIL, "onetimepin", ["engineering"])
+    assert (found["user_uuid"], found["account_id"]) == (str(session.identity_id), cast.widgetcorp.id)
+    assert (found["geo"], found["amr"], found["ip"]) == ({"country": "PT"}, ["otp"], "203.0.113.7")
+    assert session.nonce not in str(found)
+    assert EdgeBrowser().get(f"https://{TEAM}/cdn-cgi/access/get-identity").status_code == 401
+
+
+def test_get_identity_on_an_application_host_takes_cookie_or_header(cast, session):
+    application = make_application(cast.widgetcorp)
+    token = mint_application_token(application, session, now=timezone.now(), lifetime_seconds=3600, country="")
+    url = f"https://{HOST}/cdn-cgi/access/get-identity"
+    browser = EdgeBrowser()
+    assert browser.get(url).status_code == 401
+    assert browser.get(url, HTTP_CF_ACCESS_TOKEN=token).json()["email"] == EMAIL
+    browser.set_cookie(HOST, COOKIE_AUTH, token)
+    assert browser.get(url).json()["email"] == EMAIL
+
+
+@pytest.mark.parametrize("host", [TEAM, HOST])
+def test_logging_out_on_either_host_ends_the_whole_session(cast, session, host):
+    application = make_application(cast.widgetcorp)
+    browser = browser_of(session)
+    token = mint_application_token(application, session, now=timezone.now(), lifetime_seconds=3600, country="")
+    browser.set_cookie(HOST, COOKIE_AUTH, token)
+    answer = browser.get(f"https://{host}/cdn-cgi/access/logout")
+    if host == HOST:
+        assert (answer.status_code, answer["Location"]) == (303, f"https://{TEAM}/cdn-cgi/access/logout")
+        assert browser.cookie(HOST, COOKIE_AUTH) == ""
+        answer = browser.get(answer["Location"])
+    assert answer.status_code == 200 and "signed out" in answer.content.decode()
+    assert browser.cookie(TEAM, COOKIE_AUTH) == ""
+    session.refresh_from_db()
+    assert session.revoked_at is not None
+    assert AuditEvent.objects.filter(name="accounts.session.revoked").count() == 1
+
+
+def test_pages_are_not_kept_framed_or_scripted(cast):
+    page = EdgeBrowser().get(HOME)
+    policy = page["Content-Security-Policy"]
+    assert "script-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+    assert (page["Cache-Control"], page["Referrer-Policy"], page["X-Frame-Options"]) == (
+        "no-store",
+        "same-origin",
+        "DENY",
+    )
+
+
+def test_the_stylesheet_is_served_on_both_kinds_of_host(cast):
+    make_application(cast.widgetcorp)
+    for host in (TEAM, HOST):
+        answer = EdgeBrowser().get(f"https://{host}/cdn-cgi/access/public.css?v=1")
+        assert answer.status_code == 200 and answer["Content-Type"].startswith("text/css")
+
+
+def test_unknown_pages_have_the_same_look(cast):
+    make_application(cast.widgetcorp)
+    for host in (TEAM, HOST):
+        answer = EdgeBrowser().get(f"https://{host}/cdn-cgi/access/nothing")
+        assert answer.status_code == 404 and "Nothing is here" in answer.content.decode()
