@@ -69,7 +69,7 @@ def _entries(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {
                 "area": (operation.get("tags") or ["Other"])[0],
                 "method": method.upper(),
-                "path": address,
+                "path": address.removeprefix(f"/{_PREFIX}"),
                 "summary": operation["summary"],
                 "description": operation.get("description", ""),
                 "permission": operation.get("x-permission", ""),
