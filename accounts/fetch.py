@@ -97,6 +97,8 @@ def _fetch(method: str, url: str, body: bytes | None, headers: Mapping[str, str]
         raise FetchError(f"{host} answered with a redirect; configure the final URL")
     if len(content) > MAX_BODY_BYTES:
         raise FetchError(f"{host} answered with more than {MAX_BODY_BYTES // 1024} KiB")
+    if response.length:
+        raise FetchError(f"{host} ended its answer half-way")
     return Answer(response.status, content)
 
 
@@ -118,6 +120,9 @@ def _connection(
         connection.default_port = 443 if parts.scheme == "https" else 80
         connection.sock = sock
         yield connection
+        if deadline.finished.is_set():
+            # http.client takes the end the timer made for the server's: a cut answer must not pass for a whole one.
+            raise TimeoutError
     finally:
         deadline.cancel()
         sock.close()

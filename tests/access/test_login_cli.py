@@ -122,7 +122,7 @@ def test_ac41_a_mailed_link_gives_nothing_without_the_victims_approval(applicati
     """Opening the attacker's link, even logged in, seals nothing; a form from elsewhere is refused."""
     attacker = Terminal()
     attacker.poll(ip="198.51.100.66")
-    url, page = approve_page(browser, attacker, application.aud)
+    _, page = approve_page(browser, attacker, application.aud)
     assert attacker.poll(ip="198.51.100.66") is None
     _, fields = form_of(page, "approve")
     forged = {name: value for name, value in fields.items() if name != "csrfmiddlewaretoken"}
@@ -175,7 +175,7 @@ def test_a_person_outside_the_policy_gets_a_reason_and_no_button(cast, applicati
     browser, terminal = EdgeBrowser(), Terminal()
     session = make_session(cast.widgetcorp, "eve@corp.test")
     browser.set_cookie(TEAM, COOKIE_AUTH, mint_organization_token(session, now=timezone.now()))
-    url, page = approve_page(browser, terminal, application.aud)
+    _, page = approve_page(browser, terminal, application.aud)
     assert page.status_code == 403 and "You do not have access" in page.content.decode()
     assert terminal.poll() is None
 

@@ -11,6 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.db import connection
+from django.test import override_settings
 from django.utils import timezone
 
 from accounts.actions.identities import disable_identity
@@ -177,8 +178,6 @@ def test_ac10_a_changed_address_stays_the_same_identity_and_is_audited(cast, idp
 
 def test_ac12_ac13_a_second_provider_makes_another_identity(cast, idp, provider, application):
     with running_idp() as second_idp:
-        from django.test import override_settings
-
         hosts = [f"127.0.0.1:{idp.port}", f"127.0.0.1:{second_idp.port}"]
         with override_settings(FETCH_ALLOWED_PRIVATE_HOSTS=hosts):
             second = oidc_provider(cast.widgetcorp, second_idp, name="Second")

@@ -21,6 +21,7 @@ from access.models import ServiceToken, TokenKey
 from accounts.actor import system
 from accounts.audit import edge_version
 from accounts.models import AuditEvent
+from accounts.sealing import SealError
 from tests.access.edge_client import HOST, TEAM, EdgeBrowser
 from tests.access.login_flows import make_application
 from tests.access.test_login_hand_over import make_session
@@ -236,8 +237,6 @@ def test_private_keys_are_sealed_to_their_organization(cast, world):
     tokens.jwks(cast.evilcorp)
     mine, theirs = (TokenKey.objects.get(organization=org, state="active") for org in (cast.widgetcorp, cast.evilcorp))
     assert b"PRIVATE" not in bytes(mine.private_sealed) and b"\x02\x01\x00" not in bytes(mine.private_sealed)[:20]
-    from accounts.sealing import SealError
-
     with pytest.raises(SealError):
         tokens._private_key(cast.evilcorp.id, theirs.kid, bytes(mine.private_sealed))
 

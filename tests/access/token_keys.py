@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -16,8 +15,7 @@ def _key(number: int) -> rsa.RSAPrivateKey:
 
 
 @pytest.fixture(autouse=True)
-def ready_made_token_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def ready_made_token_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real keys, each given out once per test, so that key ids stay unique."""
     numbers = itertools.count()
     monkeypatch.setattr("access.actions.token_keys._generate", lambda: _key(next(numbers)))
-    yield
