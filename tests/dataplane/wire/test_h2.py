@@ -186,22 +186,22 @@ def test_send_data_stops_at_the_window_and_goes_on_after_acknowledge() -> None:
     sent = client.send_data(stream_id, payload, end_stream=True)
     assert sent == 100_000
     assert client.send_data(stream_id, payload[sent:]) == 0
-    received = b""
-    while True:
+    received, has_ended = b"", False
+    while not has_ended:
         _, events = exchange(client, server)
         for event in events:
             if isinstance(event, e.DataReceived):
                 received += bytes(event.data)
                 server.acknowledge(stream_id, event.flow_length)
-        if e.StreamEnded(stream_id) in events:
-            break
-        client_events, _ = exchange(client, server)
-        sent += client.send_data(stream_id, payload[sent:], end_stream=True)
+        has_ended = e.StreamEnded(stream_id) in events
+        exchange(client, server)
+        if sent < len(payload):
+            sent += client.send_data(stream_id, payload[sent:], end_stream=True)
     assert received == payload
 
 
 def test_large_frames_are_cut_to_the_peers_maximum() -> None:
-    client, server = pair(max_frame_size=20_000)
+    client, _ = pair(max_frame_size=20_000)
     stream_id = client.open_stream(REQUEST)
     client.send_data(stream_id, bytes(50_000))
     pieces = [bytes(piece) for piece in client.data_to_send()[1:]]
