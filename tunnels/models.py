@@ -189,7 +189,8 @@ class Connector(models.Model):
     objects = TenantQuerySet["Connector"].as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tunnel", "client_id"], name="connector_once")]
+        # client_id first: reports are matched by it. The tunnel has an index of its own.
+        constraints = [models.UniqueConstraint(fields=["client_id", "tunnel"], name="connector_once")]
 
     def __str__(self) -> str:
         return str(self.client_id)

@@ -148,8 +148,10 @@ def _text(row: Mapping[str, Any], key: str, limit: int, *, required: bool = Fals
 
 def _shortened(value: object, limit: int) -> str:
     """Untrusted text for one line of a page or a log: no control characters, bounded."""
-    text = value if isinstance(value, str) else ""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:limit]).strip()
+    text = value[:limit] if isinstance(value, str) else ""
+    if text.isprintable():
+        return text.strip()
+    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
 def _number(row: Mapping[str, Any], key: str, minimum: int, maximum: int) -> int:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection as db_connection
 from django.utils import timezone
 
 from accounts.actor import Actor
 from accounts.audit import edge_version
 from accounts.errors import Conflict, NotFound
 from accounts.models import AuditEvent
-from tests.factories import Cast
+from tests.factories import Cast, make_cast
 from tests.tunnels.helpers import CONFIG, Agent, actor_of, connection, events_of, make_tunnel, report
 from tunnels import tasks
 from tunnels.actions.configurations import current_configuration, publish_configuration
@@ -182,9 +184,11 @@ def test_disconnect_connectors(cast: Cast, agent: Agent, tunnel: Tunnel, alice: 
 
 
 def test_a_local_configuration_is_kept_as_a_version(agent: Agent, tunnel: Tunnel, alice: Actor) -> None:
-    rows = four(tunnel, uuid.uuid4(), local_config=CONFIG)
+    rows = four(tunnel, uuid.uuid4())
+    rows[0]["local_config"] = CONFIG  # only index 0 is told
     send(agent, report(*rows))
     send(agent, report(*rows))
+    assert Connector.objects.get().local_config == CONFIG
     current = current_configuration(tunnel)
     assert current is not None
     assert (current.version, current.source, current.config) == (1, "local", CONFIG)
@@ -275,3 +279,34 @@ def test_a_large_report_takes_few_queries(agent: Agent, tunnel: Tunnel, django_a
     with django_assert_max_num_queries(25):
         send(agent, report(*rows))
     assert len(open_ids()) == 400
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_edges_report_the_same_connectors_at_the_same_time() -> None:
+    cast = make_cast()
+    tunnel = make_tunnel(cast.widgetcorp, cast.alice)
+    clients = [uuid.uuid4() for _ in range(8)]
+    barrier = threading.Barrier(2)
+    statuses_seen: list[int] = []
+
+    def report_from(edge_id: str, order: list[uuid.UUID]) -> None:
+        try:
+            for _ in range(3):
+                rows = [connection(tunnel, client_id) for client_id in order]
+                barrier.wait(timeout=10)
+                statuses_seen.append(Agent().post("report", report(*rows, edge_id=edge_id)).status_code)
+        finally:
+            db_connection.close()
+
+    threads = [
+        threading.Thread(target=report_from, args=("edge-1", clients)),
+        threading.Thread(target=report_from, args=("edge-2", clients[::-1])),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert statuses_seen == [200] * 6
+    assert Connector.objects.count() == 8
+    assert len(open_ids()) == 16
+    assert AuditEvent.objects.filter(name="tunnels.connector.appeared").count() == 8

@@ -5,13 +5,13 @@ A report is the full list of an edge's connections. Writing it twice changes not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from accounts import audit
 from accounts.actor import Actor, ActorKind
@@ -23,10 +23,22 @@ _REASON = "an edge serves the tunnels of every tenant"
 # Versions a locally managed tunnel keeps: each start of a connector with another file adds one.
 MAX_LOCAL_VERSIONS = 50
 _BATCH = 500
+_DESCRIBED = ("version", "arch", "features", "origin_ip", "local_config", "last_seen_at")
 _UPDATED = [
     *("connector", "edge", "index", "origin_ip", "opened_at", "last_seen_at", "closed_at"),
     *("applied_version", "config_error"),
 ]
+
+
+class _Stored(NamedTuple):
+    """What of a connection's row a report may change."""
+
+    connector_id: int
+    edge_id: str
+    closed_at: datetime | None
+    applied_version: int | None
+    config_error: str
+    origin_ip: str | None
 
 
 @transaction.atomic
@@ -72,34 +84,46 @@ def _upsert_edge(report: EdgeReport, now: datetime) -> Edge:
 def _upsert_connectors(
     items: list[ConnectionReport], tunnels: Mapping[UUID, Tunnel], edge: Edge, now: datetime
 ) -> dict[tuple[UUID, UUID], Connector]:
-    newest = {(item.tunnel_id, item.client_id): item for item in items}
-    found = {
-        (connector.tunnel_id, connector.client_id): connector
-        for connector in Connector.objects.all_organizations(reason=_REASON).filter(
-            tunnel_id__in=tunnels, client_id__in={client_id for _, client_id in newest}
-        )
-    }
-    # Ordered, so that two edges which report the same connectors lock their rows in the same order.
-    for key in sorted(newest):
-        item, tunnel = newest[key], tunnels[key[0]]
+    telling = _telling(items)
+    # Locked, and in an order: two edges may report the same connectors at the same time.
+    rows = (
+        Connector.objects.all_organizations(reason=_REASON)
+        .select_for_update()
+        .filter(client_id__in={client_id for _, client_id in telling})
+        .order_by("pk")
+    )
+    found = {(connector.tunnel_id, connector.client_id): connector for connector in rows}
+    for key in sorted(telling):
+        item, tunnel = telling[key], tunnels[key[0]]
         connector = found.get(key)
         if connector is None:
             found[key] = _add_connector(item, tunnel, edge, now)
         elif _differs(connector, item):
             _describe(connector, item, tunnel, now)
             connector.save()
-    ids = [found[key].pk for key in newest]
+    ids = [found[key].pk for key in telling]
     Connector.objects.all_organizations(reason=_REASON).filter(pk__in=ids).update(last_seen_at=now)
     return found
 
 
+def _telling(items: Iterable[ConnectionReport]) -> dict[tuple[UUID, UUID], ConnectionReport]:
+    """Of each connector's connections the one that says most: only index 0 is told the local configuration."""
+    by_detail = sorted(items, key=lambda item: (item.local_config is not None, -item.index))
+    return {(item.tunnel_id, item.client_id): item for item in by_detail}
+
+
 def _add_connector(item: ConnectionReport, tunnel: Tunnel, edge: Edge, now: datetime) -> Connector:
     """A new replica is worth an audit event: stolen credentials show as one (AC-68)."""
+    described = Connector(organization=tunnel.organization, tunnel=tunnel, client_id=item.client_id)
+    _describe(described, item, tunnel, now)
     connector, created = Connector.objects.get_or_create(
-        tunnel=tunnel, client_id=item.client_id, defaults={"organization": tunnel.organization, "last_seen_at": now}
+        tunnel=tunnel,
+        client_id=item.client_id,
+        defaults={
+            "organization": tunnel.organization,
+            **{name: getattr(described, name) for name in _DESCRIBED},
+        },
     )
-    _describe(connector, item, tunnel, now)
-    connector.save()
     if created:
         audit.record(
             events.CONNECTOR_APPEARED,
@@ -152,23 +176,31 @@ def _upsert_connections(
     items: list[ConnectionReport], connectors: Mapping[tuple[UUID, UUID], Connector], edge: Edge, now: datetime
 ) -> None:
     every = Connection.objects.all_organizations(reason=_REASON)
-    reported = {item.id: item for item in items}
-    found = {row.pk: row for row in every.filter(pk__in=reported)}
+    held = every.filter(edge=edge, closed_at=None)
+    found = dict(_stored(held))
+    reported = {item.id for item in items}
+    stale = [pk for pk in found if pk not in reported]
+    # Reported, but not held before: new ones, and ones that were closed or held by another edge.
+    found.update(_stored(every.filter(pk__in=reported - found.keys())))
     new: list[Connection] = []
     changed: list[Connection] = []
     for item in items:
         connector = connectors[item.tunnel_id, item.client_id]
-        row = found.get(item.id)
-        if row is None:
+        stored = found.get(item.id)
+        wanted = _Stored(connector.pk, edge.pk, None, item.applied_version, item.config_error, item.origin_ip)
+        if stored is None:
             new.append(_connection_row(item, connector, edge, now))
-        elif row.connector_id == connector.pk and _connection_changed(row, item, edge):
+        elif stored.connector_id == connector.pk and stored != wanted:
             changed.append(_connection_row(item, connector, edge, now))
     Connection.objects.bulk_create(new, batch_size=_BATCH, ignore_conflicts=True)
     Connection.objects.bulk_update(changed, _UPDATED, batch_size=_BATCH)
-    held = every.filter(edge=edge, closed_at=None)
-    stale = [pk for pk in held.values_list("pk", flat=True) if pk not in reported]
     every.filter(pk__in=stale).update(closed_at=now)
     held.update(last_seen_at=now)
+
+
+def _stored(rows: QuerySet[Connection]) -> Iterator[tuple[UUID, _Stored]]:
+    for pk, *values in rows.values_list("pk", *_Stored._fields):
+        yield pk, _Stored(*values)
 
 
 def _connection_row(item: ConnectionReport, connector: Connector, edge: Edge, now: datetime) -> Connection:
@@ -184,8 +216,3 @@ def _connection_row(item: ConnectionReport, connector: Connector, edge: Edge, no
         applied_version=item.applied_version,
         config_error=item.config_error,
     )
-
-
-def _connection_changed(row: Connection, item: ConnectionReport, edge: Edge) -> bool:
-    stored = (row.edge_id, row.closed_at, row.applied_version, row.config_error, row.origin_ip)
-    return stored != (edge.pk, None, item.applied_version, item.config_error, item.origin_ip)
