@@ -1,0 +1,311 @@
+"""One of everything in an organization, under the same names in every organization: for tests that walk all routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from django.utils import timezone
+
+from access.models import (
+    AccessRequest,
+    Application,
+    ApplicationPolicy,
+    Certificate,
+    Group,
+    Policy,
+    PrincipalClaim,
+    ServiceToken,
+    SshAuthority,
+    TokenKey,
+)
+from accounts.actor import system
+from accounts.audit import record
+from accounts.models import AccessSession, ApiToken, Identity, IdentityProvider, Membership, Organization
+from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
+
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
+
+
+@dataclass(frozen=True)
+class World:
+    organization: Organization
+    pin: IdentityProvider
+    oidc: IdentityProvider
+    identity: Identity
+    session: AccessSession
+    api_token: ApiToken
+    zone: Zone
+    application: Application
+    policy: Policy
+    reusable: Policy
+    group: Group
+    service_token: ServiceToken
+    authority: SshAuthority
+    claim: PrincipalClaim
+    certificate: Certificate
+    access_request: AccessRequest
+    token_key: TokenKey
+    tunnel: Tunnel
+    configuration: TunnelConfiguration
+    connector: Connector
+    dns_record: DnsRecord
+    audit_event: Any
+    membership: Membership
+
+    def url_arguments(self) -> dict[str, Any]:
+        """A value for every argument that dashboard URLs take."""
+        return {
+            "team": self.organization.team_name,
+            "identity_id": self.identity.pk,
+            "session_id": self.session.pk,
+            "membership_id": self.membership.pk,
+            "kind": "oidc",
+            "provider_id": self.oidc.pk,
+            "token_id": self.service_token.pk,
+            "event_id": self.audit_event.pk,
+            "application_id": self.application.pk,
+            "policy_id": self.policy.pk,
+            "group_id": self.group.pk,
+            "claim_id": self.claim.pk,
+            "request_id": self.access_request.pk,
+            "certificate_id": self.certificate.pk,
+            "tunnel_id": self.tunnel.pk,
+            "version": self.configuration.version,
+            "zone_id": self.zone.pk,
+            "record_id": self.dns_record.pk,
+        }
+
+
+def make_world(organization: Organization, *, domain: str) -> World:
+    """`domain` is the only thing two worlds cannot share: a domain has one owner."""
+    now = timezone.now()
+    people = _people(organization)
+    access = _access(organization, domain, people)
+    network = _network(organization, domain)
+    event = record(
+        "access.group.created",
+        organization=organization,
+        actor=system("tests"),
+        target=access["group"],
+        new={"name": "Engineering", "is_default": False},
+    )
+    token = ApiToken.objects.create(
+        organization=organization,
+        name="terraform",
+        token_sha256=uuid4().hex * 2,
+        prefix="sp_abcde",
+        scopes=["access.read", "tunnels.edit"],
+        expires_at=now + timedelta(days=30),
+    )
+    membership = organization.memberships.order_by("pk").first()
+    assert membership is not None
+    return World(
+        organization=organization,
+        api_token=token,
+        audit_event=event,
+        membership=membership,
+        **people,
+        **access,
+        **network,
+    )
+
+
+def _people(organization: Organization) -> dict[str, Any]:
+    now = timezone.now()
+    pin = IdentityProvider.objects.create(organization=organization, type="onetimepin", name="One-time PIN")
+    oidc = IdentityProvider.objects.create(
+        organization=organization,
+        type="oidc",
+        name="Keycloak",
+        config={
+            "client_id": "sallyport",
+            "auth_url": "https://idp.example.test/auth",
+            "token_url": "https://idp.example.test/token",
+            "certs_url": "https://idp.example.test/certs",
+        },
+        client_secret_sealed=b"sealed-client-secret",
+    )
+    identity = Identity.objects.create(
+        organization=organization,
+        provider=oidc,
+        subject="subject-1",
+        email="carol@people.test",
+        email_verified=True,
+        name="Carol Danvers",
+        groups=["engineers", "on-call"],
+        last_login_at=now,
+    )
+    session = AccessSession.objects.create(
+        organization=organization,
+        identity=identity,
+        expires_at=now + timedelta(hours=8),
+        ip_address="192.0.2.7",
+        country="PT",
+        user_agent="Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0",
+    )
+    return {"pin": pin, "oidc": oidc, "identity": identity, "session": session}
+
+
+def _access(organization: Organization, domain: str, people: dict[str, Any]) -> dict[str, Any]:
+    now = timezone.now()
+    group = Group.objects.create(
+        organization=organization,
+        name="Engineering",
+        include=[{"okta": {"name": "engineers", "identity_provider_id": str(people["oidc"].pk)}}],
+        require=[{"geo": {"country_code": "PT"}}],
+    )
+    application = Application.objects.create(
+        organization=organization, name="SSH bastion", hostname=f"ssh-bastion.{domain}"
+    )
+    policy = Policy.objects.create(
+        organization=organization,
+        name="Engineers get in",
+        decision="allow",
+        include=[{"group": {"id": str(group.pk)}}],
+    )
+    reusable = Policy.objects.create(
+        organization=organization,
+        name="Everybody of the company",
+        decision="allow",
+        include=[{"email_domain": {"domain": "people.test"}}],
+        reusable=True,
+    )
+    ApplicationPolicy.objects.create(application=application, policy=policy, precedence=1)
+    service_token = ServiceToken.objects.create(
+        organization=organization,
+        name="ansible",
+        client_id=f"{uuid4().hex}.access",
+        secret_sha256=uuid4().hex * 2,
+        duration_seconds=365 * 86400,
+        expires_at=now + timedelta(days=365),
+    )
+    authority = SshAuthority.objects.create(
+        organization=organization,
+        application=application,
+        state="active",
+        public_key=PUBLIC_KEY,
+        fingerprint="SHA256:uDlYc8zGkTt5u0AbM1nQZ2vLpHq1wRr0Jv2bGkXo9s8",
+        private_sealed=b"sealed-authority-key",
+        activated_at=now,
+    )
+    common = {"organization": organization, "application": application, "identity": people["identity"]}
+    claim = PrincipalClaim.objects.create(principal="carol", **common)
+    certificate = Certificate.objects.create(
+        **common,
+        authority=authority,
+        session=people["session"],
+        serial=str(uuid4().int >> 65),
+        key_id=f"{organization.team_name}/ssh-bastion/carol@people.test",
+        principals=["carol"],
+        extensions=["permit-pty"],
+        public_key=PUBLIC_KEY,
+        public_key_fingerprint="SHA256:Zx1yWv2uTs3rQp4oNm5lKj6iHg7fEd8cBa9ZyXwVuTs",
+        request_sha256="0" * 64,
+        valid_after=now - timedelta(seconds=60),
+        valid_before=now + timedelta(seconds=240),
+        status="issued",
+        certificate="ssh-ed25519-cert-v01@openssh.com AAAA",
+        ip_address="192.0.2.7",
+        issued_at=now,
+    )
+    access_request = AccessRequest.objects.create(
+        **common,
+        application_label=application.name,
+        email="carol@people.test",
+        action="login",
+        allowed=True,
+        reason="allow",
+        connection="oidc",
+        ray_id=uuid4().hex[:16],
+        ip_address="192.0.2.7",
+        country="PT",
+        trace=[{"policy": "Engineers get in", "decision": "allow", "verdict": "match"}],
+    )
+    token_key = TokenKey.objects.create(
+        organization=organization,
+        kid=uuid4().hex,
+        public_jwk={"kty": "RSA"},
+        private_sealed=b"sealed-token-key",
+        state="active",
+        activated_at=now,
+    )
+    return {
+        "group": group,
+        "application": application,
+        "policy": policy,
+        "reusable": reusable,
+        "service_token": service_token,
+        "authority": authority,
+        "claim": claim,
+        "certificate": certificate,
+        "access_request": access_request,
+        "token_key": token_key,
+    }
+
+
+def _network(organization: Organization, domain: str) -> dict[str, Any]:
+    now = timezone.now()
+    zone = Zone.objects.create(
+        organization=organization,
+        name=domain,
+        skeleton=domain,
+        status="active",
+        verification_token=uuid4().hex,
+        verified_at=now,
+    )
+    tunnel = Tunnel.objects.create(organization=organization, name="ssh-pool", config_source="cloudflare")
+    configuration = TunnelConfiguration.objects.create(
+        organization=organization,
+        tunnel=tunnel,
+        version=1,
+        config={
+            "ingress": [
+                {"hostname": f"ssh-bastion.{domain}", "service": "ssh://localhost:22"},
+                {"service": "http_status:404"},
+            ]
+        },
+        source="cloudflare",
+        created_by="alice@widgetcorp.test",
+    )
+    edge, _ = Edge.objects.get_or_create(
+        id="edge-1", defaults={"name": "edge-1", "location": "LIS", "last_seen_at": now}
+    )
+    connector = Connector.objects.create(
+        organization=organization,
+        tunnel=tunnel,
+        client_id=uuid4(),
+        version="0.1.0",
+        arch="linux_amd64",
+        origin_ip="198.51.100.4",
+        last_seen_at=now,
+    )
+    for index in range(4):
+        Connection.objects.create(
+            id=uuid4(),
+            organization=organization,
+            connector=connector,
+            edge=edge,
+            index=index,
+            opened_at=now,
+            last_seen_at=now,
+            applied_version=1,
+        )
+    dns_record = DnsRecord.objects.create(
+        organization=organization,
+        zone=zone,
+        type="CNAME",
+        name=f"ssh-bastion.{domain}",
+        content=tunnel.target,
+        proxied=True,
+        verification="ok",
+    )
+    return {
+        "zone": zone,
+        "tunnel": tunnel,
+        "configuration": configuration,
+        "connector": connector,
+        "dns_record": dns_record,
+    }
