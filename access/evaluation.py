@@ -12,7 +12,7 @@ answered refuses the request (reason "policy_error"): a rule is never skipped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -202,9 +202,9 @@ class _Run:
         lists = self._ask_lists(group.include, group.require, group.exclude, asks_person=asks_person)
         verdict = explain.combine(*lists)
         problem = explain.first_problem(*lists) if verdict is Verdict.ERROR else ""
-        result = RuleResult(rule, verdict, actual=group.name, problem=problem, group=group.name, lists=lists)
+        result = RuleResult(rule, verdict, group.name, problem, group.name, blamed=explain.blame(lists))
         self._answers[(rule.value, asks_person)] = result
-        return result
+        return replace(result, lists=lists)
 
     def _height(self, group_id: str, path: tuple[str, ...]) -> int:
         """Length of the longest chain of groups from here. Raises RuleError for a loop, a gap or too long a chain."""

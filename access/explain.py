@@ -28,7 +28,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """The answer of one rule; for a group also the answers inside it."""
+    """The answer of one rule. For a group `lists` holds the answers inside it (once per decision, however often the
+    group is named) and `blamed` what decided there: neither trace nor explanation walks a web of groups twice."""
 
     rule: Rule
     verdict: Verdict
@@ -36,6 +37,7 @@ class RuleResult:
     problem: str = ""
     group: str = ""
     lists: tuple[ListResult, ...] = ()
+    blamed: tuple[RuleResult | None, bool] = (None, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def refusal(missed: Sequence[Lists], person: Person | None) -> tuple[str, str]:
     if not missed:
         return _NO_POLICY
     nearest = next((lists for lists in missed if _includes(lists)), missed[0])
-    result, excluded = _blame(nearest)
+    result, excluded = blame(nearest)
     if result is None:
         return _NO_POLICY
     if person is not None and person.email_verified is not True and _subject(result) == "email" and not excluded:
@@ -151,7 +153,7 @@ def refusal(missed: Sequence[Lists], person: Person | None) -> tuple[str, str]:
 
 def blocked(lists: Lists) -> str:
     """The sentence for a block policy that matched, when one kind of rule alone made it match."""
-    hits = [result for result in lists[0].results if result.verdict is Verdict.MATCH and not result.lists]
+    hits = [result for result in lists[0].results if result.verdict is Verdict.MATCH and not result.group]
     subjects = {_subject(result) for result in hits}
     if len(subjects) != 1 or not subjects <= _SENTENCES.keys():
         return ""
@@ -162,7 +164,7 @@ def _includes(lists: Sequence[ListResult]) -> bool:
     return any(result.verdict is Verdict.MATCH for result in lists[0].results)
 
 
-def _blame(lists: Sequence[ListResult]) -> tuple[RuleResult | None, bool]:
+def blame(lists: Sequence[ListResult]) -> tuple[RuleResult | None, bool]:
     """The leaf rule that decided, and whether it is one that had to be missed. None when no single rule did."""
     include, require, exclude = lists
     if not _includes(lists):
@@ -171,7 +173,7 @@ def _blame(lists: Sequence[ListResult]) -> tuple[RuleResult | None, bool]:
         return found[0] if len(subjects) == 1 else (None, False)
     for result in exclude.results:
         if result.verdict is Verdict.MATCH:
-            return (None, True) if result.lists else (result, True)
+            return (None, True) if result.group else (result, True)
     for result in require.results:
         if result.verdict is Verdict.NO_MATCH:
             return _blame_one(result)
@@ -179,7 +181,7 @@ def _blame(lists: Sequence[ListResult]) -> tuple[RuleResult | None, bool]:
 
 
 def _blame_one(result: RuleResult) -> tuple[RuleResult | None, bool]:
-    return _blame(result.lists) if result.lists else (result, False)
+    return result.blamed if result.group else (result, False)
 
 
 def _subject(result: RuleResult) -> str:
