@@ -87,7 +87,10 @@ def test_credentials_file(tunnel: Tunnel) -> None:
     assert parsed.secret == token_secret(tunnel.pk, 1)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "x" * 101, "a\nb", "a\x1b[31m", "2f829629-ce7f-4d14-8569-cee157f20ebc", "ee82087624654611bf2179ca3b3414b6"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "  ", "x" * 101, "a\nb", "a\x1b[1m", "2f829629-ce7f-4d14-8569-cee157f20ebc", "ee82087624654611bf2179ca3b3414b6"],
+)
 def test_names_that_are_refused(cast: Cast, alice: Actor, name: str) -> None:
     with pytest.raises(InvalidInput):
         create_tunnel(cast.widgetcorp, name=name, secret=None, actor=alice)
