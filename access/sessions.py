@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from access import tokens
-from access.models import Application
 from accounts.models import AccessSession, Organization
 
 # A hand-over from a session about to end would give tokens too short for a client's listener (access-client.md 11.3).
@@ -26,19 +25,11 @@ def session_of_nonce(organization: Organization, nonce: str, *, now: datetime) -
 
 
 def organization_session(organization: Organization, token: str, *, now: datetime) -> AccessSession | None:
-    """None for anything but a valid organization token with a live session."""
-    return _session(organization, token, now, None)
-
-
-def application_session(application: Application, token: str, *, now: datetime) -> AccessSession | None:
-    return _session(application.organization, token, now, application.aud)
-
-
-def _session(organization: Organization, token: str, now: datetime, audience: str | None) -> AccessSession | None:
+    """None for anything but a valid organization token with a live session (application tokens: access.bearer)."""
     if not token:
         return None
     try:
-        claims = tokens.verify(organization, token, now=now, audience=audience)
+        claims = tokens.verify(organization, token, now=now, audience=None)
     except tokens.TokenInvalid:
         return None
     return session_of_nonce(organization, claims.session_nonce, now=now)

@@ -32,3 +32,7 @@ LOGGING["root"]["level"] = "CRITICAL"  # type: ignore[index] # noqa: F405
 if "sqlite3" in str(DATABASES["default"]["ENGINE"]):  # noqa: F405
     # A file as in production, not SQLite's shared memory: threads of concurrency tests then wait for locks properly.
     DATABASES["default"]["TEST"] = {"NAME": f"{_state}/test.sqlite3"}  # type: ignore[index] # noqa: F405
+if REDIS_URL:  # noqa: F405
+    # Tests clear the cache at their start: each parallel worker needs a Redis database of its own for that.
+    _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    CACHES["default"]["LOCATION"] = f"{REDIS_URL.rpartition('/')[0]}/{1 + _worker % 15}"  # noqa: F405

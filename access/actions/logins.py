@@ -12,7 +12,7 @@ from django.db import transaction
 from access import login_events as events
 from access import tokens
 from access.login_links import LoginContext, hash_of
-from access.models import Application, HandOver, Transfer
+from access.models import Application, HandOver
 from access.sessions import session_of_nonce
 from accounts import audit
 from accounts.actor import Actor, ActorKind
@@ -20,7 +20,6 @@ from accounts.errors import PermissionDenied
 from accounts.models import AccessSession, Organization
 
 HAND_OVER_SECONDS = 60
-_KEEP_ENDED = timedelta(hours=1)
 
 
 class HandOverRefused(PermissionDenied):
@@ -109,10 +108,3 @@ def take_hand_over(
         new={"hostname": hostname, "session": str(session.id), "expires_at": expires_at.isoformat()},
     )
     return Admission(application, token, expires_at, hand_over.redirect_path)
-
-
-def sweep_logins(*, now: datetime) -> int:
-    """Hand-overs and transfers that ended more than an hour ago; the audit log keeps what happened."""
-    hand_overs, _ = HandOver.objects.filter(expires_at__lt=now - _KEEP_ENDED).delete()
-    transfers, _ = Transfer.objects.filter(expires_at__lt=now - _KEEP_ENDED).delete()
-    return hand_overs + transfers

@@ -20,7 +20,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.shortcuts import render
 
 from access import sessions, tokens
+from access.bearer import session_behind, unverified_audience
 from access.models import Application
+from access.routing import find_application
 from accounts.actor import Actor, ActorKind
 from accounts.errors import DomainError, PermissionDenied
 from accounts.http import View, declares
@@ -110,9 +112,19 @@ def team_session(request: PublicRequest, now: datetime) -> AccessSession | None:
 
 
 def application_session(request: PublicRequest, now: datetime) -> AccessSession | None:
-    """The live session behind the application token of a browser (cookie) or client (header)."""
+    """The live session behind the application token of a client (header) or browser (cookie).
+
+    The token says which application of this host it is for; believing that only chooses what it is checked against.
+    """
     token = request.headers.get(H_TOKEN) or _cookie(request, COOKIE_AUTH)
-    return sessions.application_session(request.application, token, now=now)
+    hostname = request.get_host().lower().partition(":")[0]
+    application = find_application(hostname, request.path_info, unverified_audience(token)) if token else None
+    if application is None or application.organization_id != request.organization.id:
+        return None
+    try:
+        return session_behind(application, token, now=now)
+    except DomainError:
+        return None
 
 
 def app_session_cookie(request: PublicRequest) -> str:

@@ -107,6 +107,11 @@ def test_get_identity_on_an_application_host_takes_cookie_or_header(cast, sessio
     assert browser.get(url, HTTP_CF_ACCESS_TOKEN=token).json()["email"] == EMAIL
     browser.set_cookie(HOST, COOKIE_AUTH, token)
     assert browser.get(url).json()["email"] == EMAIL
+    # Another application of the same host: its token is as good for this question.
+    second = make_application(cast.widgetcorp, path="/wiki", name="Wiki")
+    other = mint_application_token(second, session, now=timezone.now(), lifetime_seconds=3600, country="")
+    assert browser.get(url, HTTP_CF_ACCESS_TOKEN=other).json()["email"] == EMAIL
+    assert browser.get(url, HTTP_CF_ACCESS_TOKEN=f"{other}x").status_code == 401
 
 
 @pytest.mark.parametrize("host", [TEAM, HOST])

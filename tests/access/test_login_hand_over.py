@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from access.actions.logins import HandOverRefused, sweep_logins, take_hand_over
+from access.actions.logins import HandOverRefused, take_hand_over
 from access.login_links import LoginContext, app_session_cookie, hash_of, login_url, read_signed, safe_path
 from access.models import HandOver
 from access.tokens import mint_organization_token
@@ -308,9 +308,3 @@ def test_a_second_login_in_the_same_browser_makes_a_second_session(cast, applica
     log_in_with_pin(browser, start_at_application(browser, application), EMAIL)
     first, second = AccessSession.objects.order_by("created_at")
     assert first.nonce != second.nonce and first.identity == second.identity
-
-
-def test_ended_hand_overs_are_swept(cast, application, client_with_org_token):
-    client_with_org_token.head(start_at_application(client_with_org_token, application))
-    assert sweep_logins(now=timezone.now()) == 0
-    assert sweep_logins(now=timezone.now() + timedelta(hours=2)) == 1
