@@ -36,7 +36,11 @@ def submit(task: Task[Any, Any], identifier: uuid.UUID, *, expires_seconds: floa
 def await_result(identifier: uuid.UUID, *, timeout: float) -> dict[str, Any] | None:
     """What the job returned, or None when it did not end within `timeout` seconds or its answer got lost."""
     try:
-        answer: Any = AsyncResult(str(identifier)).get(timeout=timeout, interval=_POLL_SECONDS, propagate=False)
+        # An embedded worker marks its whole process as "inside a task", where waiting is refused by default. Requests
+        # wait in their own threads and the worker has its own, so nothing can wait for itself.
+        answer: Any = AsyncResult(str(identifier)).get(
+            timeout=timeout, interval=_POLL_SECONDS, propagate=False, disable_sync_subtasks=False
+        )
     except ResultTimeout:
         return None
     except (OperationalError, OSError):

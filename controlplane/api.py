@@ -31,6 +31,8 @@ from tunnels import api_records, api_zones
 
 log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
+MAX_DRAINED_BYTES = 8 * 1024 * 1024
+_DRAIN_STEP = 64 * 1024
 # Reason codes of our errors that have a number of their own in the public API (product.md 3.1).
 _PUBLIC_CODES = {
     "tunnel_exists": 1013,
@@ -113,7 +115,11 @@ def _guarded(view: Any, permissions: dict[str, Permission]) -> Any:
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if _length(request) > MAX_BODY_BYTES:
+            _drain(request)
             return failure(413, [_item(10013, "The request body is larger than 1 MiB.")])
+        if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+            # WSGI gives no body without its length: better said than read as an empty one.
+            return failure(411, [_item(10013, "Send the body with a Content-Length header.")])
         if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
             return failure(400, [_item(7003, "The address holds a NUL character.")])
         response: HttpResponse = view(request, *args, **kwargs)
@@ -131,6 +137,17 @@ def _guarded(view: Any, permissions: dict[str, Permission]) -> Any:
 def _length(request: HttpRequest) -> int:
     text = request.META.get("CONTENT_LENGTH") or "0"
     return int(text) if text.isdigit() and len(text) < 19 else MAX_BODY_BYTES + 1
+
+
+def _drain(request: HttpRequest) -> None:
+    """Read and drop a body that is too large, within bounds: a client that is still sending would otherwise see a
+    broken connection instead of the answer."""
+    for _ in range(MAX_DRAINED_BYTES // _DRAIN_STEP):
+        try:
+            if not request.read(_DRAIN_STEP):
+                return
+        except OSError:
+            return
 
 
 @declares(Permission.PUBLIC)
@@ -160,7 +177,9 @@ def _invalid_input(request: HttpRequest, error: Any) -> HttpResponse:
     items = []
     for problem in error.errors:
         where = [str(part) for part in problem["loc"][1:] if part not in ("body", "paging", "filters")]
-        message = f"{'.'.join(where)}: {problem['msg']}" if where else str(problem["msg"])
+        message = (
+            f"{'.'.join(where)}: {problem['msg']}" if where else f"The body must be a JSON object: {problem['msg']}"
+        )
         items.append(_item(12130, message) | {"source": {"pointer": "/" + "/".join(where)}})
     return failure(400, items)
 

@@ -201,6 +201,15 @@ def test_bodies_above_one_mebibyte_are_refused_before_the_token_is_read(db: None
     assert method not in ("POST", "GET") or response.status_code == 413
 
 
+def test_a_body_without_length_is_refused_clearly(widget: Api) -> None:
+    headers = {"authorization": f"Bearer {widget.token}", "transfer-encoding": "chunked"}
+
+    response = client().post(f"{MAIN}/zones", headers=headers, CONTENT_LENGTH="")
+
+    assert response.status_code == 411
+    assert "Content-Length" in response.json()["errors"][0]["message"]
+
+
 @pytest.mark.parametrize("path", ["/zones?name=%00", "/accounts/%00", "/zones/a%00b/dns_records"])
 def test_nul_in_addresses_is_refused(widget: Api, path: str) -> None:
     widget.refused("GET", path, status=400)

@@ -349,3 +349,13 @@ def test_requests_of_the_tunnel_command(organization: Organization, client: Clou
     assert cli.send("GET", f"{tunnels}/{tunnel['id']}")[2]["result"]["deleted_at"] is not None
     status, content_type, _ = cli.send("GET", f"{tunnels}/not-a-tunnel/token")
     assert (status, content_type) == (404, "application/json")
+
+
+@pytest.mark.parametrize("size", [1024 * 1024 + 1, 5 * 1024 * 1024])
+def test_a_client_that_sends_too_much_reads_why(organization: Organization, base_url: str, size: int) -> None:
+    cli = Cloudflared(base_url, make_api(organization).token)
+
+    status, content_type, document = cli.send("POST", f"/accounts/{organization.id}/cfd_tunnel", {"name": "x" * size})
+
+    assert (status, content_type) == (413, "application/json")
+    assert document["errors"][0]["message"] == "The request body is larger than 1 MiB."
