@@ -138,7 +138,7 @@ class ApiTokenForm(forms.Form):
 
 def _scope_text(scope: Permission) -> str:
     area, _, verb = scope.value.partition(".")
-    return f"{'change' if verb == 'edit' else 'read'}: {_SCOPE_AREAS.get(area, area)}"
+    return f"{_SCOPE_AREAS.get(area, area)}: {'change' if verb == 'edit' else 'read'}"
 
 
 class OneTimePinForm(forms.Form):

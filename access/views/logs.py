@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -13,6 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from access.actions.certificates import revoke_certificate
 from access.models import AccessRequest, Certificate, TokenKey
+from access.selectors import SELECTORS
 from accounts.http import OrganizationRequest, requires
 from accounts.pages import Filter, at, find, list_page, show, telling
 from accounts.permissions import Permission
@@ -45,7 +48,8 @@ def access_log_entry(request: OrganizationRequest, request_id: UUID) -> HttpResp
     rows = AccessRequest.objects.for_organization(request.organization).select_related("application", "identity")
     entry = find(rows, pk=request_id)
     crumbs = [("Access log", at(request, "access_log"))]
-    return show(request, "access/access_log_entry.html", title="Decision", crumbs=crumbs, entry=entry)
+    steps = trace_steps(entry.trace)
+    return show(request, "access/access_log_entry.html", title="Decision", crumbs=crumbs, entry=entry, steps=steps)
 
 
 @requires(Permission.LOGS_READ)
@@ -100,6 +104,28 @@ def token_keys(request: OrganizationRequest) -> HttpResponse:
         listing=list_page(request, rows, search=("kid",)),
         jwks_url=f"{request.organization.team_url}/cdn-cgi/access/certs",
     )
+
+
+@dataclass(frozen=True)
+class PolicyStep:
+    """One policy of a decision's trace, with the rules that were asked."""
+
+    head: dict[str, Any]
+    rules: list[dict[str, Any]]
+
+
+def trace_steps(trace: Any) -> list[PolicyStep]:
+    """The flat trace of access.evaluation, by policy. Entries of another shape stay as they are, as heads."""
+    steps: list[PolicyStep] = []
+    for entry in trace if isinstance(trace, list) else []:
+        if not isinstance(entry, dict):
+            continue
+        if "selector" in entry and steps:
+            label = SELECTORS[entry["selector"]].label if entry["selector"] in SELECTORS else entry["selector"]
+            steps[-1].rules.append({**entry, "label": label})
+        else:
+            steps.append(PolicyStep(entry, []))
+    return steps
 
 
 def _certificates(request: OrganizationRequest) -> TenantQuerySet[Certificate]:
