@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -33,7 +31,7 @@ class ApplicationAdmin(ReadOnlyAdmin):
     list_display = ("name", "hostname", "path", "organization", "created_at")
     list_select_related = ("organization",)
     search_fields = ("name", "hostname", "aud", "organization__team_name")
-    actions: ClassVar[list[str]] = ["revoke_tokens"]
+    actions = ("revoke_tokens",)
 
     @admin.action(description="Revoke all tokens of the chosen applications", permissions=["view"])
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[Application]) -> None:
@@ -91,7 +89,7 @@ class PrincipalClaimAdmin(ReadOnlyAdmin):
     list_display = ("principal", "application", "identity", "organization")
     list_select_related = ("application", "identity", "organization")
     search_fields = ("principal", "identity__email", "organization__team_name")
-    actions: ClassVar[list[str]] = ["release"]
+    actions = ("release",)
 
     @admin.action(description="Release the chosen account names", permissions=["view"])
     def release(self, request: HttpRequest, queryset: QuerySet[PrincipalClaim]) -> None:
@@ -105,7 +103,7 @@ class CertificateAdmin(ReadOnlyAdmin):
     list_select_related = ("identity", "application", "organization")
     search_fields = ("serial", "key_id", "identity__email", "organization__team_name")
     list_filter = ("status",)
-    actions: ClassVar[list[str]] = ["revoke"]
+    actions = ("revoke",)
 
     @admin.action(description="Revoke the chosen certificates", permissions=["view"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Certificate]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.contrib import admin
 from django.contrib.auth.models import Group as DjangoGroup
 from django.db.models import QuerySet
@@ -54,7 +52,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
     list_display = ("name", "organization", "prefix", "last_used_at", "expires_at", "revoked_at")
     list_select_related = ("organization",)
     search_fields = ("name", "prefix", "organization__team_name")
-    actions: ClassVar[list[str]] = ["revoke"]
+    actions = ("revoke",)
 
     @admin.action(description="Revoke the chosen API tokens", permissions=["view"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
@@ -75,7 +73,11 @@ class IdentityAdmin(ReadOnlyAdmin):
     list_display = ("email", "subject", "organization", "provider", "last_login_at", "disabled_at")
     list_select_related = ("organization", "provider")
     search_fields = ("email", "subject", "organization__team_name")
-    actions: ClassVar[list[str]] = ["revoke_sessions", "disable", "enable"]
+    actions = (
+        "revoke_sessions",
+        "disable",
+        "enable",
+    )
 
     @admin.action(description="End all sessions of the chosen identities", permissions=["view"])
     def revoke_sessions(self, request: HttpRequest, queryset: QuerySet[Identity]) -> None:
@@ -98,7 +100,7 @@ class AccessSessionAdmin(ReadOnlyAdmin):
     list_display = ("identity", "organization", "ip_address", "created_at", "expires_at", "revoked_at")
     list_select_related = ("identity", "organization")
     search_fields = ("identity__email", "organization__team_name", "ip_address")
-    actions: ClassVar[list[str]] = ["revoke"]
+    actions = ("revoke",)
 
     @admin.action(description="End the chosen sessions", permissions=["view"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[AccessSession]) -> None:

@@ -43,15 +43,16 @@ class ReadOnlyAdmin(_ModelAdmin):
     show_full_result_count = False
     actions_on_bottom = True
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return [field.name for field in self.model._meta.fields if not is_secret(field)]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return self.get_fields(request, obj)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         secrets = [field.name for field in self.model._meta.fields if is_secret(field)]
-        return self.model._default_manager.defer(*secrets)
+        rows: QuerySet[Any] = self.model._default_manager.defer(*secrets)
+        return rows
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return _is_staff(request)

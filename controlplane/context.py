@@ -8,6 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
+from accounts.models import Membership
 from accounts.permissions import Permission, role_allows
 
 # Section title, then (label, URL name, what the names of pages below it start with, permission).
@@ -77,5 +78,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "organization": organization,
         "membership": membership,
         "sections": sections,
-        "memberships": request.user.memberships.select_related("organization").order_by("organization__name"),  # type: ignore[union-attr]
+        "memberships": Membership.objects.filter(user=membership.user_id)
+        .select_related("organization")
+        .order_by("organization__name"),
     }

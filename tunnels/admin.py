@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -21,7 +19,7 @@ class ZoneAdmin(ReadOnlyAdmin):
     list_select_related = ("organization",)
     search_fields = ("name", "organization__team_name")
     list_filter = ("status",)
-    actions: ClassVar[list[str]] = ["verify"]
+    actions = ("verify",)
 
     @admin.action(description="Look for the proof of the chosen zones now", permissions=["view"])
     def verify(self, request: HttpRequest, queryset: QuerySet[Zone]) -> None:
@@ -35,7 +33,7 @@ class DnsRecordAdmin(ReadOnlyAdmin):
     list_select_related = ("organization",)
     search_fields = ("name", "content", "organization__team_name")
     list_filter = ("type", "verification")
-    actions: ClassVar[list[str]] = ["verify"]
+    actions = ("verify",)
 
     @admin.action(description="Check the chosen records now", permissions=["view"])
     def verify(self, request: HttpRequest, queryset: QuerySet[DnsRecord]) -> None:
@@ -48,7 +46,7 @@ class TunnelAdmin(ReadOnlyAdmin):
     list_display = ("name", "id", "organization", "config_source", "created_at", "deleted_at")
     list_select_related = ("organization",)
     search_fields = ("name", "id", "organization__team_name")
-    actions: ClassVar[list[str]] = ["disconnect"]
+    actions = ("disconnect",)
 
     @admin.action(description="Disconnect the connectors of the chosen tunnels", permissions=["view"])
     def disconnect(self, request: HttpRequest, queryset: QuerySet[Tunnel]) -> None:

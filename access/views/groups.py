@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse
@@ -32,7 +33,7 @@ def groups(request: OrganizationRequest) -> HttpResponse:
 @sent_once
 def group_add(request: OrganizationRequest) -> HttpResponse:
     form, builder, saving = _sent(request)
-    lists = builder.read() if saving else None
+    lists: dict[str, Any] | None = builder.read() if saving else None
     if lists is not None and form.is_valid():
         with refusals(form):
             group = create_group(request.organization, actor=request.actor, **form.cleaned_data, **lists)
@@ -45,7 +46,7 @@ def group_add(request: OrganizationRequest) -> HttpResponse:
 def group_edit(request: OrganizationRequest, group_id: UUID) -> HttpResponse:
     group = find(Group.objects.for_organization(request.organization).select_related("organization"), pk=group_id)
     form, builder, saving = _sent(request, group)
-    lists = builder.read() if saving else None
+    lists: dict[str, Any] | None = builder.read() if saving else None
     if lists is not None and form.is_valid():
         with refusals(form):
             update_group(group, actor=request.actor, **form.cleaned_data, **lists)

@@ -220,10 +220,10 @@ def _connectors(tunnel: Tunnel) -> list[tuple[Connector, list[Connection], int |
     """Connectors with live connections: connections, the configuration version all of them applied, the last error."""
     live = open_connections(Connection.objects.select_related("edge").order_by("index"), timezone.now())
     rows = Connector.objects.for_organization(tunnel.organization).filter(tunnel=tunnel)
-    rows = rows.prefetch_related(Prefetch("connections", queryset=live, to_attr="live")).order_by("-last_seen_at")
-    found = []
-    for connector in rows[:_MAX_CONNECTORS]:
-        connections: list[Connection] = connector.live  # type: ignore[attr-defined]
+    shown = rows.prefetch_related(Prefetch("connections", queryset=live, to_attr="live")).order_by("-last_seen_at")
+    found: list[tuple[Connector, list[Connection], int | None, str]] = []
+    for connector in shown[:_MAX_CONNECTORS]:
+        connections = connector.live
         if connections:
             versions = [item.applied_version for item in connections if item.applied_version is not None]
             error = next((item.config_error for item in connections if item.config_error), "")
@@ -231,7 +231,7 @@ def _connectors(tunnel: Tunnel) -> list[tuple[Connector, list[Connection], int |
     return found
 
 
-def _install_commands(tunnel: Tunnel) -> dict[str, str]:
+def _install_commands(tunnel: Tunnel) -> dict[str, Any]:
     token = tunnel_token(tunnel)
     edges = " ".join(f"--edge {edge}" for edge in settings.TUNNEL_EDGES)
     authority = " --cacert edge-ca.pem" if settings.EDGE_CA_FILE else ""
