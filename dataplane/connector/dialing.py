@@ -45,10 +45,13 @@ def allow_any(_address: IPAddress, _port: int) -> str | None:
     return None
 
 
-def bastion_policy(origin_request: OriginRequest) -> AddressPolicy:
-    """With ipRules only what they allow; without them anything but addresses no person means to reach."""
+def bastion_policy(origin_request: OriginRequest, metrics_port: int | None) -> AddressPolicy:
+    """With ipRules only what they allow; without them anything but addresses no person means to reach.
+    The connector's own metrics listener is never a destination (security.md AC-62)."""
 
     def check(address: IPAddress, port: int) -> str | None:
+        if port == metrics_port and address.is_loopback:
+            return "the connector's own metrics address"
         if origin_request.ip_rules:
             is_allowed = is_address_allowed(address, port, origin_request.ip_rules)
             return None if is_allowed else "not allowed by the ipRules of this connector"

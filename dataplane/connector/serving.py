@@ -42,8 +42,9 @@ logger = logging.getLogger(__name__)
 class StreamServer:
     """Shared by all connections of the process; the configuration may change between two streams."""
 
-    def __init__(self, configuration: LiveConfiguration, client_id: str) -> None:
+    def __init__(self, configuration: LiveConfiguration, client_id: str, *, metrics_port: int | None = None) -> None:
         self._configuration = configuration
+        self._metrics_port = metrics_port
         self._client_id = client_id
         self.served_count = 0
         self.failed_count = 0
@@ -109,7 +110,7 @@ class StreamServer:
             self._refuse(stream, headers, 502, "destination_invalid", str(error))
             return
         relay = Relay(stream, WebSocketCodec(), upgrade_answer(headers))
-        policy = bastion_policy(origin_request)
+        policy = bastion_policy(origin_request, self._metrics_port)
         dial = dial_tcp(lambda: relay, destination.host, destination.port, origin_request, policy=policy)
         relay.dialing = spawn(self._connect(stream, headers, relay, dial), name="dial")
 
@@ -170,7 +171,7 @@ class StreamServer:
         for rule in self._configuration.ingress.rules:
             service = rule.service
             if isinstance(service, BastionService):
-                if bastion_policy(rule.origin_request)(address, destination.port) is None:
+                if bastion_policy(rule.origin_request, self._metrics_port)(address, destination.port) is None:
                     return rule.origin_request
             elif isinstance(service, TcpService) and service.port == destination.port:
                 is_local = service.host == "localhost" and address.is_loopback

@@ -41,7 +41,11 @@ class Connector:
     def __init__(self, settings: Settings) -> None:
         self.client_id = uuid.uuid4()
         self.configuration = LiveConfiguration(settings.ingress)
-        self.server = StreamServer(self.configuration, str(self.client_id))
+        self.server = StreamServer(
+            self.configuration,
+            str(self.client_id),
+            metrics_port=settings.metrics.port if settings.metrics else None,
+        )
         self._settings = settings
         self._tls = client_tls_context(settings.ca_file)
         self._stopping = asyncio.Event()

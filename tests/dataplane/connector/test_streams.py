@@ -290,6 +290,14 @@ async def test_bastion_refuses_dangerous_destinations(edge: LabEdge, base: Confi
             assert (await stream.meta()).reason == reason, name
 
 
+async def test_bastion_never_leads_to_the_connectors_own_metrics(edge: LabEdge, base: Config, tmp_path: Path) -> None:
+    port = closed_port()
+    async with serving(edge, {**base, "metrics": f"127.0.0.1:{port}"}, tmp_path, {"service": "bastion"}) as connection:
+        stream = connection.open_websocket("x", [(names.H_JUMP, f"localhost:{port}")])
+        assert await stream.status() == 502
+        assert (await stream.meta()).reason == "destination_refused"
+
+
 async def test_bastion_ip_rules_are_the_allow_list(edge: LabEdge, base: Config, tmp_path: Path) -> None:
     async with tcp_server(echo) as port, tcp_server(echo) as other:
         rules = [{"prefix": "127.0.0.0/8", "ports": [port], "allow": True}]
