@@ -16,9 +16,9 @@ from accounts.permissions import Role
 from tunnels import dns, records, zones
 from tunnels.actions.due import claim_due_records, claim_due_zones
 from tunnels.actions.edges import record_push_reply
-from tunnels.actions.record_checks import record_record_check
+from tunnels.actions.record_checks import store_record_check
 from tunnels.actions.sweeps import close_silent_connections, forget_old_connections
-from tunnels.actions.zone_checks import PROOF_GRACE, Change, record_zone_check
+from tunnels.actions.zone_checks import PROOF_GRACE, Change, store_zone_check
 from tunnels.models import Connection, DnsRecord, Edge, Zone
 from tunnels.pushes import PushTarget, push_to_edges
 
@@ -75,7 +75,7 @@ def verify_record(record_id: str) -> str:
     if record is None:
         return ""
     verdict = _judge(record)
-    record_record_check(record, verdict, now=timezone.now())
+    store_record_check(record, verdict, now=timezone.now())
     return verdict.verification
 
 
@@ -86,7 +86,7 @@ def verify_zone(zone_id: str) -> str:
     if zone is None or not zones.needs_proof(zone.name):
         return Change.NONE
     answer = dns.lookup(zones.challenge_name(zone), "TXT")
-    change = record_zone_check(zone_id, answer, now=timezone.now())
+    change = store_zone_check(zone_id, answer, now=timezone.now())
     if change in (Change.PROOF_LOST, Change.MOVED):
         warn_about_zone.delay(zone_id)
     return change

@@ -100,7 +100,7 @@ def _upsert_connectors(
             found[key] = _add_connector(item, tunnel, edge, now)
         elif _differs(connector, item):
             _describe(connector, item, tunnel, now)
-            connector.save()
+            connector.save(update_fields=_DESCRIBED)
     ids = [found[key].pk for key in telling]
     Connector.objects.all_organizations(reason=_REASON).filter(pk__in=ids).update(last_seen_at=now)
     return found
@@ -154,9 +154,11 @@ def _keep_local_version(tunnel: Tunnel, connector: Connector) -> None:
     """A locally managed tunnel's configuration is known by what its connectors say; keep it as a version of its own."""
     if tunnel.config_source != Tunnel.ConfigSource.LOCAL:
         return
+    # Locked and read again: publish_configuration counts versions, and makes the tunnel a remote one, under this lock.
+    current = Tunnel.objects.for_organization(tunnel.organization).select_for_update().get(pk=tunnel.pk)
+    if current.config_source != Tunnel.ConfigSource.LOCAL:
+        return
     versions = TunnelConfiguration.objects.for_organization(tunnel.organization).filter(tunnel=tunnel)
-    # Locked here too: publish_configuration counts versions under the same lock.
-    Tunnel.objects.for_organization(tunnel.organization).select_for_update().get(pk=tunnel.pk)
     latest = versions.order_by("-version").first()
     if latest is not None and latest.config == connector.local_config:
         return

@@ -13,7 +13,7 @@ from tunnels.records import Verdict
 
 
 @transaction.atomic
-def record_record_check(record: DnsRecord, verdict: Verdict, *, now: datetime) -> bool:
+def store_record_check(record: DnsRecord, verdict: Verdict, *, now: datetime) -> bool:
     """False when the record changed or went while the resolver was asked: the verdict is about another record then.
 
     A fact, not a change of what anybody decided: no audit event. A record that was right and cannot be asked about now

@@ -28,6 +28,10 @@ class Change(StrEnum):
     MOVED = "moved"
 
 
+_CHECKED = [
+    *("status", "verified_at", "proof_lost_at", "failed_checks"),
+    *("last_answer", "last_checked_at", "next_check_at", "updated_at"),
+]
 _EVENTS = {
     Change.ACTIVATED: events.ZONE_ACTIVATED,
     Change.PROOF_LOST: events.ZONE_PROOF_LOST,
@@ -37,7 +41,7 @@ _EVENTS = {
 
 
 @transaction.atomic
-def record_zone_check(zone_id: str, answer: Lookup, *, now: datetime) -> Change:
+def store_zone_check(zone_id: str, answer: Lookup, *, now: datetime) -> Change:
     """Store the answer and move the zone's status; one audit event when it moves, none when nothing changed.
 
     A resolver that fails (time-out, SERVFAIL) proves nothing and costs nothing: pending stays pending, active active.
@@ -56,7 +60,7 @@ def record_zone_check(zone_id: str, answer: Lookup, *, now: datetime) -> Change:
     change = _apply(zone, answer, now)
     zone.last_checked_at = now
     zone.next_check_at = now + (retry_delay(zone.failed_checks) if zone.failed_checks else CHECK_INTERVAL)
-    zone.save()
+    zone.save(update_fields=_CHECKED)
     if change is not Change.NONE:
         audit.record(
             _EVENTS[change],
