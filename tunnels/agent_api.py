@@ -8,7 +8,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
-from access.actions.transfers import take_transfer
+from access.actions.transfers import refusal_of, take_transfer
 from access.authorize import as_json, authorize_request
 from access.recheck import recheck_streams
 from accounts.audit import edge_version
@@ -66,9 +66,15 @@ def report(request: HttpRequest) -> HttpResponse:
 
 @edge_only("GET")
 def transfer(request: HttpRequest, public_key: str) -> HttpResponse:
-    """Sealed tokens for a command-line client, once; the edge holds its client's request and asks again on 404."""
+    """Sealed tokens for a command-line client, once; the edge holds its client's request and asks again on 404.
+
+    410: the login ended without a token; the answer says why.
+    """
     client_ip = request.GET.get("client_ip") or None
     taken = take_transfer(public_key, client_ip=client_ip, now=timezone.now())
+    refusal = refusal_of(public_key) if taken is None else None
+    if refusal is not None:
+        return JsonResponse({"status": 410, "reason": refusal.reason, "message": refusal.message}, status=410)
     if taken is None:
         return JsonResponse({"status": 404, "reason": "not_found", "message": "Nothing to fetch yet."}, status=404)
     service_public_key, body = taken

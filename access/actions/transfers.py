@@ -29,6 +29,8 @@ from accounts.models import AccessSession
 
 LIFETIME_SECONDS = 600
 WAITING_SECONDS = 90
+# How long a refusal waits for the client's next poll.
+REFUSAL_SECONDS = 90
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 
 
@@ -38,6 +40,14 @@ class WaitingClient:
 
     ip_address: str
     since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRefusal:
+    """Why no token will come for a key: the waiting client ends with this instead of waiting on."""
+
+    reason: str
+    message: str
 
 
 def clean_public_key(text: str) -> str:
@@ -98,6 +108,7 @@ def deny_transfer(
         expires_at=now + timedelta(seconds=LIFETIME_SECONDS),
         fetched_at=now,
     )
+    refuse_transfer(public_key, TransferRefusal("login_denied", "The login was denied in the browser."))
     return _store(application, burned, event=events.TRANSFER_DENIED, session=session, actor=actor)
 
 
@@ -148,6 +159,18 @@ def take_transfer(public_key: str, *, client_ip: str | None, now: datetime) -> t
     return transfer.service_public_key, transfer.body
 
 
+def refuse_transfer(public_key: str, refusal: TransferRefusal) -> None:
+    """Tell the waiting client that its login ended without a token. The key itself stays usable: the person may still
+    log in as somebody the policy allows, within the client's patience."""
+    cache.set(_refusal_key(public_key), {"reason": refusal.reason, "message": refusal.message}, REFUSAL_SECONDS)
+
+
+def refusal_of(public_key: str) -> TransferRefusal | None:
+    """Nothing secret: only the holder of the key asks, and the person has read the same on their page."""
+    found = cache.get(_refusal_key(public_key))
+    return TransferRefusal(found["reason"], found["message"]) if found else None
+
+
 def waiting_client(public_key: str) -> WaitingClient | None:
     """Where the client polls from, if an edge asked for it within WAITING_SECONDS."""
     found = cache.get(_waiting_key(public_key))
@@ -163,6 +186,10 @@ def _note_waiting(public_key: str, client_ip: str | None, now: datetime) -> None
 
 def _waiting_key(public_key: str) -> str:
     return f"transfer-waiting:{hashlib.sha256(public_key.encode()).hexdigest()}"
+
+
+def _refusal_key(public_key: str) -> str:
+    return f"transfer-refused:{hashlib.sha256(public_key.encode()).hexdigest()}"
 
 
 def _waiting_address(transfer: Transfer) -> str:

@@ -15,7 +15,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from access.actions.logins import identity_actor
-from access.actions.transfers import WaitingClient, approve_transfer, clean_public_key, deny_transfer, waiting_client
+from access.actions.transfers import (
+    TransferRefusal,
+    WaitingClient,
+    approve_transfer,
+    clean_public_key,
+    deny_transfer,
+    refuse_transfer,
+    waiting_client,
+)
 from access.login_links import LoginContext
 from access.models import Application, Transfer
 from access.routing import find_application
@@ -68,6 +76,8 @@ def cli(request: PublicRequest) -> HttpResponse:
         return login_page(request, _context(asked), notice=again, may_redirect=not again)
     decision = decide_login(request, session, application, now=now)
     if not decision.allowed:
+        message = f"{decision.message} (reference {request.ray_id})"
+        refuse_transfer(asked.public_key, TransferRefusal(decision.reason, message))
         return denied_page(request, session, application, decision, hostname=asked.hostname)
     if Transfer.objects.filter(pk=asked.public_key).exists():
         raise Conflict("This command-line login was answered already. Run the command again.", code="transfer_key_used")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
+from dataplane.edge.errors import Refusal
 from dataplane.edge.httpclient import ControlPlaneUnreachableError, HttpClient
 from dataplane.wire.headers import is_valid_value
 
@@ -83,11 +84,16 @@ class AgentApi:
         await self._call("POST", "/agent/v1/report", report, REPORT_TIMEOUT_SECONDS)
 
     async def fetch_transfer(self, public_key: str, client_ip: str) -> tuple[str, str] | None:
-        """(service public key, sealed body) exactly once, None while nothing is stored."""
+        """(service public key, sealed body) exactly once, None while nothing is stored.
+
+        Raises Refusal when the login ended without a token, with the control plane's reason.
+        """
         target = f"/agent/v1/transfers/{quote(public_key, safe='')}?{urlencode({'client_ip': client_ip})}"
-        status, document = await self._call("GET", target, None, AUTHORIZE_TIMEOUT_SECONDS, allowed=(200, 404))
+        status, document = await self._call("GET", target, None, AUTHORIZE_TIMEOUT_SECONDS, allowed=(200, 404, 410))
         if status == 404:
             return None
+        if status == 410:
+            raise Refusal(410, str(document.get("reason", "login_denied")), str(document.get("message", "")))
         try:
             return str(document["service_public_key"]), str(document["body"])
         except (KeyError, TypeError) as error:
@@ -116,10 +122,10 @@ class AgentApi:
             answer.close()
         if answer.status not in allowed:
             raise BadAnswerError(f"{method} {target.partition('?')[0]} answered {answer.status}")
-        if answer.status != 200:
+        if answer.status not in (200, 410):
             return answer.status, None
         try:
-            return 200, json.loads(content)
+            return answer.status, json.loads(content)
         except (ValueError, RecursionError) as error:
             raise BadAnswerError(f"{method} {target.partition('?')[0]} did not answer JSON") from error
 

@@ -26,6 +26,7 @@ from tests.access.edge_client import HOST, TEAM, EdgeBrowser, form_of
 from tests.access.login_flows import last_pin, make_application, pin_provider
 from tests.access.test_login_hand_over import make_session
 from tests.factories import make_cast
+from tests.tunnels.helpers import Agent
 
 EMAIL = "alice@corp.test"
 CLIENT_IP = "203.0.113.7"
@@ -148,6 +149,8 @@ def test_denying_burns_the_link(application, browser):
     assert browser.submit(url, page, containing="approve", decision="approve").status_code == 409
     assert browser.get(url).status_code == 409
     assert AuditEvent.objects.filter(name="access.transfer.denied").count() == 1
+    answer = Agent().get(f"transfers/{terminal.public}?client_ip={CLIENT_IP}")
+    assert (answer.status_code, answer.json()["reason"]) == (410, "login_denied")
 
 
 def test_a_key_is_used_once_ever(application, browser):
@@ -178,6 +181,11 @@ def test_a_person_outside_the_policy_gets_a_reason_and_no_button(cast, applicati
     _, page = approve_page(browser, terminal, application.aud)
     assert page.status_code == 403 and "You do not have access" in page.content.decode()
     assert terminal.poll() is None
+    answer = Agent().get(f"transfers/{terminal.public}?client_ip={CLIENT_IP}")
+    assert answer.status_code == 410
+    denied = AccessRequest.objects.get(email="eve@corp.test")
+    assert answer.json()["reason"] == denied.reason
+    assert denied.ray_id in answer.json()["message"]
 
 
 def test_the_policy_is_asked_again_at_the_click(cast, application, browser):

@@ -221,6 +221,8 @@ class FakeControlPlane:
             return 200, "", _json(self.snapshot)
         if target.startswith("/agent/v1/transfers/"):
             found = self.transfers.pop(target.split("/")[-1].partition("?")[0].replace("%3D", "="), None)
+            if found is not None and "reason" in found:
+                return 410, "", _json(found)
             return (200, "", _json(found)) if found else (404, "", b"{}")
         document = json.loads(body)
         if target == "/agent/v1/authorize":
@@ -258,6 +260,9 @@ class FakeConnector:
         self.decided = asyncio.Event()
         self.configured = asyncio.Event()
         self.stalled_bytes = 0
+        # Cleared: the connector hangs, its socket stays open.
+        self.thawed = asyncio.Event()
+        self.thawed.set()
         # Sent instead of the registration when set.
         self.bootstrap = b""
         self.resets = 0
@@ -282,6 +287,7 @@ class FakeConnector:
         return self.result
 
     async def stop(self) -> None:
+        self.thawed.set()
         self._writer.close()
         if self._task is not None:
             await asyncio.wait_for(self._task, 5)
@@ -301,6 +307,7 @@ class FakeConnector:
     async def _run(self, reader: asyncio.StreamReader) -> None:
         try:
             while data := await reader.read(1 << 18):
+                await self.thawed.wait()
                 for event in self._h2.receive_data(data):
                     self._take(event)
                 self._flush()
