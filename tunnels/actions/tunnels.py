@@ -98,8 +98,8 @@ def delete_tunnel(tunnel: Tunnel, *, cascade: bool, actor: Actor) -> Tunnel:
 
 @transaction.atomic
 def rotate_tunnel_token(tunnel: Tunnel, *, cut: bool, actor: Actor) -> Tunnel:
-    """Every earlier secret stops registering connections: the old token's, and that of a credentials file. Live
-    connections stay until they reconnect, unless `cut`."""
+    """Every earlier secret stops working: the old token's, and that of a credentials file. Edges refuse it, and close
+    connections that registered with it. `cut` closes every connection registered until now, also by its time."""
     current = lock_live_tunnel(tunnel)
     current.token_generation += 1
     current.secret_sha256 = ""
