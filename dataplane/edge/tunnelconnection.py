@@ -7,13 +7,13 @@ HANDSHAKE --registered--> SERVING --unregistered or drain--> DRAINING --last str
 
 import asyncio
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable
 from typing import Protocol, cast
 
 from dataplane.edge.certificates import server_name
+from dataplane.edge.keepalive import Keepalive
 from dataplane.edge.registration import Registration, State
 from dataplane.edge.tunnelstream import StreamHandler, TunnelStream
 from dataplane.transport import SharedReader
@@ -44,8 +44,6 @@ logger = logging.getLogger(__name__)
 
 REGISTER_TIMEOUT_SECONDS = 10.0
 PROBE_TIMEOUT_SECONDS = 10.0
-PING_INTERVAL_SECONDS = 12.0
-PING_TIMEOUT_SECONDS = 10.0
 # What is left to write when a connection is refused: the RPC answer must still get out.
 CLOSE_GRACE_SECONDS = 1.0
 STREAM_WINDOW_BYTES = 2 * 1024 * 1024
@@ -98,8 +96,7 @@ class TunnelConnection(SharedReader):
         self._is_writable = True
         self._is_dispatching = False
         self._timer: asyncio.TimerHandle | None = None
-        self._awaited_ping: bytes | None = None
-        self._ping_waiters: list[asyncio.Future[None]] = []
+        self._keepalive = Keepalive(self._send_ping, self._vanished)
         self._granted_bytes = 0
 
     # ---- asyncio
@@ -233,7 +230,8 @@ class TunnelConnection(SharedReader):
         """Registration succeeded: streams may be opened from now on."""
         self.registration = registration
         self.state = State.SERVING
-        self._set_timer(PING_INTERVAL_SECONDS, self._ping)
+        self._stop_timer()
+        self._keepalive.start()
 
     def drain(self) -> None:
         """Takes no new streams; closes once the last one is gone. The connector then reconnects elsewhere."""
@@ -245,18 +243,7 @@ class TunnelConnection(SharedReader):
 
     async def check_alive(self, timeout: float) -> bool:
         """Sends a PING and waits for its answer."""
-        if not self.is_open:
-            return False
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ping_waiters.append(waiter)
-        self._h2.ping(os.urandom(8))
-        self._flush()
-        try:
-            async with asyncio.timeout(timeout):
-                await waiter
-        except TimeoutError:
-            return False
-        return self.is_open
+        return self.is_open and await self._keepalive.check(timeout) and self.is_open
 
     @property
     def is_open(self) -> bool:
@@ -298,7 +285,7 @@ class TunnelConnection(SharedReader):
         elif isinstance(event, StreamReset):
             self._stream_reset(event)
         elif isinstance(event, PingAcked):
-            self._ping_answered()
+            self._keepalive.answered()
         elif isinstance(event, SettingsReceived):
             self._wake_blocked()
         elif isinstance(event, GoawayReceived):
@@ -411,45 +398,34 @@ class TunnelConnection(SharedReader):
     # ---------------------------------------------------------------------------------------------------
 
     def _set_timer(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, callback)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, callback)
 
     def _registration_timed_out(self) -> None:
         self.close(f"not registered within {REGISTER_TIMEOUT_SECONDS:.0f} s")
 
-    def _ping(self) -> None:
-        self._awaited_ping = os.urandom(8)
-        self._h2.ping(self._awaited_ping)
+    def _send_ping(self, payload: bytes) -> None:
+        self._h2.ping(payload)
         self._flush()
-        self._set_timer(PING_TIMEOUT_SECONDS, self._ping_timed_out)
 
-    def _ping_timed_out(self) -> None:
+    def _vanished(self) -> None:
         logger.warning("connection %s from %s does not answer PING", self.id, self.peer_ip)
         self.abort()
-
-    def _ping_answered(self) -> None:
-        if self._awaited_ping is not None:
-            self._awaited_ping = None
-            self._set_timer(PING_INTERVAL_SECONDS, self._ping)
-        waiters, self._ping_waiters = self._ping_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
     def _end(self, reason: str) -> None:
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
+        self._keepalive.stop()
         streams, self._streams = self._streams, {}
         self._blocked.clear()
         self._touched.clear()
         for stream in streams.values():
             stream.handler.stream_lost("connector_lost")
-        for waiter in self._ping_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
         self._on_closed()
         self._owner.closed(self)

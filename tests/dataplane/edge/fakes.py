@@ -458,4 +458,5 @@ class FakeConnector:
 
     def _flush(self) -> None:
         for piece in self._h2.data_to_send():
-            self._writer.write(bytes(piece))
+            if not self._writer.is_closing():
+                self._writer.write(bytes(piece))
