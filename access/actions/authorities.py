@@ -134,10 +134,10 @@ def rotate_due_authorities(*, now: datetime, actor: Actor) -> dict[str, int]:
         "application__organization"
     )
     old = [row for row in rows.filter(state=_State.ACTIVE) if _is_old(row, now)]
-    ready = rows.filter(state=_State.NEXT, created_at__lte=now - OVERLAP).exclude(public_key="")
+    ready = list(rows.filter(state=_State.NEXT, created_at__lte=now - OVERLAP).exclude(public_key=""))
+    retiring = list(rows.filter(state=_State.RETIRING))
     started = [_step(partial(rotate_authority, row.application, actor=actor)) for row in old]
     activated = [_step(partial(activate_next_authority, row.application, actor=actor)) for row in ready]
-    retiring = rows.filter(state=_State.RETIRING)
     retired = [_step(partial(retire_authority, row, now=now, actor=actor)) for row in retiring]
     return {"started": sum(started), "activated": sum(activated), "retired": sum(retired)}
 
