@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -71,26 +72,53 @@ def decide_with(
     return decision
 
 
+def decide_many(
+    applications: Sequence[Application], *, session: AccessSession, ip: str, now: datetime
+) -> dict[uuid.UUID, Decision]:
+    """`decide` for a page of applications of one organization, in two queries. An error refuses, as in `decide`."""
+    links = ApplicationPolicy.objects.filter(application__in=applications).select_related("policy")
+    policies: dict[uuid.UUID, list[ApplicationPolicy]] = {}
+    for link in links:
+        policies.setdefault(link.application_id, []).append(link)
+    groups = _load_groups(applications[0]) if applications else {}
+
+    def one(application: Application) -> Decision:
+        try:
+            rules = [_policy(link) for link in policies.get(application.pk, [])]
+            return decide_with(rules, groups, application, session=session, service_token=None, ip=ip, now=now)
+        except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
+            return _failed(application)
+
+    return {application.pk: one(application) for application in applications}
+
+
 def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
     """One query for the policies, and one for the groups when any rule names one."""
-    links = ApplicationPolicy.objects.filter(application=application).select_related("policy")
-    rows = [(link.precedence, link.policy) for link in links]
-    policies = [
-        parse_policy(
-            id=str(policy.pk),
-            name=policy.name,
-            decision=policy.decision,
-            precedence=precedence,
-            include=policy.include,
-            require=policy.require,
-            exclude=policy.exclude,
-            session_duration_seconds=policy.session_duration_seconds,
-            version=policy.updated_at.isoformat(),
-        )
-        for precedence, policy in rows
-    ]
-    named = any(group_ids(policy.include, policy.require, policy.exclude) for _, policy in rows)
-    return policies, _load_groups(application) if named else {}
+    links = list(ApplicationPolicy.objects.filter(application=application).select_related("policy"))
+    rows = [link.policy for link in links]
+    named = any(group_ids(policy.include, policy.require, policy.exclude) for policy in rows)
+    return [_policy(link) for link in links], _load_groups(application) if named else {}
+
+
+def _policy(link: ApplicationPolicy) -> Policy:
+    policy = link.policy
+    return parse_policy(
+        id=str(policy.pk),
+        name=policy.name,
+        decision=policy.decision,
+        precedence=link.precedence,
+        include=policy.include,
+        require=policy.require,
+        exclude=policy.exclude,
+        session_duration_seconds=policy.session_duration_seconds,
+        version=policy.updated_at.isoformat(),
+    )
+
+
+def _failed(application: Application) -> Decision:
+    log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
+    message = "The policies of this application could not be evaluated, so access is refused. Tell its administrator."
+    return Decision(False, Outcome.ERROR, "policy_error", message)
 
 
 def record_decision(

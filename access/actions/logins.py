@@ -65,6 +65,7 @@ def issue_hand_over(
         session_duration_seconds=session_duration_seconds,
         expires_at=now + timedelta(seconds=HAND_OVER_SECONDS),
     )
+    AccessSession.objects.filter(pk=session.pk).update(last_seen_at=now)
     audit.record(
         events.LOGIN_HANDED_OVER,
         organization=application.organization,

@@ -128,6 +128,7 @@ def denied_page(
         "decision": decision,
         "reference": request.ray_id,
         "custom_message": str(application.settings.get("custom_deny_message") or ""),
+        "help_url": _help_url(application),
     }
     return with_access_headers(show(request, "denied.html", page, status=403), application)
 
@@ -155,6 +156,12 @@ def with_access_headers(response: HttpResponse, application: Application | None)
         response["CF-Access-Domain"] = application.domain
         response["CF-Access-Aud"] = application.aud
     return response
+
+
+def _help_url(application: Application) -> str:
+    """The public API's `custom_deny_url`, as a link: people keep seeing the reason and its reference."""
+    url = str(application.settings.get("custom_deny_url") or "")
+    return url if url.startswith("https://") else ""
 
 
 def _start_link(provider: IdentityProvider, signed: str) -> str:

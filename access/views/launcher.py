@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from access.actions.logins import identity_actor
-from access.decisions import decide
+from access.decisions import decide_many
 from access.login_links import LoginContext
 from access.models import Application
 from access.views.arrival import login_page
@@ -74,18 +74,18 @@ def end_all_sessions(request: PublicRequest) -> HttpResponse:
 
 def _reachable(request: PublicRequest, session: AccessSession, now: datetime) -> list[Application]:
     """Tiles: visible, on a real hostname, and let in by login method and policies right now."""
-    applications = (
+    applications = list(
         Application.objects.for_organization(request.organization)
         .select_related("organization")
         .prefetch_related("allowed_providers")
         .filter(app_launcher_visible=True)
         .exclude(hostname__startswith="*")[:MAX_TILES]
     )
+    decisions = decide_many(applications, session=session, ip=request.client_ip, now=now)
     return [
         application
         for application in applications
-        if _admits_provider(application, session)
-        and decide(application, session=session, service_token=None, ip=request.client_ip, now=now).allowed
+        if _admits_provider(application, session) and decisions[application.pk].allowed
     ]
 
 

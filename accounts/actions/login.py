@@ -21,10 +21,11 @@ from django.core.validators import validate_email
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from accounts import audit, events, pin
 from accounts.actor import Actor
-from accounts.errors import InvalidInput
+from accounts.errors import InvalidInput, TemporarilyUnavailable
 from accounts.models import IdentityProvider, LoginAttempt, Organization
 from accounts.oidc import LoginFailed
 from accounts.sealing import seal, unseal
@@ -98,8 +99,17 @@ def start_pin_login(
         expires_at=timezone.now() + timedelta(seconds=pin.LIFETIME_SECONDS),
     )
     _record_start(attempt, actor)
-    transaction.on_commit(lambda: send_pin.delay(str(attempt.id)))
+    transaction.on_commit(lambda: _send_pin(attempt))
     return StartedLogin(attempt, state, "")
+
+
+def _send_pin(attempt: LoginAttempt) -> None:
+    try:
+        send_pin.delay(str(attempt.id))
+    except (OperationalError, OSError) as error:
+        raise TemporarilyUnavailable(
+            "Mail cannot be sent at the moment. Try again in a few seconds.", code="mail_unavailable"
+        ) from error
 
 
 def _record_start(attempt: LoginAttempt, actor: Actor) -> None:

@@ -44,6 +44,14 @@ def test_tiles_are_the_applications_the_person_may_reach(cast, session):
     assert not [name for name in ("Not mine", "Hidden", "Foreign") if name in text]
 
 
+def test_more_applications_cost_no_more_queries(cast, session, django_assert_max_num_queries):
+    for number in range(30):
+        make_application(cast.widgetcorp, hostname=f"a{number}.widgetcorp.test", name=f"App {number}")
+    browser = browser_of(session)
+    with django_assert_max_num_queries(12):
+        assert "App 29" in browser.get(HOME).content.decode()
+
+
 def test_my_account_shows_the_identity_escaped(cast, session):
     session.identity.name = "<script>alert(1)</script>"
     session.identity.save()

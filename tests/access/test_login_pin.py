@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from smtplib import SMTPServerDisconnected
 from urllib.parse import urlsplit
 
 import jwt
 import pytest
 from django.core import mail
+from django.core.mail import EmailMessage
+from django.db import connection
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from access.models import AccessRequest, HandOver
+from accounts.actions.login import PinResult, start_pin_login, try_pin
+from accounts.actor import system
 from accounts.models import AccessSession, AuditEvent, Identity, LoginAttempt
+from accounts.tasks import send_pin
 from tests.access.edge_client import HOST, TEAM, EdgeBrowser, form_of
 from tests.access.login_flows import (
     ask_for_pin,
@@ -22,7 +30,7 @@ from tests.access.login_flows import (
     pin_provider,
     start_at_application,
 )
-from tests.factories import Cast
+from tests.factories import Cast, make_cast
 
 EMAIL = "alice@corp.test"
 
@@ -236,6 +244,67 @@ def test_ac49_an_identity_disabled_meanwhile_gets_no_session(cast, application):
     assert answer.status_code == 401 and "was disabled" in answer.content.decode()
     assert AccessSession.objects.count() == 1
     assert AuditEvent.objects.filter(name="accounts.login.failed", new__reason="identity_disabled").exists()
+
+
+def test_a_mail_that_can_not_be_handed_over_is_tried_again_with_another_pin(cast, application, monkeypatch):
+    real, calls = EmailMessage.send, []
+
+    def flaky(self, *args, **kwargs):
+        calls.append(self.body)
+        if len(calls) == 1:
+            raise SMTPServerDisconnected("gone")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(EmailMessage, "send", flaky)
+    browser = EdgeBrowser()
+    url, page = ask_for_pin(browser, start_at_application(browser, application), EMAIL)
+    assert len(calls) == 2 and len(mail.outbox) == 1
+    assert browser.submit(url, page, containing='name="pin"', pin=last_pin()).status_code == 302
+
+
+def test_fault4_no_broker_is_a_clear_answer(cast, application, monkeypatch):
+    def unreachable(*args):
+        raise OperationalError("broker gone")
+
+    monkeypatch.setattr("accounts.actions.login.send_pin.delay", unreachable)
+    browser = EdgeBrowser()
+    url = start_at_application(browser, application)
+    answer = browser.submit(url, browser.get(url), containing='name="email"', email=EMAIL)
+    assert answer.status_code == 503 and "Mail cannot be sent" in answer.content.decode()
+
+
+def test_a_task_that_runs_twice_sends_one_mail(cast, application):
+    browser = EdgeBrowser()
+    ask_for_pin(browser, start_at_application(browser, application), EMAIL)
+    send_pin.delay(str(LoginAttempt.objects.get().id))
+    assert len(mail.outbox) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ac35_a_right_pin_entered_fifty_times_at_once_counts_once():
+    cast = make_cast()
+    started = start_pin_login(
+        pin_provider(cast.widgetcorp), email=EMAIL, browser="b" * 32, return_to={}, actor=system("tests")
+    )
+    attempt, right = started.attempt, last_pin()
+    barrier, results = threading.Barrier(50, timeout=60), []
+
+    def enter() -> None:
+        try:
+            barrier.wait()
+            own = LoginAttempt.objects.select_related("organization", "provider").get(pk=attempt.pk)
+            results.append(try_pin(own, value=right, now=timezone.now(), actor=system("tests")))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=enter) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert sorted(results) == [PinResult.ACCEPTED] + [PinResult.ENDED] * 49
+    attempt.refresh_from_db()
+    assert attempt.tries <= 5
 
 
 def test_another_tenants_application_has_no_login_page_here(cast, application):
