@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from django.apps import apps
-from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from accounts.models import Organization, User
+from accounts.models import User
 from accounts.permissions import Permission, role_allows
 from tests.factories import PASSWORD, Cast
+from tests.pages_kit import browser, login, rows_of
 from tests.world import World, make_world
 
 URLCONFS = ("controlplane.urls", "access.team_urls", "access.app_urls")
@@ -125,25 +124,6 @@ def urls_of(world: World, route: Route) -> list[str]:
     if route.name in {"policy_edit", "policy_delete"}:
         values["policy_id"] = world.reusable.pk
     return [reverse(route.name, kwargs=values)]
-
-
-def browser() -> Client:
-    return Client(headers={"host": "testserver"})
-
-
-def login(user: User) -> Client:
-    client = browser()
-    assert client.login(email=user.email, password=PASSWORD)
-    return client
-
-
-def rows_of(organization: Organization) -> dict[str, list[Any]]:
-    """Every row of an organization, to see that nothing changed."""
-    found = {}
-    for model in apps.get_models():
-        if any(field.name == "organization" for field in model._meta.fields):
-            found[model.__name__] = sorted(map(repr, model._base_manager.filter(organization=organization).values()))
-    return found
 
 
 @pytest.mark.parametrize("route", team_routes(), ids=lambda route: route.name)
