@@ -77,4 +77,6 @@ class Person:
         return seen
 
     def certificate(self, hostname: str) -> Path:
-        return self.home / ".sallyport" / f"{hostname}-cf_key-cert.pub"
+        """The newest certificate; pairs take turns in two slots."""
+        folder = self.home / ".sallyport"
+        return max(folder.glob(f"{hostname}-cf_key*-cert.pub"), key=lambda path: path.stat().st_mtime)

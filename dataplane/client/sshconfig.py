@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataplane.client.target import Target, add_connection_options, parse_target
+from dataplane.client.target import Target, add_connection_options, key_stems, parse_target
 from dataplane.errors import CommandError
 from dataplane.https import parse_address
 from dataplane.state import State
@@ -58,15 +58,11 @@ def config_text(target: Target, options: argparse.Namespace, command: Sequence[s
         lines += [f"  HostName {target.host}", f"  HostKeyAlias {name}"]
     lines.append(f"  ProxyCommand {_shell([*shared, 'ssh', *connection, *destination])}")
     if options.short_lived_cert:
-        key = state / f"{target.file_stem}-cf_key"
-        criterion = "host" if name == target.host else "originalhost"
-        lines += [
-            "",
-            f'Match {criterion} {name} exec "{_shell([*shared, "ssh-gen", *connection])}"',
-            f"  IdentityFile {_quoted(str(key))}",
-            f"  CertificateFile {_quoted(f'{key}-cert.pub')}",
-            "  IdentitiesOnly yes",
-        ]
+        keyword = "host" if name == target.host else "originalhost"
+        lines += ["", f'Match {keyword} {name} exec "{_shell([*shared, "ssh-gen", *connection])}"']
+        for key in (state / stem for stem in key_stems(target)):
+            lines += [f"  IdentityFile {_quoted(str(key))}", f"  CertificateFile {_quoted(f'{key}-cert.pub')}"]
+        lines.append("  IdentitiesOnly yes")
     return "\n".join(lines)
 
 

@@ -2,6 +2,9 @@
 
 A new key for every certificate, so a stolen key file is worth no more than the minutes its certificate has left. While
 that is a minute or more, the pair is used again: one ssh after another costs no network at all.
+
+Pairs take turns in two slots. ssh reads the certificate when it starts and the key when it authenticates; a renewal by
+another ssh in between must not touch the pair it is about to use.
 """
 
 import argparse
@@ -19,11 +22,13 @@ from dataplane.client.certificates import (
     read_certificate,
 )
 from dataplane.client.grants import Grant, remembered_info, stored_grant
-from dataplane.client.target import Context, Target, add_connection_options, make_context, parse_target
+from dataplane.client.target import Context, Target, add_connection_options, key_stems, make_context, parse_target
 from dataplane.errors import CommandError
 from dataplane.state import warn
 
+# A pair is handed out while this much is left, or a quarter of its validity if that is less.
 REUSE_MIN_SECONDS = 60
+_SUFFIXES = ("", ".pub", "-cert.pub", ".json")
 
 
 def run(argv: Sequence[str], *, obtain: ObtainGrant, sign: SignKey) -> int:
@@ -72,7 +77,12 @@ def _renew(
 
 
 def _store(context: Context, target: Target, grant: Grant, signed: SignedKey) -> None:
-    stem = f"{target.file_stem}-cf_key"
+    """Into the slot whose pair ends first; a slot without a sound pair is emptied, so that ssh does not offer it."""
+    sound = {stem: _sound_pair(context, target, stem, _key_type_of(signed)) for stem in key_stems(target)}
+    for stem in (stem for stem, facts in sound.items() if facts is None):
+        for suffix in _SUFFIXES:
+            context.state.remove(f"{stem}{suffix}")
+    stem = min(key_stems(target), key=lambda stem: facts.valid_before if (facts := sound[stem]) else 0)
     context.state.write(stem, signed.private_pem)
     context.state.write(f"{stem}.pub", f"{signed.public_line}\n")
     context.state.write(f"{stem}-cert.pub", f"{signed.certificate_line}\n")
@@ -80,8 +90,20 @@ def _store(context: Context, target: Target, grant: Grant, signed: SignedKey) ->
 
 
 def _usable_pair(context: Context, target: Target, options: argparse.Namespace) -> CertificateFacts | None:
-    """The stored pair, if it is whole, for this application, of the wanted kind and has a minute left."""
-    info, stem = remembered_info(context, target), f"{target.file_stem}-cf_key"
+    """A sound pair with enough time left that names the wanted principal."""
+    for stem in key_stems(target):
+        facts = _sound_pair(context, target, stem, options.key_type)
+        if facts is None or (options.principal and options.principal not in facts.principals):
+            continue
+        needed = min(REUSE_MIN_SECONDS, (facts.valid_before - facts.valid_after) / 4)
+        if facts.valid_before - time.time() >= needed:
+            return facts
+    return None
+
+
+def _sound_pair(context: Context, target: Target, stem: str, key_type: str) -> CertificateFacts | None:
+    """The slot's pair, if it is whole, for this application, of the wanted kind and valid now."""
+    info = remembered_info(context, target)
     line, note = context.state.read(f"{stem}-cert.pub"), context.state.read(f"{stem}.json")
     if info is None or not line or not note or not context.state.path(stem).is_file():
         return None
@@ -91,10 +113,12 @@ def _usable_pair(context: Context, target: Target, options: argparse.Namespace) 
         return None
     if not isinstance(written, dict) or written.get("aud") != info.aud or written.get("sha256") != _digest(line):
         return None
-    now = time.time()
-    if not facts.valid_after <= now <= facts.valid_before - REUSE_MIN_SECONDS or not _is_kind(line, options.key_type):
-        return None
-    return facts if not options.principal or options.principal in facts.principals else None
+    is_valid = facts.valid_after <= time.time() < facts.valid_before
+    return facts if is_valid and _is_kind(line, key_type) else None
+
+
+def _key_type_of(signed: SignedKey) -> str:
+    return "ed25519" if _is_kind(signed.certificate_line, "ed25519") else "ecdsa"
 
 
 def _is_kind(line: str, key_type: str) -> bool:

@@ -94,3 +94,8 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
 def make_context(options: argparse.Namespace) -> Context:
     edge = parse_address(options.edge) if options.edge else None
     return Context(State.for_user(), Dialer(edge=edge, cafile=options.cacert))
+
+
+def key_stems(target: Target) -> tuple[str, str]:
+    """File names of the two slots for a key with its certificate; see sshgen."""
+    return f"{target.file_stem}-cf_key", f"{target.file_stem}-cf_key2"

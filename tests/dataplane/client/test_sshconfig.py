@@ -59,8 +59,8 @@ def test_key_and_certificate_depend_on_ssh_gen(
     write_config(command, environment, config, "--hostname", edge.app, "--short-lived-cert")
     options = effective(config, APP_HOST, environment)
     key = f"{home}/.sallyport/{APP_HOST}-cf_key"
-    assert options["identityfile"] == [key]
-    assert options["certificatefile"] == [f"{key}-cert.pub"]
+    assert options["identityfile"] == [key, f"{key}2"]
+    assert options["certificatefile"] == [f"{key}-cert.pub", f"{key}2-cert.pub"]
     assert options["identitiesonly"] == ["yes"]
     assert edge.certificates == 1
     proxy = options["proxycommand"][0]

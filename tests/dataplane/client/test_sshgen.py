@@ -62,12 +62,26 @@ def test_pair_is_reused_while_a_minute_is_left(edge: LabEdge, run: Run, home: Pa
 
 def test_new_certificate_has_a_new_key(edge: LabEdge, run: Run, home: Path) -> None:
     logged_in(edge, home)
-    edge.certificate_seconds = 59
+    edge.certificate_seconds = 20
     run("access", "ssh-gen", "--hostname", edge.app)
     first = key_file(home).read_text()
     run("access", "ssh-gen", "--hostname", edge.app)
     assert edge.certificates == 2
-    assert key_file(home).read_text() != first
+    second = key_file(home).with_name(f"{APP_HOST}-cf_key2")
+    assert second.read_text() != first
+    assert "user certificate" in keygen("-L", "-f", f"{second}-cert.pub")
+
+
+def test_a_renewal_leaves_the_pair_of_a_running_ssh_alone(edge: LabEdge, run: Run, home: Path) -> None:
+    """ssh has read the certificate and will read the key at authentication: neither may change in between."""
+    logged_in(edge, home)
+    edge.certificate_seconds = 20
+    run("access", "ssh-gen", "--hostname", edge.app)
+    names = ("", ".pub", "-cert.pub")
+    before = [Path(f"{key_file(home)}{name}").read_text() for name in names]
+    run("access", "ssh-gen", "--hostname", edge.app)
+    assert [Path(f"{key_file(home)}{name}").read_text() for name in names] == before
+    assert edge.certificates == 2
 
 
 @pytest.mark.parametrize("damage", ["-cert.pub", ".json", ""])
