@@ -40,7 +40,7 @@ def check_rules(
     decision: str | None = None,
     group: Group | None = None,
 ) -> RuleLists:
-    """The three lists, checked. `decision`: of the policy they are for; `group`: the group being changed, if any.
+    """The three lists, checked. `decision`: of the policy they are for, None for a group; `group`: the one changed.
 
     Raises InvalidInput whose message names list, position and fault, with the list's name in `fields`.
     """
@@ -50,7 +50,7 @@ def check_rules(
     rules = [rule for listed in parsed for rule in listed]
     _check_references(organization, rules)
     groups = _groups_of(organization)
-    _check_nesting(groups, rules, group)
+    _check_nesting(groups, rules, group, is_group=decision is None)
     if decision in {Policy.Decision.BYPASS, Policy.Decision.NON_IDENTITY}:
         _refuse_identity_rules(rules, groups, decision)
     if group is not None:
@@ -189,15 +189,19 @@ def _readable(*lists: Sequence[Any]) -> Iterator[Rule]:
             continue
 
 
-def _check_nesting(groups: Mapping[str, list[Rule]], rules: Sequence[Rule], group: Group | None) -> None:
+def _check_nesting(
+    groups: Mapping[str, list[Rule]], rules: Sequence[Rule], group: Group | None, *, is_group: bool
+) -> None:
+    """Rules of a new group count as one level; a changed group may lengthen chains anywhere, so all are walked."""
     after = dict(groups)
     if group is not None:
         after[str(group.pk)] = list(rules)
     named = {rule.value for rule in rules if rule.selector == GROUP}
     _require_known(named, iter(after), "access group", code="group_not_found")
     heights: dict[str, int] = {}
+    above = ("the new group",) if is_group and group is None else ()
     for root in after if group is not None else named:
-        _height(after, root, (), heights)
+        _height(after, root, above, heights)
 
 
 def _height(groups: Mapping[str, list[Rule]], group_id: str, path: tuple[str, ...], heights: dict[str, int]) -> int:
