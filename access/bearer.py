@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from datetime import datetime
+from typing import Any
 
 from access import tokens
 from access.models import Application
@@ -41,7 +42,7 @@ def session_behind(application: Application, token: str, *, now: datetime) -> Ac
     try:
         claims = tokens.verify(application.organization, token, now=now, audience=application.aud)
     except tokens.TokenInvalid as error:
-        kind = SessionEnded if error.code in RENEWABLE else TokenRefused
+        kind = SessionEnded if _login_helps(application.organization, token, error.code) else TokenRefused
         raise kind(error.message, code=error.code) from error
     if not claims.session_nonce:
         raise TokenRefused("This token names no person.", code="token_not_personal")
@@ -53,16 +54,28 @@ def session_behind(application: Application, token: str, *, now: datetime) -> Ac
 
 def unverified_audience(token: str) -> str:
     """The first audience a token claims, to know whose key and application to verify it against; "" if unreadable."""
+    audience = _unverified_claims(token).get("aud")
+    first = audience[0] if isinstance(audience, list) and audience else audience
+    return first if isinstance(first, str) and "\0" not in first else ""
+
+
+def _login_helps(organization: Organization, token: str, code: str) -> bool:
+    """An unknown key is either an old one of ours, or another tenant's: the claimed issuer tells which to say. A
+    forger who claims to be us is sent to the login like anybody without a token."""
+    if code == "token_key_unknown":
+        return _unverified_claims(token).get("iss") == organization.team_url
+    return code in RENEWABLE
+
+
+def _unverified_claims(token: str) -> dict[str, Any]:
     parts = token.split(".")
     if len(token) > tokens.MAX_TOKEN_CHARACTERS or len(parts) != 3:
-        return ""
+        return {}
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (binascii.Error, ValueError, RecursionError):
-        return ""
-    audience = claims.get("aud") if isinstance(claims, dict) else None
-    first = audience[0] if isinstance(audience, list) and audience else audience
-    return first if isinstance(first, str) and "\0" not in first else ""
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _live_session(organization: Organization, nonce: str, now: datetime) -> AccessSession:
