@@ -127,8 +127,10 @@ def test_a_dead_connector_is_named_and_a_new_one_serves_at_once(workshop: Worksh
     process = subprocess.Popen([sys.executable, "-m", "dataplane.cli", "tunnel", "run"], env=environment)
     try:
         wait_until(lambda: _banner(alice, hostname).startswith("SSH-2.0"), "sshd's banner through the new connector")
-        clients = here.api("GET", f"/accounts/{{account}}/cfd_tunnel/{created['id']}/connections")
-        assert clients[0]["config_version"] >= 1
+        path = f"/accounts/{{account}}/cfd_tunnel/{created['id']}/connections"
+        wait_until(
+            lambda: [client["config_version"] for client in here.api("GET", path)] == [1], "version 1 acknowledged"
+        )
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
