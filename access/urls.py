@@ -62,6 +62,7 @@ urlpatterns = [
     path("service-auth/ssh/<uuid:application_id>/", ssh.ssh_authority_detail, name="ssh_authority_detail"),
     path("service-auth/ssh/<uuid:application_id>/ca.pub", ssh.ssh_authority_file, name="ssh_authority_file"),
     path("service-auth/ssh/<uuid:application_id>/rotate/", ssh.ssh_authority_rotate, name="ssh_authority_rotate"),
+    path("service-auth/ssh/<uuid:application_id>/activate/", ssh.ssh_authority_activate, name="ssh_authority_activate"),
     path("service-auth/ssh/<uuid:application_id>/delete/", ssh.ssh_authority_delete, name="ssh_authority_delete"),
     path(
         "service-auth/ssh/principals/<int:claim_id>/release/", ssh.ssh_principal_release, name="ssh_principal_release"

@@ -25,6 +25,7 @@ from accounts.http import OrganizationRequest
 from accounts.permissions import Permission
 
 ModelT = TypeVar("ModelT", bound=Model)
+FormT = TypeVar("FormT", bound=forms.BaseForm)
 Crumbs = Sequence[tuple[str, str | None]]
 PER_PAGE = 25
 MAX_PAGE = 4000
@@ -109,6 +110,12 @@ def _safe_return(request: OrganizationRequest) -> str:
 def posted(request: HttpRequest) -> QueryDict | None:
     """The data for a form: a form of a GET is unbound, one of a POST is bound even when nothing was sent."""
     return request.POST if request.method == "POST" else None
+
+
+def with_input(form: FormT, data: QueryDict) -> FormT:
+    """An unbound form that shows what was typed, unjudged: for submits that only change the form ("Add row")."""
+    form.initial = {name: data.get(name, "") for name in form.fields}
+    return form
 
 
 def find(queryset: QuerySet[ModelT], **lookup: Any) -> ModelT:

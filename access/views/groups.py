@@ -15,7 +15,7 @@ from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show, with_input
 from accounts.permissions import Permission
 
 
@@ -85,7 +85,7 @@ def _sent(request: OrganizationRequest, group: Group | None = None) -> tuple[Gro
         return GroupForm(initial=initial), RuleBuilder.stored(request.organization, lists), False
     builder = RuleBuilder.sent(request.organization, request.POST)
     if builder.take_step(request.POST.get("step", "save")):
-        return GroupForm(initial={**initial, **request.POST.dict()}), builder, False
+        return with_input(GroupForm(initial=initial), request.POST), builder, False
     form = GroupForm(request.POST, initial=initial)
     if builder.read() is None:
         form.add_error(None, "A rule is not complete. Nothing was saved; look at the marked row.")

@@ -16,7 +16,7 @@ from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, Filter, at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import Crumbs, Filter, at, done, find, list_page, posted, refusals, sent_once, show, with_input
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -96,7 +96,7 @@ def sent_policy(request: OrganizationRequest, policy: Policy | None = None) -> t
         return PolicyForm(initial=initial), RuleBuilder.stored(request.organization, initial), ""
     builder = RuleBuilder.sent(request.organization, request.POST)
     if builder.take_step(request.POST.get("step", "save")):
-        return PolicyForm(initial={**initial, **request.POST.dict()}), builder, "rows"
+        return with_input(PolicyForm(initial=initial), request.POST), builder, "rows"
     return PolicyForm(request.POST, initial=initial), builder, "save"
 
 

@@ -10,7 +10,13 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from access.actions.authorities import ca_file, create_authority, delete_authorities, rotate_authority
+from access.actions.authorities import (
+    activate_next_authority,
+    ca_file,
+    create_authority,
+    delete_authorities,
+    rotate_authority,
+)
 from access.actions.principals import release_principal
 from access.forms import GenerateForm
 from access.models import Application, PrincipalClaim, SshAuthority
@@ -96,6 +102,18 @@ def ssh_authority_rotate(request: OrganizationRequest, application_id: UUID) -> 
         messages.success(
             request,
             "A next key is being made. Put the new ca.pub, which holds both keys, on every host before it signs.",
+        )
+    return redirect(at(request, "ssh_authority_detail", application.pk))
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_POST
+def ssh_authority_activate(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    application = own_application(request, application_id)
+    with telling(request):
+        activate_next_authority(application, actor=request.actor)
+        messages.success(
+            request, "The next key signs from now on. The old one retires when its certificates have expired."
         )
     return redirect(at(request, "ssh_authority_detail", application.pk))
 
