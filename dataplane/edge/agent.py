@@ -92,9 +92,9 @@ class AgentApi:
         status, document = await self._call("GET", target, None, AUTHORIZE_TIMEOUT_SECONDS, allowed=(200, 404, 410))
         if status == 404:
             return None
-        if status == 410:
-            raise Refusal(410, str(document.get("reason", "login_denied")), str(document.get("message", "")))
         try:
+            if status == 410:
+                raise Refusal(410, str(document["reason"]), str(document["message"]))
             return str(document["service_public_key"]), str(document["body"])
         except (KeyError, TypeError) as error:
             raise BadAnswerError("transfer answered in an unexpected shape") from error

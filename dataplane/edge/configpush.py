@@ -23,6 +23,7 @@ PUSH_TIMEOUT_SECONDS = 4.0
 RETRY_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_ERROR_CHARACTERS = 500
+MAX_VERSION = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,8 @@ def _read_answer(answer: bytes, version: int) -> int:
         # 5.5).
         text = error if isinstance(error, str) else json.dumps(error)
         raise PushFailed(f"refused by the connector: {text}" if text not in ("{}", "") else "refused by the connector")
-    if isinstance(applied, bool) or not isinstance(applied, int) or applied < version:
+    if isinstance(applied, bool) or not isinstance(applied, int) or not -1 <= applied <= MAX_VERSION:
+        raise PushFailed("the connector's answer cannot be read")
+    if applied < version:
         raise PushFailed(f"the connector stays at version {applied}")
     return applied

@@ -110,7 +110,9 @@ class Gateway:
         if not head.is_websocket:
             _check_plain_request(rule.kind)
         exchange = TunnelExchange(client, head, no_rule_status=rule.no_rule_status)
-        stream = LiveStream(allowed, client.peer_ip, head.get(H_CLIENT_ID), snapshot.version, exchange.cut)
+        # A session was let in by itself: whatever service token was shown beside it played no part.
+        service_token_id = head.get(H_CLIENT_ID) if allowed.session_nonce is None else None
+        stream = LiveStream(allowed, client.peer_ip, service_token_id, snapshot.version, exchange.cut)
         self._streams.add(stream)
         started = time.monotonic()
         try:

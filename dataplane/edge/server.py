@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from dataplane.edge.agent import AgentApi
 from dataplane.edge.certificates import CertificateStore
@@ -34,6 +34,7 @@ CERTIFICATE_SWEEPS = 10
 # After the grace: time for the close frames to reach their clients.
 CLOSE_FRAME_SECONDS = 0.5
 STOP_SECONDS = 2.0
+RESTART_SECONDS = 1.0
 
 
 class Edge:
@@ -85,7 +86,7 @@ class Edge:
             ("retry-pushes", self.pusher.retry_forever),
             ("sweep", self._sweep_forever),
         ):
-            self._background.append(spawn(work(), name=name))
+            self._background.append(spawn(_keep_running(name, work), name=name))
 
     async def stop(self, grace_seconds: float) -> None:
         """Drains: nothing new, what runs may end within the grace, the rest is told and closed."""
@@ -149,3 +150,13 @@ class Edge:
             self.certificates.reload_configured()
         except OSError as error:
             logger.error("EDGE_CERT_DIR cannot be read: %s", error)
+
+
+async def _keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """None of the edge's loops may die of one bad round: each is needed for revocation to reach this edge."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("%s failed, starting again", name)
+        await asyncio.sleep(RESTART_SECONDS)

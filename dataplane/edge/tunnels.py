@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from dataplane.edge.registration import Registration, State
 from dataplane.edge.snapshot import Snapshot, Tunnel
@@ -23,7 +24,8 @@ logger = logging.getLogger(__name__)
 # The connector waits 5 s for its answer (tunnel-edge.md 5.4); an alive duplicate answers a PING long before.
 DUPLICATE_PING_SECONDS = 2.0
 MAX_CONNECTIONS_PER_TUNNEL = 128
-MAX_LOCAL_CONFIG_BYTES = 1024 * 1024
+MAX_LOCAL_CONFIG_BYTES = 256 * 1024
+MAX_LOCAL_CONFIG_DEPTH = 32
 # A connector that keeps failing is answered later and later, up to this long (AC-71).
 MAX_REFUSAL_DELAY_SECONDS = 4.0
 REFUSAL_DELAY_STEP_SECONDS = 0.125
@@ -113,16 +115,15 @@ class Tunnels:
 
     def local_configuration(self, connection: TunnelConnection, config: bytes) -> None:
         registration = connection.registration
-        if registration is None or len(config) > MAX_LOCAL_CONFIG_BYTES:
+        if registration is None:
             return
-        try:
-            document = json.loads(config)
-        except (ValueError, RecursionError):
-            logger.warning("connection %s reported a configuration that is not JSON", connection.id)
+        document = parse_local_config(config)
+        if document is None:
+            logger.warning("connection %s reported a configuration that cannot be used", connection.id)
             return
-        if isinstance(document, dict):
-            registration.local_config, registration.local_config_bytes = document, len(config)
-            self.changed(connection)
+        registration.local_config = document
+        registration.local_config_bytes = len(config)
+        self.changed(connection)
 
     def changed(self, connection: TunnelConnection) -> None:
         for listener in self._listeners:
@@ -264,3 +265,31 @@ def _registration(request: RegisterConnection, digest: str) -> Registration:
         secret_sha256=digest,
         registered_at=time.time(),
     )
+
+
+def parse_local_config(config: bytes) -> dict[str, Any] | None:
+    """What a connector reports travels on in this edge's report, together with everybody else's: whatever JSON readers
+    or databases disagree about (NaN, infinities, NUL, lone surrogates, deep nesting) is refused here."""
+    if len(config) > MAX_LOCAL_CONFIG_BYTES:
+        return None
+    try:
+        document = json.loads(config)
+        encoded = json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or b"\\u0000" in encoded or _depth(document) > MAX_LOCAL_CONFIG_DEPTH:
+        return None
+    return document
+
+
+def _depth(value: object) -> int:
+    level, current = 0, [value]
+    while current:
+        level += 1
+        current = [
+            item
+            for container in current
+            if isinstance(container, dict | list)
+            for item in (container.values() if isinstance(container, dict) else container)
+        ]
+    return level

@@ -143,6 +143,7 @@ class FakeControlPlane:
         self.rechecked: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
         self.transfers: dict[str, dict[str, str]] = {}
+        self.refusals: dict[str, dict[str, str]] = {}
         self.cut: dict[str, str] | None = None
         self.cache_seconds = 0
         self.decide: Callable[[dict[str, Any]], dict[str, Any]] = self._allow
@@ -220,7 +221,10 @@ class FakeControlPlane:
                 return 304, "", b""
             return 200, "", _json(self.snapshot)
         if target.startswith("/agent/v1/transfers/"):
-            found = self.transfers.pop(target.split("/")[-1].partition("?")[0].replace("%3D", "="), None)
+            key = target.split("/")[-1].partition("?")[0].replace("%3D", "=")
+            if key in self.refusals:
+                return 410, "", _json(self.refusals[key])
+            found = self.transfers.pop(key, None)
             if found is not None and "reason" in found:
                 return 410, "", _json(found)
             return (200, "", _json(found)) if found else (404, "", b"{}")
