@@ -12,6 +12,7 @@ from django.utils import timezone
 from access import events
 from access.actions.groups import checked_name
 from access.actions.policies import checked_session, lock_application, new_policy, own_policy
+from access.actions.token_keys import active_key
 from access.hostnames import assert_owned, split_domain
 from access.models import Application, ApplicationPolicy, Policy
 from access.principals import PrincipalRefused, check_principal
@@ -73,6 +74,9 @@ def create_application(
     _save(application)
     application.allowed_providers.set(providers)
     _set_policies(application, policies)
+    # Made now, not at the first login: an edge that knows the application must know its tokens' keys, or it would
+    # send a browser with a fresh token back to the login, round and round.
+    active_key(organization)
     audit.record(
         events.APPLICATION_CREATED,
         organization=organization,
