@@ -91,7 +91,7 @@ def sign_in(page: Page, here: Installation) -> None:
     page.goto(here.facts["dashboard_url"])
     page.get_by_label(re.compile("e-?mail", re.IGNORECASE)).first.fill(here.facts["admin_email"])
     page.locator("input[type=password]").fill(here.facts["admin_password"])
-    page.locator("main form button[type=submit], form button[type=submit]").first.click()
+    page.locator("input[type=password]").press("Enter")
     page.wait_for_url("**/o/**")
 
 
@@ -113,7 +113,7 @@ def collect(page: Page, here: Installation, names: dict[str, str]) -> dict[str, 
         names[address] = "-".join(parts) or "home"
         print(answer.status, kind, flush=True)
         links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
-        queue += [link.split("#")[0].split("?")[0] for link in links if "logout" not in link and "download" not in link]
+        queue += [link.split("#")[0].split("?")[0] for link in links if "logout" not in link and not link.endswith(".pub")]
     return names
 
 
