@@ -11,7 +11,7 @@ from dataplane.edge.errors import Refusal
 from dataplane.edge.heads import RequestHead, parse_cookies
 from dataplane.edge.httpclient import ControlPlaneUnreachableError
 from dataplane.edge.snapshot import Application, Snapshot
-from dataplane.edge.tokens import TokenAccepted, check_token
+from dataplane.edge.tokens import KEY_UNKNOWN, TokenAccepted, check_token
 from dataplane.wire.names import (
     COOKIE_APP_SESSION,
     COOKIE_AUTH,
@@ -116,7 +116,10 @@ def read_credentials(head: RequestHead, application: Application, snapshot: Snap
             # can.
             if source == "header" and not verdict.is_login_useful:
                 raise Refusal(403, verdict.reason, verdict.message)
-            token = None
+            # A key this snapshot lacks may be seconds old (an organization's first login): the control plane, asked
+            # next, checks the token itself. Taken for absent, a fresh token would be sent to the login in a circle.
+            if verdict.reason != KEY_UNKNOWN:
+                token = None
     if head.is_websocket and source == "cookie" and (token or cookies.get(COOKIE_APP_SESSION)):
         _check_origin(head)
     return Credentials(

@@ -13,6 +13,7 @@ import jwt
 from dataplane.edge.snapshot import Application, Snapshot
 
 ALGORITHM = "RS256"
+KEY_UNKNOWN = "token_key_unknown"
 MAX_TOKEN_CHARACTERS = 8192
 # Tolerance for nbf and iat only: a token is never accepted after its end.
 CLOCK_SKEW_SECONDS = 60
@@ -82,7 +83,7 @@ def _unknown_key(key_id: str, snapshot: Snapshot) -> TokenRefused:
         return TokenRefused(
             "token_wrong_organization", "The token was issued by another organization.", is_login_useful=False
         )
-    return TokenRefused("token_key_unknown", "The token's signing key is not in use any more.", is_login_useful=True)
+    return TokenRefused(KEY_UNKNOWN, "The token's signing key is not in use any more.", is_login_useful=True)
 
 
 def _check_claims(claims: dict[str, Any], application: Application, now: float) -> TokenAccepted | TokenRefused:

@@ -137,6 +137,10 @@ class Messages:
         self.close: CloseReceived | None = None
         self._payload = bytearray()
 
+    @property
+    def left(self) -> int:
+        return len(self._payload)
+
     async def read(self, count: int) -> bytes:
         async with asyncio.timeout(30):
             while len(self._payload) < count:

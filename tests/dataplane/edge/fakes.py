@@ -269,6 +269,8 @@ class FakeConnector:
         self.thawed.set()
         # Sent instead of the registration when set.
         self.bootstrap = b""
+        self.flood = b""
+        self.half_frame_id = 0
         self.resets = 0
         self._h2 = H2Connection("server", stream_window=1 << 20, connection_window=1 << 20)
         self._rpc = RpcClientSession()
@@ -295,6 +297,14 @@ class FakeConnector:
         self._writer.close()
         if self._task is not None:
             await asyncio.wait_for(self._task, 5)
+
+    def complete_half_frame(self) -> None:
+        self._send(self.half_frame_id, b"x" * 990)
+        self._flush()
+
+    @property
+    def unsent_bytes(self) -> int:
+        return sum(len(pending) for pending in self._pending.values())
 
     def unregister(self) -> None:
         self._h2.send_data(self._control, self._rpc.unregister())
@@ -369,6 +379,9 @@ class FakeConnector:
         if fields[":path"].startswith("/half-frame"):
             # A frame header that promises 1000 bytes, and only ten of them.
             self._send(stream_id, b"\x82\x7e\x03\xe8" + b"x" * 10)
+            self.half_frame_id = stream_id
+        if fields[":path"].startswith("/flood"):
+            self._send(stream_id, encode_frame(BINARY, self.flood, mask=None))
 
     def _answer(self, stream_id: int, status: int, headers: list[tuple[str, str]]) -> None:
         fields = [
@@ -455,7 +468,9 @@ class FakeConnector:
     def _send(self, stream_id: int, data: bytes) -> None:
         pending = self._pending.setdefault(stream_id, bytearray())
         pending += data
-        sent = self._h2.send_data(stream_id, bytes(pending), end_stream=stream_id in self._ended)
+        ready = bytes(pending[: self._h2.send_capacity(stream_id)])
+        is_last = stream_id in self._ended and len(ready) == len(pending)
+        sent = self._h2.send_data(stream_id, ready, end_stream=is_last)
         del pending[:sent]
         if not pending:
             del self._pending[stream_id]

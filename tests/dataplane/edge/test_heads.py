@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.edge.heads import BodyDecoder, HeadError, hostname_of, parse_cookies, parse_request_head
@@ -11,12 +11,14 @@ from dataplane.edge.webframes import FrameBoundary
 from dataplane.wire.websocket import BINARY, encode_frame
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_give_a_head_or_a_head_error(data: bytes) -> None:
     with contextlib.suppress(HeadError):
         assert parse_request_head(data).hostname
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_any_header_bytes_give_a_head_or_a_head_error(data: bytes) -> None:
     try:
@@ -40,6 +42,7 @@ def test_cookies_first_wins() -> None:
     assert parse_cookies(["a=1; b=2", 'a=3; c="4"; broken']) == {"a": "1", "b": "2", "c": "4"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=5), st.lists(st.integers(1, 30), min_size=1, max_size=50))
 def test_chunked_body_in_any_pieces(chunks: list[bytes], steps: list[int]) -> None:
     stream = b"".join(b"%x;ext=1\r\n%s\r\n" % (len(c), c) for c in chunks) + b"0\r\nTrailer: x\r\n\r\nNEXT"
@@ -62,6 +65,7 @@ def test_bad_chunks_are_refused(data: bytes) -> None:
         decoder.take(bytearray(data))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0, 1, 125, 126, 127, 300, 65535, 65536, 70000]), max_size=4), st.integers(1, 5000))
 def test_frame_boundaries_are_found_in_any_pieces(sizes: list[int], step: int) -> None:
     stream, ends = b"", {0}

@@ -147,6 +147,40 @@ async def test_cut_inside_a_frame_closes_without_corrupting_it(stage: Stage) -> 
     stage.control.change()
     messages = Messages(eyeball)
     assert await messages.read_close(5) is None
+    # Nothing was put into the frame that never ended.
+    assert await messages.read(10) == b"x" * 10
+    assert messages.left == 0
+
+
+async def test_cut_waits_for_the_end_of_the_frame(stage: Stage) -> None:
+    connector = await stage.connector()
+    eyeball = await stage.eyeball()
+    assert (await eyeball.upgrade("/half-frame", bearer())).status == 101
+    stage.control.cut = {"reason": "session_revoked", "message": ""}
+    stage.control.change()
+    await stage.until(lambda: stage.control.rechecked)
+    await asyncio.sleep(0.1)
+    connector.complete_half_frame()
+    messages = Messages(eyeball)
+    close = await messages.read_close(5)
+    assert close is not None
+    assert close.code == 1008
+    assert await messages.read(1000) == b"x" * 1000
+
+
+async def test_stalled_reader_holds_a_bounded_amount(stage: Stage) -> None:
+    """Fault 25: what a client does not read stays with the origin, not in the edge."""
+    connector = await stage.connector()
+    connector.flood = os.urandom(64 * MEBIBYTE)
+    eyeball = await stage.eyeball()
+    assert (await eyeball.upgrade("/flood", bearer())).status == 101
+    sizes = [0, -1]
+    while sizes[-1] != sizes[-2]:
+        await asyncio.sleep(0.3)
+        sizes.append(connector.unsent_bytes)
+    # Reader limit of the test client, socket buffers and one stream window are what may be under way.
+    assert sizes[-1] > 32 * MEBIBYTE
+    assert await Messages(eyeball).read(64 * MEBIBYTE) == connector.flood
 
 
 @pytest.mark.parametrize(
