@@ -1,0 +1,165 @@
+"""Django admin for support staff: looks at everything but secrets, changes nothing but through our actions."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import LoginAttempt, User
+from accounts.staff import ReadOnlyAdmin, is_secret
+from tests.factories import PASSWORD, Cast
+from tests.pages_kit import browser, last_event, login, rows_of, text_of
+from tests.world import World, make_world
+
+SECRETS = ("sealed-client-secret", "sealed-authority-key", "sealed-token-key", "c2VhbGVk")
+
+
+@pytest.fixture
+def world(cast: Cast) -> World:
+    return make_world(cast.widgetcorp, domain="widgetcorp.tech")
+
+
+@pytest.fixture
+def staff(db: None) -> Client:
+    User.objects.create_user("staff@operator.test", PASSWORD, is_staff=True)
+    return login(User.objects.get(email="staff@operator.test"))
+
+
+def our_models() -> list[type]:
+    labels = {"accounts", "access", "tunnels"}
+    return [model for model in admin.site._registry if model._meta.app_label in labels]
+
+
+def list_url(model: type) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")  # type: ignore[attr-defined]
+
+
+def test_every_model_is_registered_read_only() -> None:
+    assert len(our_models()) >= 25
+    assert all(isinstance(admin.site._registry[model], ReadOnlyAdmin) for model in our_models())
+
+
+def test_secret_columns_are_known() -> None:
+    """A new column that holds a secret has to be named like one."""
+    hidden = {
+        f"{model.__name__}.{field.name}" for model in our_models() for field in model._meta.fields if is_secret(field)
+    }  # type: ignore[attr-defined]
+    assert {
+        "User.password",
+        "ApiToken.token_sha256",
+        "IdentityProvider.client_secret_sealed",
+        "AccessSession.nonce",
+        "LoginAttempt.state_sha256",
+        "LoginAttempt.pin_hash",
+        "LoginAttempt.code_verifier_sealed",
+        "ServiceToken.secret_sha256",
+        "TokenKey.private_sealed",
+        "SshAuthority.private_sealed",
+        "Tunnel.secret_sha256",
+        "Zone.verification_token",
+        "HandOver.code_sha256",
+        "Transfer.body",
+    } <= hidden
+    binary = {
+        f"{model.__name__}.{field.name}"
+        for model in our_models()
+        for field in model._meta.fields  # type: ignore[attr-defined]
+        if field.get_internal_type() == "BinaryField"
+    }
+    assert binary <= hidden
+
+
+def test_lists_and_pages_show_no_secret(staff: Client, world: World) -> None:
+    for model in our_models():
+        response = staff.get(list_url(model) + "?q=widget")
+        assert response.status_code == 200, model
+        listed = staff.get(list_url(model))
+        pages = [text_of(listed.render() if hasattr(listed, "render") else listed)]
+        row = model._base_manager.first()  # type: ignore[attr-defined]
+        if row is not None:
+            name = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"  # type: ignore[attr-defined]
+            detail = staff.get(reverse(name, args=[row.pk]))
+            assert detail.status_code == 200, model
+            pages.append(text_of(detail))
+            hashes = [getattr(row, field.name) for field in model._meta.fields if "sha256" in field.name]  # type: ignore[attr-defined]
+            shown_hashes = [value for value in hashes if value and value in pages[1]]
+            assert shown_hashes == [] or model.__name__ == "Certificate", model
+        assert not any(secret in page for secret in SECRETS for page in pages), model
+
+
+def test_nothing_can_be_added_changed_or_deleted(staff: Client, world: World) -> None:
+    before = rows_of(world.organization)
+    for model in our_models():
+        prefix = f"admin:{model._meta.app_label}_{model._meta.model_name}"  # type: ignore[attr-defined]
+        assert staff.get(reverse(f"{prefix}_add")).status_code == 403
+        row = model._base_manager.first()  # type: ignore[attr-defined]
+        if row is None:
+            continue
+        for action in ("change", "delete"):
+            assert (
+                staff.post(reverse(f"{prefix}_{action}", args=[row.pk]), {"name": "x", "post": "yes"}).status_code
+                == 403
+            )
+    assert rows_of(world.organization) == before
+
+
+def test_login_is_the_dashboards_own(cast: Cast) -> None:
+    for path in ("/staff/", "/staff/login/"):
+        response = browser().get(path, follow=True)
+        assert response.redirect_chain[-1][0].startswith("/accounts/login/")
+    assert login(cast.alice).get("/staff/").status_code in {302, 403}
+    assert login(cast.alice).get("/staff/accounts/user/").status_code in {302, 403}
+
+
+@pytest.mark.parametrize(
+    ("model", "action", "event"),
+    [
+        ("accounts_accesssession", "revoke", "accounts.session.revoked"),
+        ("accounts_identity", "disable", "accounts.identity.disabled"),
+        ("accounts_identity", "revoke_sessions", "accounts.session.all_revoked"),
+        ("accounts_apitoken", "revoke", "accounts.api_token.revoked"),
+        ("access_application", "revoke_tokens", "access.application.tokens_revoked"),
+        ("access_certificate", "revoke", "access.certificate.revoked"),
+        ("access_principalclaim", "release", "access.principal.released"),
+        ("tunnels_tunnel", "disconnect", "tunnels.connectors.disconnected"),
+        ("tunnels_dnsrecord", "verify", "tunnels.record.check_requested"),
+    ],
+)
+def test_buttons_call_actions_as_staff(staff: Client, world: World, model: str, action: str, event: str) -> None:
+    rows = {
+        "accounts_accesssession": world.session,
+        "accounts_identity": world.identity,
+        "accounts_apitoken": world.api_token,
+        "access_application": world.application,
+        "access_certificate": world.certificate,
+        "access_principalclaim": world.claim,
+        "tunnels_tunnel": world.tunnel,
+        "tunnels_dnsrecord": world.dns_record,
+    }
+    data = {"action": action, "_selected_action": [str(rows[model].pk)]}
+    assert staff.post(reverse(f"admin:{model}_changelist"), data).status_code == 302
+    written = last_event(world.organization)
+    assert (written.name, written.actor_kind, written.actor_label) == (event, "staff", "staff@operator.test")
+
+
+def test_members_cannot_press_the_buttons(cast: Cast, world: World) -> None:
+    before = rows_of(world.organization)
+    data = {"action": "revoke", "_selected_action": [str(world.session.pk)]}
+    assert login(cast.mallory).post(reverse("admin:accounts_accesssession_changelist"), data).status_code in {302, 403}
+    assert rows_of(world.organization) == before
+
+
+def test_login_attempts_hide_their_keys(staff: Client, world: World) -> None:
+    attempt = LoginAttempt.objects.create(
+        organization=world.organization,
+        provider=world.oidc,
+        state_sha256="5" * 64,
+        browser_sha256="6" * 64,
+        nonce="n" * 30,
+        expires_at=world.session.expires_at,
+    )
+    page = text_of(staff.get(reverse("admin:accounts_loginattempt_change", args=[attempt.pk])))
+    assert "5" * 64 not in page
+    assert "n" * 30 not in page
