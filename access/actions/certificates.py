@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from access import events, sshcert
@@ -18,6 +19,7 @@ from access.actions.principals import PrincipalTaken, claim_principal
 from access.decisions import decide, record_decision
 from access.dispatch import await_result, submit
 from access.evaluation import Decision, Outcome
+from access.krl import build_krl
 from access.models import Application, Certificate, PrincipalClaim, SshAuthority
 from access.principals import PrincipalRefused
 from access.signing import sign_certificate
@@ -127,6 +129,21 @@ def revoke_certificate(certificate: Certificate, *, actor: Actor) -> Certificate
         new={"serial": certificate.serial, "key_id": certificate.key_id},
     )
     return certificate
+
+
+def revocation_list(application: Application, *, now: datetime) -> bytes:
+    """For RevokedKeys on the application's hosts: certificates still valid that were revoked themselves, or whose
+    session was revoked or identity disabled since. Never empty bytes: an empty list is a well-formed file too."""
+    ended = Q(revoked_at__isnull=False) | Q(session__revoked_at__isnull=False) | Q(identity__disabled_at__isnull=False)
+    # A little longer than they live, for hosts whose clock is behind.
+    alive = now - timedelta(seconds=sshcert.BACKDATE_SECONDS * 5)
+    rows = Certificate.objects.filter(ended, application=application, valid_before__gt=alive).exclude(certificate="")
+    serials: dict[str, list[int]] = {}
+    for authority_key, serial in rows.values_list("authority__public_key", "serial"):
+        serials.setdefault(authority_key, []).append(int(serial))
+    seconds = int(now.timestamp())
+    comment = f"{application.organization.team_name}/{application.hostname}"
+    return build_krl(serials, version=seconds, generated_at=seconds, comment=comment)
 
 
 def _approve_in_time(request: _Request) -> Certificate:
