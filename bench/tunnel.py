@@ -2,7 +2,7 @@
 
     .venv/bin/python -m bench.tunnel [MiB per transfer]
 
-client (TLS, WebSocket) -> `sallyport edge run` -> `sallyport tunnel run` -> origin (TCP sink, source and echo), each in a
+client (TLS, WebSocket) -> `sallyport edge run` -> `sallyport tunnel run` -> origin (TCP sink, source, echo), each in a
 process of its own, on loopback. The anchors are the same client and origin without anything in between, over TCP
 and over TLS. Ratios travel between machines, absolute figures do not.
 """
