@@ -13,6 +13,9 @@ from django.db.transaction import Atomic
 
 from tests.dns_server import DnsServer
 from tests.factories import Cast, make_cast
+from tests.token_keys import ready_made_token_keys
+
+__all__ = ["ready_made_token_keys"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,6 @@ def _commit_hooks_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Atomic, "__exit__", leave_and_run)
     cache.clear()
-
 
 
 @pytest.fixture

@@ -434,10 +434,10 @@ def test_the_access_log_is_filtered(api: Api, widgetcorp: Tenant) -> None:
 def test_token_keys_rotate(api: Api) -> None:
     keys = f"{api.account}/access/keys"
 
-    assert api.ok("GET", keys)["last_key_rotation_at"] is None
+    before = api.ok("GET", keys)["last_key_rotation_at"]
     rotated = api.ok("POST", f"{keys}/rotate")
 
-    assert rotated["last_key_rotation_at"] is not None
+    assert rotated["last_key_rotation_at"] not in {None, before}
     assert rotated["key_rotation_interval_days"] == 42
     assert last_event(api).name.startswith("access.token_keys")
     assert api.ok("PUT", keys, {"key_rotation_interval_days": 42}) == api.ok("GET", keys)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.dataplane.edge.conftest import Stage
-from tests.dataplane.edge.fakes import EDGE_TOKEN, FOREIGN_HOST, SSH_HOST, TEAM, WEB_HOST, aud, make_token
+from tests.dataplane.edge.fakes import EDGE_TOKEN, FOREIGN_HOST, SSH_HOST, TEAM, WEB_HOST, Key, aud, make_token
 
 NO_RULE_HOST = "norule.widgetcorp.localhost"
 
@@ -58,6 +58,18 @@ async def test_get_reaches_the_origin_with_clean_headers(stage: Stage) -> None:
     }
     assert not gone & set(seen)
     assert "cf-access-token" not in seen
+
+
+async def test_a_token_of_a_key_made_a_moment_ago_is_the_control_planes_to_check(stage: Stage) -> None:
+    """The snapshot may be a second behind an organization's first login: a fresh token must not mean "log in"."""
+    await stage.connector()
+    fresh = make_token(Key("made-just-now"), aud=[aud("web")])
+    eyeball = await stage.eyeball(WEB_HOST)
+    await eyeball.request("GET", "/", {"Cookie": f"CF_Authorization={fresh}"})
+    assert stage.control.authorized[-1]["token"] == fresh
+    forged = make_token(Key("key-1"), aud=[aud("web")])
+    await eyeball.request("GET", "/", {"Cookie": f"CF_Authorization={forged}"})
+    assert stage.control.authorized[-1]["token"] is None
 
 
 async def test_origin_cannot_set_the_edge_cookies(stage: Stage) -> None:
