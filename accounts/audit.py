@@ -6,7 +6,7 @@ so edges fetch a new snapshot and re-check live streams: no action can forget to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class EventType:
 
 
 _REGISTRY: dict[str, EventType] = {}
+_announcer: Callable[[], object] | None = None
 
 
 def register(name: str, text: str, *, affects_edge: bool = False) -> str:
@@ -78,6 +79,14 @@ def raise_edge_version() -> None:
     (a verification result) call it themselves."""
     if not EdgeVersion.objects.filter(id=1).update(version=F("version") + 1):
         EdgeVersion.objects.get_or_create(id=1, defaults={"version": 2})
+    if _announcer is not None:
+        transaction.on_commit(_announcer, robust=True)
+
+
+def set_change_announcer(announce: Callable[[], object]) -> None:
+    """Called after each commit that raised the edge version, to poke edges. Edges poll as well, so it may fail."""
+    global _announcer
+    _announcer = announce
 
 
 def edge_version() -> int:

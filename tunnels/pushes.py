@@ -37,19 +37,31 @@ def push_to_edges(
 ) -> dict[str, list[Mapping[str, Any]]]:
     """Edge id -> replies of its connections, each {"id": UUID, "applied_version": int | None, "error": str}. Edges that
     do not answer in time, or not sensibly, are missing."""
+    return _to_all(targets, [tunnel_id], snapshot_version)
+
+
+def poke_edges(targets: Sequence[PushTarget], *, snapshot_version: int) -> list[str]:
+    """Ids of the edges that have fetched the snapshot now."""
+    return list(_to_all(targets, [], snapshot_version))
+
+
+def _to_all(
+    targets: Sequence[PushTarget], tunnel_ids: Sequence[UUID], snapshot_version: int
+) -> dict[str, list[Mapping[str, Any]]]:
     if not targets:
         return {}
-    body = json.dumps({"snapshot_version": snapshot_version, "tunnels": [str(tunnel_id)]}).encode()
+    named = [str(tunnel_id) for tunnel_id in tunnel_ids]
+    body = json.dumps({"snapshot_version": snapshot_version, "tunnels": named}).encode()
     with ThreadPoolExecutor(max_workers=min(_PARALLEL_PUSHES, len(targets))) as pool:
-        answers = pool.map(lambda target: _push(target, body, tunnel_id), targets)
+        answers = pool.map(lambda target: _push(target, body, named), targets)
         return {target.edge_id: answer for target, answer in zip(targets, answers, strict=True) if answer is not None}
 
 
-def _push(target: PushTarget, body: bytes, tunnel_id: UUID) -> list[Mapping[str, Any]] | None:
+def _push(target: PushTarget, body: bytes, tunnel_ids: Sequence[str]) -> list[Mapping[str, Any]] | None:
     try:
         document = _post(target.control_url, body)
         rows = document["connections"]
-        return [_reply(row) for row in rows if row.get("tunnel_id") == str(tunnel_id)]
+        return [_reply(row) for row in rows if row.get("tunnel_id") in tunnel_ids]
     except _PUSH_ERRORS as error:
         log.warning("push failed, the edge will poll", extra={"edge": target.edge_id, "error": type(error).__name__})
         return None

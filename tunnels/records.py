@@ -38,7 +38,14 @@ class Verdict:
 
 
 def check_fields(
-    zone_name: str, *, type: str, name: str, content: str, ttl: int, proxied: bool, comment: str  # noqa: A002
+    zone_name: str,
+    *,
+    type: str,  # noqa: A002 - the field's name in the public API
+    name: str,
+    content: str,
+    ttl: int,
+    proxied: bool,
+    comment: str,
 ) -> RecordFields:
     """Raises InvalidInput naming the field and the fault."""
     if type not in DnsRecord.Type.values:

@@ -39,9 +39,7 @@ def open_connections(connections: QuerySet[Connection], now: datetime) -> QueryS
 def statuses(tunnels: Iterable[Tunnel], now: datetime) -> dict[UUID, TunnelStatus]:
     """The status of many tunnels with one query."""
     ids = [tunnel.pk for tunnel in tunnels]
-    is_open = Q(
-        connectors__connections__closed_at=None, connectors__connections__last_seen_at__gt=now - REPORT_TIMEOUT
-    )
+    is_open = Q(connectors__connections__closed_at=None, connectors__connections__last_seen_at__gt=now - REPORT_TIMEOUT)
     rows = (
         Tunnel.objects.all_organizations(reason="the caller's tunnels, already narrowed to its organization")
         .filter(pk__in=ids)

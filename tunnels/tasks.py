@@ -20,7 +20,8 @@ from tunnels.actions.record_checks import store_record_check
 from tunnels.actions.sweeps import close_silent_connections, forget_old_connections
 from tunnels.actions.zone_checks import PROOF_GRACE, Change, store_zone_check
 from tunnels.models import Connection, DnsRecord, Edge, Zone
-from tunnels.pushes import PushTarget, push_to_edges
+from tunnels.pushes import PushTarget, poke_edges, push_to_edges
+from tunnels.status import REPORT_TIMEOUT
 
 _REASON = "the task was given an id of any tenant"
 # A question to DNS may wait LOOKUP_SECONDS; a queue of them must not outlive the next round.
@@ -39,6 +40,16 @@ def push_configuration(tunnel_id: str) -> int:
     targets = [PushTarget(edge.pk, edge.control_url) for edge in edges]
     answers = push_to_edges(targets, tunnel_id=identifier, snapshot_version=edge_version())
     return sum(record_push_reply(edge_id, identifier, replies) for edge_id, replies in answers.items())
+
+
+@shared_task(ignore_result=True)
+def announce_change() -> int:
+    """Poke every edge seen lately to fetch the snapshot now instead of at its next poll, a second later."""
+    edges = (
+        Edge.objects.filter(last_seen_at__gte=timezone.now() - REPORT_TIMEOUT).exclude(control_url="").order_by("pk")
+    )
+    targets = [PushTarget(edge.pk, edge.control_url) for edge in edges]
+    return len(poke_edges(targets, snapshot_version=edge_version()))
 
 
 @shared_task

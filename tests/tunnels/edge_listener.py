@@ -9,10 +9,11 @@ from typing import Any
 
 
 class EdgeListener:
-    """Records pushes and answers `replies` (or the raw `body` with `status`)."""
+    """Records pushes (and pokes: those that name no tunnel) and answers `replies` (or the raw `body` with `status`)."""
 
     def __init__(self) -> None:
         self.pushes: list[tuple[str, str, dict[str, Any]]] = []
+        self.pokes: list[tuple[str, str, dict[str, Any]]] = []
         self.replies: list[dict[str, Any]] = []
         self.status = 200
         self.body: bytes | None = None
@@ -24,7 +25,9 @@ class EdgeListener:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 content = self.rfile.read(int(self.headers["content-length"]))
-                listener.pushes.append((self.path, self.headers["authorization"], json.loads(content)))
+                document = json.loads(content)
+                kept = listener.pushes if document["tunnels"] else listener.pokes
+                kept.append((self.path, self.headers["authorization"], document))
                 listener.hold.wait(timeout=10)
                 body = listener.body
                 if body is None:

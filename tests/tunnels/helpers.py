@@ -84,6 +84,4 @@ class Agent:
 
     def post(self, path: str, body: Any) -> Any:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.client.post(
-            f"/agent/v1/{path}", content, content_type="application/json", headers=self.headers
-        )
+        return self.client.post(f"/agent/v1/{path}", content, content_type="application/json", headers=self.headers)

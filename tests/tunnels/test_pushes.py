@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from access.actions.groups import create_group
 from accounts.audit import edge_version
 from tests.factories import Cast
 from tests.tunnels.edge_listener import EdgeListener
@@ -142,3 +145,20 @@ def test_an_edge_that_does_not_answer_costs_a_bounded_wait_and_no_other_edge(
         stuck.stop()
     assert applied(row) == (1, "")
     assert Edge.objects.count() == 3
+
+
+def test_every_change_an_edge_must_know_pokes_the_edges(
+    cast: Cast, row: dict[str, Any], listener: EdgeListener
+) -> None:
+    before = len(listener.pokes)
+    create_group(cast.widgetcorp, name="All", include=[{"everyone": {}}], actor=actor_of(cast.alice))
+    assert listener.pokes[before:] == [
+        ("/push", "Bearer edge-token-for-tests", {"snapshot_version": edge_version(), "tunnels": []})
+    ]
+
+
+def test_edges_that_are_silent_are_not_poked(cast: Cast, row: dict[str, Any], listener: EdgeListener) -> None:
+    Edge.objects.update(last_seen_at=timezone.now() - timedelta(minutes=1))
+    before = len(listener.pokes)
+    create_group(cast.widgetcorp, name="All", include=[{"everyone": {}}], actor=actor_of(cast.alice))
+    assert len(listener.pokes) == before

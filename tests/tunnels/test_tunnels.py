@@ -89,7 +89,15 @@ def test_credentials_file(tunnel: Tunnel) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "  ", "x" * 101, "a\nb", "a\x1b[1m", "2f829629-ce7f-4d14-8569-cee157f20ebc", "ee82087624654611bf2179ca3b3414b6"],
+    [
+        "",
+        "  ",
+        "x" * 101,
+        "a\nb",
+        "a\x1b[1m",
+        "2f829629-ce7f-4d14-8569-cee157f20ebc",
+        "ee82087624654611bf2179ca3b3414b6",
+    ],
 )
 def test_names_that_are_refused(cast: Cast, alice: Actor, name: str) -> None:
     with pytest.raises(InvalidInput):

@@ -83,9 +83,9 @@ def delete_tunnel(tunnel: Tunnel, *, cascade: bool, actor: Actor) -> Tunnel:
         )
     current.deleted_at = now
     current.save(update_fields=["deleted_at"])
-    Connection.objects.for_organization(current.organization).filter(
-        connector__tunnel=current, closed_at=None
-    ).update(closed_at=now)
+    Connection.objects.for_organization(current.organization).filter(connector__tunnel=current, closed_at=None).update(
+        closed_at=now
+    )
     audit.record(
         events.TUNNEL_DELETED,
         organization=current.organization,
