@@ -1,0 +1,57 @@
+"""Signing through a real Celery worker in a thread, on the in-memory broker: the embedded set-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+from django.conf import LazySettings
+
+from access.actions.authorities import create_authority, wait_for_authority
+from access.actions.certificates import request_certificate, wait_for_certificate
+from access.models import Certificate, SshAuthority
+from controlplane.celery import app
+from tests.access.makers import ACTOR, CLIENT_IP, make_application, make_session, public_key_line, sign
+from tests.factories import Cast, make_cast
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def worker() -> Iterator[Any]:
+    eager = app.conf.task_always_eager
+    app.conf.task_always_eager = False
+    try:
+        with start_worker(app, pool="solo", queues=["signing"], perform_ping_check=False, loglevel="ERROR") as started:
+            yield started
+    finally:
+        app.conf.task_always_eager = eager
+
+
+@pytest.fixture
+def committed_cast(transactional_db: None, worker: Any) -> Cast:
+    return make_cast()
+
+
+def test_authority_and_certificates_come_from_the_worker(committed_cast: Cast, settings: LazySettings) -> None:
+    settings.SIGNING_WAIT_SECONDS = 20
+    application = make_application(committed_cast.widgetcorp, authority=False)
+    created = create_authority(application, actor=ACTOR)
+    assert wait_for_authority(created.pk, timeout=20).state == SshAuthority.State.ACTIVE
+
+    session = make_session(committed_cast.widgetcorp)
+    serials = set()
+    for _ in range(3):
+        response = sign(application, session)
+        assert response.status_code == 200, response.content
+        row = Certificate.objects.get(pk=response.json()["id"])
+        assert row.certificate == response.json()["certificate"]
+        serials.add(row.serial)
+    assert len(serials) == 3
+
+    certificate = request_certificate(
+        application, session=session, public_key=public_key_line(), ip=CLIENT_IP, ray_id="r", actor=ACTOR
+    )
+    assert wait_for_certificate(certificate.pk, timeout=20).status == Certificate.Status.ISSUED
