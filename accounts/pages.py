@@ -90,13 +90,19 @@ def sent_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
     @wraps(view)
     def guarded(request: OrganizationRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        form_id = request.POST.get("form_id", "")[:64] if request.method == "POST" else ""
+        form_id = request.POST.get("form_id", "")[:64] if request.method == "POST" and not changes_rows(request) else ""
         if form_id and not cache.add(f"sent:{request.user.pk}:{form_id}", 1, SENT_FORM_SECONDS):
             messages.info(request, "This form had been sent before. It was acted upon once; look at the list.")
             return HttpResponseRedirect(_safe_return(request))
         return view(request, *args, **kwargs)
 
     return guarded
+
+
+def changes_rows(request: HttpRequest) -> bool:
+    """Whether a POST only changes the rows of a form (rule builder, hostnames): the form is still to be sent."""
+    step = request.POST.get("step", "")
+    return step in {"add-row", "refresh"} or step.startswith("remove-row-")
 
 
 def _safe_return(request: OrganizationRequest) -> str:

@@ -177,6 +177,16 @@ class TestRuleBuilder:
         assert "alice@people.test" not in page
         assert ApplicationPolicy.objects.count() == 1
 
+    def test_changing_rows_does_not_use_up_the_form(self, alice: Client, world: World) -> None:
+        """With htmx only the rows are exchanged, so the same form_id is sent again when the form is saved."""
+        add = url("application_policy_add", world.application.pk)
+        sent = {**POLICY, "form_id": form_id(shown(alice, add))}
+        for step in ("add-row", "refresh", "remove-row-0"):
+            assert alice.post(add, {**sent, "step": step}).status_code == 200
+        alice.post(add, sent)
+        alice.post(add, sent)
+        assert Policy.objects.filter(name="Engineers").count() == 1
+
     def test_changed_selector_offers_its_own_fields(self, alice: Client, world: World) -> None:
         add = url("application_policy_add", world.application.pk)
         page = text_of(alice.post(add, {**POLICY, "rule-0-selector": "group", "step": "refresh"}))
