@@ -94,7 +94,9 @@ def _policy(facts: Facts) -> Step:
     title = "Say who may reach it"
     page = ("application_policies", "Policies")
     if facts.letting_policies:
-        return Step("policy", title, State.DONE, _count(facts.policies, "policy", "policies") + " decide.", "", *page)
+        return Step(
+            "policy", title, State.DONE, _count(facts.policies, "policy decides.", "policies decide."), "", *page
+        )
     if facts.policies:
         text = "Every policy blocks, so nobody gets in. Add one that allows."
         return Step("policy", title, State.BROKEN, text, "", *page)
