@@ -15,13 +15,14 @@ from accounts.errors import PolicyDenied
 MAX_PRINCIPAL = 32
 PRINCIPAL = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # Accounts with standing powers. An explicit mapping of an address to one of them is the administrator's decision.
-RESERVED = frozenset(
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody nogroup sshd ssh "
-    "git svn ubuntu debian fedora centos rocky alma almalinux ec2-user azureuser opc vagrant core admin administrator "
-    "adm wheel sudo operator toor system systemd systemd-network systemd-resolve messagebus polkitd tss ntp chrony "
-    "postgres mysql redis mongodb nginx apache httpd tomcat jenkins docker containerd kubernetes ansible puppet chef "
-    "halt shutdown reboot ftp dbus avahi rpc rpcuser nfsnobody cloud-user cloudflared sallyport".split()  # noqa: SIM905 - reads better than seventy quoted words
-)
+_RESERVED_NAMES = """
+root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody nogroup sshd ssh
+git svn ubuntu debian fedora centos rocky alma almalinux ec2-user azureuser opc vagrant core admin administrator
+adm wheel sudo operator toor system systemd systemd-network systemd-resolve messagebus polkitd tss ntp chrony
+postgres mysql redis mongodb nginx apache httpd tomcat jenkins docker containerd kubernetes ansible puppet chef
+halt shutdown reboot ftp dbus avahi rpc rpcuser nfsnobody cloud-user cloudflared sallyport
+"""
+RESERVED = frozenset(_RESERVED_NAMES.split())
 
 
 class PrincipalRefused(PolicyDenied):

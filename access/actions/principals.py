@@ -42,7 +42,10 @@ def claim_principal(application: Application, identity: Identity) -> PrincipalCl
     held = next((claim for claim in own if claim.principal == name), None)
     if held is not None:
         return held
-    if PrincipalClaim.objects.filter(application=application, principal=name).exists():
+    holder = PrincipalClaim.objects.filter(application=application, principal=name).first()
+    if holder is not None and holder.identity_id == identity.pk:
+        return holder  # claimed between the two queries, by another request of the same person
+    if holder is not None:
         raise PrincipalTaken(
             f'The account name "{name}" is held by another person here. An administrator can map your e-mail address '
             "to another account, or release the name."
