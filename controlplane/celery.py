@@ -15,6 +15,9 @@ app = Celery("sallyport")
 # Threads other than the importing one (embedded workers) must find this application too, not an empty default.
 app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
+# Celery would close the database connection after every task; close_old_connections below keeps healthy ones, which
+# saves a PostgreSQL connect per certificate.
+app.conf["CELERY_DB_REUSE_MAX"] = 2**62
 app.autodiscover_tasks(["accounts", "access", "tunnels"])
 app.autodiscover_tasks(["access"], related_name="signing")
 app.conf.beat_schedule = {
