@@ -6,26 +6,24 @@ event loop runs in this thread.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.utils import timezone
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from access.models import Application
 from tests.factories import PASSWORD, make_cast
 from tests.world import World, make_world
+from tools.chromium import chromium
 from tunnels.models import Connection, TunnelConfiguration
 
 pytestmark = [pytest.mark.integration, pytest.mark.django_db(transaction=True)]
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 TIMEOUT_MS = 10_000
 
 
@@ -35,12 +33,10 @@ def world(transactional_db: None) -> World:
 
 
 @contextmanager
-def browser_page(server: LiveServer, tmp_path: Path, *, scripts: bool = True, **options: Any) -> Iterator[Page]:
+def browser_page(server: LiveServer, *, scripts: bool = True, **options: Any) -> Iterator[Page]:
     """A page signed in as alice. Console errors (a blocked inline script, a missing file) fail the test."""
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with chromium() as browser:
         context = browser.new_context(java_script_enabled=scripts, base_url=server.url, **options)
         page = context.new_page()
         page.set_default_timeout(TIMEOUT_MS)
@@ -51,7 +47,6 @@ def browser_page(server: LiveServer, tmp_path: Path, *, scripts: bool = True, **
         page.get_by_role("button", name="Sign in", exact=True).click()
         expect(page.get_by_role("heading", name="Widget Corp", exact=True)).to_be_visible()
         yield page
-        browser.close()
     refused_forms = "status of 422"
     assert [text for text in complaints if refused_forms not in text] == []
 
@@ -72,10 +67,8 @@ def elsewhere(work: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without scripts"])
-def test_wizard_with_an_error_on_each_step(
-    live_server: LiveServer, tmp_path: Path, world: World, scripts: bool
-) -> None:
-    with browser_page(live_server, tmp_path, scripts=scripts) as page:
+def test_wizard_with_an_error_on_each_step(live_server: LiveServer, world: World, scripts: bool) -> None:
+    with browser_page(live_server, scripts=scripts) as page:
         page.get_by_role("link", name="Add an application").click()
         page.get_by_label("Application name").fill("Jump host")
         page.get_by_label("Subdomain").fill("not a name")
@@ -111,9 +104,9 @@ def test_wizard_with_an_error_on_each_step(
     assert policy.require == [{"geo": {"country_code": "PT"}}]
 
 
-def test_tunnel_page_follows_reality_without_reload(live_server: LiveServer, tmp_path: Path, world: World) -> None:
+def test_tunnel_page_follows_reality_without_reload(live_server: LiveServer, world: World) -> None:
     Connection.objects.update(closed_at=timezone.now())
-    with browser_page(live_server, tmp_path) as page:
+    with browser_page(live_server) as page:
         page.goto(f"/o/widgetcorp/tunnels/{world.tunnel.pk}/")
         expect(page.get_by_text("No connector is connected.")).to_be_visible()
         elsewhere(lambda: Connection.objects.update(closed_at=None, last_seen_at=timezone.now()))
@@ -130,9 +123,9 @@ def test_tunnel_page_follows_reality_without_reload(live_server: LiveServer, tmp
     assert TunnelConfiguration.objects.filter(tunnel=world.tunnel).count() == 2
 
 
-def test_an_update_does_not_take_the_focus(live_server: LiveServer, tmp_path: Path, world: World) -> None:
+def test_an_update_does_not_take_the_focus(live_server: LiveServer, world: World) -> None:
     Connection.objects.update(last_seen_at=timezone.now() + timezone.timedelta(minutes=5))
-    with browser_page(live_server, tmp_path) as page:
+    with browser_page(live_server) as page:
         page.goto(f"/o/widgetcorp/tunnels/{world.tunnel.pk}/")
         button = page.get_by_role("button", name="Disconnect", exact=True)
         button.focus()
@@ -141,8 +134,8 @@ def test_an_update_does_not_take_the_focus(live_server: LiveServer, tmp_path: Pa
         expect(button).to_be_focused()
 
 
-def test_policies_are_ordered_by_keyboard(live_server: LiveServer, tmp_path: Path, world: World) -> None:
-    with browser_page(live_server, tmp_path) as page:
+def test_policies_are_ordered_by_keyboard(live_server: LiveServer, world: World) -> None:
+    with browser_page(live_server) as page:
         page.goto(f"/o/widgetcorp/access/applications/{world.application.pk}/policies/")
         page.get_by_role("button", name="Attach").press("Enter")
         expect(page.get_by_text("Everybody of the company is attached.")).to_be_visible()
@@ -151,8 +144,8 @@ def test_policies_are_ordered_by_keyboard(live_server: LiveServer, tmp_path: Pat
         expect(page.locator("tbody tr").first).to_contain_text("Everybody of the company")
 
 
-def test_keyboard_reaches_the_content_first(live_server: LiveServer, tmp_path: Path, world: World) -> None:
-    with browser_page(live_server, tmp_path) as page:
+def test_keyboard_reaches_the_content_first(live_server: LiveServer, world: World) -> None:
+    with browser_page(live_server) as page:
         page.goto("/o/widgetcorp/tunnels/")
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -161,7 +154,7 @@ def test_keyboard_reaches_the_content_first(live_server: LiveServer, tmp_path: P
 
 
 @pytest.mark.parametrize("width", [360, 768, 2560])
-def test_no_page_scrolls_sideways(live_server: LiveServer, tmp_path: Path, world: World, width: int) -> None:
+def test_no_page_scrolls_sideways(live_server: LiveServer, world: World, width: int) -> None:
     paths = [
         "",
         "access/applications/",
@@ -182,14 +175,14 @@ def test_no_page_scrolls_sideways(live_server: LiveServer, tmp_path: Path, world
         "settings/api-tokens/create/",
         "logs/audit/",
     ]
-    with browser_page(live_server, tmp_path, viewport={"width": width, "height": 800}) as page:
+    with browser_page(live_server, viewport={"width": width, "height": 800}) as page:
         for path in paths:
             page.goto(f"/o/widgetcorp/{path}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
-def test_menu_opens_on_a_phone_without_scripts(live_server: LiveServer, tmp_path: Path, world: World) -> None:
-    with browser_page(live_server, tmp_path, scripts=False, viewport={"width": 360, "height": 740}) as page:
+def test_menu_opens_on_a_phone_without_scripts(live_server: LiveServer, world: World) -> None:
+    with browser_page(live_server, scripts=False, viewport={"width": 360, "height": 740}) as page:
         link = page.get_by_role("navigation", name="Main").get_by_role("link", name="Tunnels")
         expect(link).not_to_be_visible()
         page.get_by_role("link", name="Menu", exact=True).click()
