@@ -179,6 +179,7 @@ def _set_domain(application: Application, domain: str) -> None:
     hostname, path = split_domain(domain)
     if (hostname, path) != (application.hostname, application.path):
         assert_owned(application.organization, hostname)
+        application.is_served = True
     application.hostname, application.path = hostname, path
 
 
@@ -261,7 +262,7 @@ def _save(application: Application) -> None:
         with transaction.atomic():
             application.save()
     except IntegrityError as error:
-        # Hostnames are unique across tenants; ownership was checked, so the other one is this organization's own.
+        # Served hostnames are unique across tenants; ownership was checked, so the other one is this organization's own.
         message = f"There is already an application at {application.domain}."
         raise Conflict(message, code="application_already_exists", fields={"domain": message}) from error
 
