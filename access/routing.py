@@ -9,7 +9,7 @@ def find_application(hostname: str, path: str, aud: str | None = None) -> Applic
     """The application served at `hostname` (lower case, no port) and `path`.
 
     The most specific hostname wins (exact before wildcard), then the longest path prefix. `aud` narrows the choice for
-    requests below /cdn-cgi/access/, which serve every application of a host. Applications left over from an organization
+    requests below /cdn-cgi/access/, which serve every application of a host. Applications left by an organization
     that lost the name are not looked at: they would answer for the host of its present owner.
     """
     _, _, parent = hostname.partition(".")

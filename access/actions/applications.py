@@ -262,7 +262,7 @@ def _save(application: Application) -> None:
         with transaction.atomic():
             application.save()
     except IntegrityError as error:
-        # Served hostnames are unique across tenants; ownership was checked, so the other one is this organization's own.
+        # Served hostnames are unique; ownership was checked, so the other one is this organization's own.
         message = f"There is already an application at {application.domain}."
         raise Conflict(message, code="application_already_exists", fields={"domain": message}) from error
 
