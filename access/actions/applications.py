@@ -16,12 +16,12 @@ from access.actions.token_keys import active_key
 from access.hostnames import assert_owned, split_domain
 from access.models import Application, ApplicationPolicy, Policy
 from access.principals import PrincipalRefused, check_principal
-from access.selectors import ascii_lower
 from access.sshcert import EXTENSIONS, MAX_LIFETIME_SECONDS, MIN_LIFETIME_SECONDS
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import IdentityProvider, Organization
+from accounts.text import ascii_lower
 from dataplane.wire.destination import DestinationError, parse_rule
 
 # A reusable policy (row or id), {"id", "precedence"}, or an inline policy as the public API writes it.
