@@ -97,7 +97,9 @@ def update_application(
     **values: Any,
 ) -> Application:
     """`values`: name, domain, session_duration_seconds, settings and the flags of create_application. What is not
-    given, or None, stays. `policies` replaces the whole list; the application's own policies left out are deleted."""
+    given, or None, stays. `policies` replaces the whole list; the application's own policies left out are deleted.
+
+    When a login method is no longer allowed, the tokens issued so far end: they may have come from it."""
     application = lock_application(application.organization, application)
     old = facts(application)
     _set_values(application, **{key: value for key, value in values.items() if value is not None})
@@ -105,6 +107,8 @@ def update_application(
         providers = list(application.allowed_providers.all())
     else:
         providers = _own_providers(application.organization, allowed_provider_ids)
+        if _excludes_some(set(application.allowed_providers.all()), set(providers)):
+            application.tokens_revoked_at = timezone.now()
     _check_redirect(application, providers)
     _save(application)
     application.allowed_providers.set(providers)
@@ -271,6 +275,11 @@ def _check_redirect(application: Application, providers: Sequence[IdentityProvid
     if application.auto_redirect_to_identity and len(providers) != 1:
         text = "Instant Auth needs exactly one allowed login method."
         raise _invalid("auto_redirect_to_identity", text)
+
+
+def _excludes_some(old: set[IdentityProvider], new: set[IdentityProvider]) -> bool:
+    """Whether a login method that was allowed is not allowed by the new list. An empty list allows all."""
+    return bool(new) and (not old or not old <= new)
 
 
 def _own_providers(organization: Organization, ids: Sequence[uuid.UUID | str]) -> list[IdentityProvider]:

@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from django.utils import timezone
 
 from access import decisions
-from access.actions.applications import revoke_application_tokens
+from access.actions.applications import revoke_application_tokens, update_application
 from access.actions.service_tokens import create_service_token, update_service_token
 from access.authorize import AuthorizeRequest, as_json, authorize_request, recheck_streams
 from access.destinations import resolve_destination
@@ -30,6 +30,7 @@ from tests.access.makers import (
     app_token,
     email_rule,
     make_application,
+    make_provider,
     make_session,
 )
 from tests.factories import Cast
@@ -358,6 +359,21 @@ def test_ac_87_streams_are_cut_after_each_kind_of_revocation(cast: Cast, applica
     assert all(cut["message"] for cut in cuts)
 
 
+def test_ac_84_a_login_method_taken_off_an_application_ends_tokens_and_streams(
+    cast: Cast, application: Application, session: AccessSession
+) -> None:
+    own, other = session.identity.provider, make_provider(cast.widgetcorp, name="Other")
+    application.allowed_providers.set([own])
+    token = app_token(application, session)
+    assert ask(token=token, token_source="header")["outcome"] == "allow"
+    assert reasons(stream(application, session)) == []
+    update_application(application, allowed_provider_ids=[own.pk, other.pk], actor=ACTOR)
+    assert ask(token=token, token_source="header")["outcome"] == "allow"
+    update_application(application, allowed_provider_ids=[other.pk], actor=ACTOR)
+    assert ask(token=token, token_source="header")["outcome"] == "login"
+    assert reasons(stream(application, session)) == ["login_method_not_allowed"]
+
+
 def test_policy_or_application_gone(application: Application, session: AccessSession) -> None:
     row = stream(application, session)
     application.policy_links.all().delete()
@@ -400,7 +416,7 @@ def test_many_streams_cost_few_queries(
     cast: Cast, application: Application, django_assert_max_num_queries: Any
 ) -> None:
     sessions = [make_session(cast.widgetcorp) for _ in range(60)]
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         assert reasons(*(stream(application, session) for session in sessions)) == []
 
 
