@@ -21,6 +21,7 @@ from access.login_links import read_signed
 from access.models import AccessRequest, Application
 from accounts.errors import DomainError
 from accounts.models import AccessSession
+from accounts.ratelimits import Limit
 from tests.access.makers import (
     ACTOR,
     CLIENT_IP,
@@ -252,6 +253,18 @@ def test_bad_service_token_is_401_never_a_login(machine: dict[str, str], change:
     answer = ask(**(machine | change))
     assert (answer["status"], answer["reason"]) == (401, "service_token_invalid")
     assert logged() == (False, "service_token_invalid")
+
+
+def test_ac_101_wrong_service_tokens_of_one_address_are_limited_and_do_not_fill_the_log(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("access.authorize.SERVICE_TOKEN_FAILURE_BY_ADDRESS", Limit("test", 3, 600))
+    wrong = {"service_token_id": "x.access", "service_token_secret": "y"}
+    assert [ask(**wrong)["status"] for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert AccessRequest.objects.count() == 3
+    assert ask(**wrong, client_ip="192.0.2.77")["status"] == 401
+    # Nobody else at that address is locked out.
+    assert ask()["outcome"] == "login"
 
 
 def test_valid_but_unwanted_service_token_is_403(cast: Cast, machine: dict[str, str]) -> None:
