@@ -36,7 +36,7 @@ def application_add(request: OrganizationRequest) -> HttpResponse:
     draft = _draft(request)
     form = ConfigureForm(posted(request), initial=draft.get("configure"), organization=request.organization)
     if request.method == "POST" and form.is_valid():
-        with refusals(form):
+        with refusals(form, domain="subdomain"):
             _assert_domain_free(request, form.full_domain())
             draft["configure"] = form.cleaned_data
             draft["domain"] = form.full_domain()

@@ -49,9 +49,11 @@ class Tunnel:
     min_registered_at: float
     connectors: Mapping[str, float]
 
-    def not_before(self, client_id: str) -> float:
-        """Connections of this connector registered earlier than this instant (epoch seconds) are revoked."""
-        return max(self.min_registered_at, self.connectors.get(client_id, 0.0))
+    def revocation_marks(self, client_id: str) -> tuple[float, float]:
+        """The control plane's instants for the whole tunnel and for this connector. A connection lives as long as
+        neither rises above what it was when the connection registered; they are compared with each other only, never
+        with this machine's clock."""
+        return self.min_registered_at, self.connectors.get(client_id, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

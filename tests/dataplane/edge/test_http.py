@@ -337,12 +337,13 @@ async def test_transfer_waits_for_the_login(stage: Stage, host: str, prefix: str
 
 async def test_a_refused_login_ends_the_wait_with_its_reason(stage: Stage) -> None:
     key = "B" * 43 + "="
-    stage.control.transfers[key] = {"status": "410", "reason": "no_policy_matched", "message": "Not for you. (ref 1)"}
+    refusal = {"status": "410", "reason": "no_policy_matched", "message": "Not for you.", "reference": "ref-1"}
+    stage.control.transfers[key] = refusal
     eyeball = await stage.eyeball(TEAM)
     response = await eyeball.request("GET", f"/cdn-cgi/access/transfer/{key}")
     assert response.status == 410
     assert response.get("sallyport-error") == "no_policy_matched"
-    assert b"Not for you. (ref 1)" in response.body
+    assert b"Not for you.\nreason: no_policy_matched\nreference: ref-1\n" in response.body
 
 
 # ---- malformed
