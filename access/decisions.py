@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from access import country
+from access.decision_facts import facts_of
 from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy, rules_version
-from access.facts import facts_of
 from access.models import AccessRequest, Application, ApplicationPolicy, ServiceToken
 from access.models import Group as GroupRow
 from access.rules import group_ids

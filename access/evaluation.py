@@ -69,7 +69,7 @@ class Decision:
     """`reason` is a stable code, `message` is for the person refused, `trace` for administrators.
 
     `rules_version` names the set of policies and groups that was asked (AC-86), `facts` what they were asked about
-    (access/facts.py); both are set where decisions about real requests are made.
+    (access/decision_facts.py); both are set where decisions about real requests are made.
     """
 
     allowed: bool

@@ -144,9 +144,7 @@ def _has_cycle(start: Sequence[str], groups: Mapping[str, Lists], path: tuple[st
 # --- the decision ---------------------------------------------------------------------------------------------
 def _check_decision(policy: Lists, around: Surroundings) -> Iterator[Finding]:
     if policy.decision == "bypass":
-        yield Finding(
-            "bypass", "Bypass switches Access off for everyone who matches: no login, no check, no identity."
-        )
+        yield Finding("bypass", "Bypass switches Access off for everyone who matches: no login, no check, no identity.")
     if policy.decision == "non_identity" and _admits(policy, around, frozenset({"everyone"}), frozenset()):
         yield Finding("any_service_token", "Every valid service token of the organization is let in.")
     if policy.decision != "allow":

@@ -353,7 +353,7 @@ class AccessRequest(models.Model):
     ip_address = models.GenericIPAddressField(null=True)
     country = models.CharField(max_length=2, blank=True)
     trace = models.JSONField(default=list)
-    # Which set of policies and groups was asked (AC-86), and about what: see access/facts.py. Empty when none was.
+    # Which set of policies and groups was asked (AC-86), and about what (access/decision_facts.py). Empty: none was.
     rules_version = models.CharField(max_length=16, blank=True)
     facts = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -54,6 +54,4 @@ def _as_json(value: Any) -> Any:
 
 def _fields(kind: type[Context] | type[Person], values: Mapping[str, Any]) -> dict[str, Any]:
     known = {item.name for item in fields(kind)} - _LEFT_OUT
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known
-    }
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known}
