@@ -13,9 +13,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from access.decisions import load_rules
+from access.decisions import group_of, load_rules, policy_of
 from access.evaluation import Decision, Group, Outcome, Policy
-from access.models import Application, SavedTest
+from access.models import Application, ApplicationPolicy, SavedTest
+from access.models import Group as GroupRow
 from access.models import Policy as PolicyRow
 from access.questions import Question, answer, ask
 from access.selectors import GROUP
@@ -89,8 +90,19 @@ def guard_policy(policy: PolicyRow, *, override_reason: str = "") -> dict[str, A
 
 def guard_group(organization: Organization, group_id: uuid.UUID, *, override_reason: str = "") -> dict[str, Any]:
     """`guard` for the applications whose policies reach the group, directly or through other groups."""
-    affected = [row for row in _tested(organization) if _reaches(*load_rules(row), str(group_id))]
-    return guard(affected, override_reason=override_reason)
+    affected = {row.pk for row in applications_using(organization, group_id)}
+    return guard(_tested(organization).filter(pk__in=affected), override_reason=override_reason)
+
+
+def applications_using(organization: Organization, group_id: uuid.UUID) -> list[Application]:
+    """Applications whose policies reach the group. Two queries, however many there are."""
+    groups = {str(row.pk): group_of(row) for row in GroupRow.objects.for_organization(organization)}
+    links = ApplicationPolicy.objects.filter(application__organization=organization)
+    found: dict[uuid.UUID, Application] = {}
+    for link in links.select_related("policy", "application").order_by("application__name", "precedence"):
+        if link.application_id not in found and _reaches([policy_of(link)], groups, str(group_id)):
+            found[link.application_id] = link.application
+    return list(found.values())
 
 
 def checked_reason(text: str) -> str:

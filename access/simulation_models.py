@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from django.db import models
+from django.utils import timezone
 
 from accounts.models import Identity, Organization
 from accounts.tenancy import TenantQuerySet
@@ -44,7 +45,7 @@ class Simulation(models.Model):
     gained = models.PositiveIntegerField(default=0)
     lost = models.PositiveIntegerField(default=0)
     started_by = models.CharField(max_length=300)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(auto_now=True)
 
     objects = TenantQuerySet["Simulation"].as_manager()
