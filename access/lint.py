@@ -162,30 +162,41 @@ def _check_decision(policy: Lists, around: Surroundings) -> Iterator[Finding]:
 def _admits(policy: Lists, around: Surroundings, open_selectors: frozenset[str], pins: frozenset[str]) -> bool:
     """Whether some Include rule holds for anybody and no Require rule narrows that down."""
     include, require, _ = policy.read()
+    openness = _Openness(around.groups, open_selectors, pins)
     return (
-        any(_is_open(rule, around, open_selectors, pins, ()) for rule in include)
+        any(openness.of(rule) for rule in include)
         and len(require) == len(policy.require)
-        and all(_is_open(rule, around, open_selectors, pins, ()) for rule in require)
+        and all(openness.of(rule) for rule in require)
     )
 
 
-def _is_open(
-    rule: Rule, around: Surroundings, open_selectors: frozenset[str], pins: frozenset[str], path: tuple[str, ...]
-) -> bool:
-    if rule.selector == GROUP:
-        group = around.groups.get(rule.value)
-        if group is None or rule.value in path:
-            return False
-        include, require, exclude = group.read()
-        inside = (around, open_selectors, pins, (*path, rule.value))
-        return (
-            not exclude
-            and any(_is_open(inner, *inside) for inner in include)
-            and all(_is_open(inner, *inside) for inner in require)
-        )
-    if rule.selector == "login_method":
-        return "login_method" in open_selectors and rule.value in pins
-    return rule.selector in open_selectors
+class _Openness:
+    """Whether rules hold for anybody; each group is asked once."""
+
+    def __init__(self, groups: Mapping[str, Lists], selectors: frozenset[str], pins: frozenset[str]) -> None:
+        self.groups, self.selectors, self.pins = groups, selectors, pins
+        self._known: dict[str, bool] = {}
+
+    def of(self, rule: Rule) -> bool:
+        if rule.selector == GROUP:
+            return self._of_group(rule.value)
+        if rule.selector == "login_method":
+            return "login_method" in self.selectors and rule.value in self.pins
+        return rule.selector in self.selectors
+
+    def _of_group(self, group_id: str) -> bool:
+        if group_id not in self._known:
+            self._known[group_id] = False  # what a loop of groups gets to see
+            group = self.groups.get(group_id)
+            if group is not None:
+                include, require, _ = group.read()
+                self._known[group_id] = (
+                    not group.exclude
+                    and len(require) == len(group.require)
+                    and any(self.of(rule) for rule in include)
+                    and all(self.of(rule) for rule in require)
+                )
+        return self._known[group_id]
 
 
 # --- order ----------------------------------------------------------------------------------------------------

@@ -66,26 +66,28 @@ def start_trial(
 
 def proposed_policy(request: OrganizationRequest, policy: Policy | None, values: Mapping[str, Any]) -> Policy:
     """The policy as the form would make it, not saved."""
-    row = Policy(organization=request.organization) if policy is None else _copy(policy)
-    return _changed(row, values)
+    row: Policy = Policy(organization=request.organization) if policy is None else _copy(policy)
+    _change(row, values)
+    return row
 
 
 def proposed_group(group: Group, values: Mapping[str, Any]) -> Group:
-    return _changed(_copy(group), values)
+    row: Group = _copy(group)
+    _change(row, values)
+    return row
 
 
 def _copy(row: Any) -> Any:
     return type(row)(**{item.attname: item.value_from_object(row) for item in row._meta.concrete_fields})
 
 
-def _changed(row: Any, values: Mapping[str, Any]) -> Any:
+def _change(row: Any, values: Mapping[str, Any]) -> None:
     """`updated_at` is cleared: a proposed edit counts as made now."""
     columns = {item.attname for item in row._meta.concrete_fields}
     for name, value in values.items():
         if name in columns:
             setattr(row, name, value)
     row.updated_at = None
-    return row
 
 
 def _check(request: OrganizationRequest, proposal: Proposal) -> None:
