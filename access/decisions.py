@@ -16,10 +16,19 @@ from access.models import Group as GroupRow
 from access.rules import group_ids
 from access.selectors import Context, Person
 from accounts.errors import DomainError
-from accounts.models import AccessSession, Identity
+from accounts.models import AccessSession, Identity, Organization
+from accounts.prepared import Parameter, PreparedRows, insert
 
 log = logging.getLogger(__name__)
 _LOAD_TRIES = 3
+_LINKS = PreparedRows(
+    lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).select_related(
+        "policy"
+    )
+)
+_GROUPS = PreparedRows(
+    lambda: GroupRow.objects.filter(organization=Parameter("organization", Organization._meta.pk)).order_by()
+)
 
 
 def decide(
@@ -111,15 +120,17 @@ def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]
     """One query for the policies; when any rule names a group one for the groups, and one that sees that the
     policies are still the same: no mix of old and new rules (AC-86). Raises RulesInMotion when they never are."""
     for _ in range(_LOAD_TRIES):
-        links = list(ApplicationPolicy.objects.filter(application=application).select_related("policy"))
+        links = _LINKS.all(application=application.pk)
         if not any(group_ids(link.policy.include, link.policy.require, link.policy.exclude) for link in links):
             return [policy_of(link) for link in links], {}
         groups = _load_groups(application)
-        read = sorted((link.policy_id, link.precedence, link.policy.updated_at) for link in links)
-        now = ApplicationPolicy.objects.filter(application=application).order_by()
-        if read == sorted(now.values_list("policy_id", "precedence", "policy__updated_at")):
+        if _edits(links) == _edits(_LINKS.all(application=application.pk)):
             return [policy_of(link) for link in links], groups
     raise RulesInMotion("The policies of this application changed at every attempt to read them.")
+
+
+def _edits(links: Iterable[ApplicationPolicy]) -> set[tuple[uuid.UUID, int, datetime]]:
+    return {(link.policy_id, link.precedence, link.policy.updated_at) for link in links}
 
 
 class RulesInMotion(Exception):
@@ -166,7 +177,7 @@ def record_decision(
 ) -> AccessRequest:
     """One row of the access log. `action`: login, connect or certificate."""
     identity = session.identity if session is not None else None
-    return AccessRequest.objects.create(
+    entry = AccessRequest(
         organization_id=application.organization_id,
         application=application,
         application_label=application.name,
@@ -183,10 +194,11 @@ def record_decision(
         rules_version=decision.rules_version,
         facts=decision.facts,
     )
+    return insert(entry)
 
 
 def _load_groups(application: Application) -> dict[str, Group]:
-    rows = GroupRow.objects.filter(organization_id=application.organization_id)
+    rows = _GROUPS.all(organization=application.organization_id)
     return {str(row.pk): group_of(row) for row in rows}
 
 

@@ -57,6 +57,7 @@ class RailFacts:
             tunnel_name=tunnel.name if tunnel else "",
             tunnel_target=tunnel.target if tunnel else "",
             tunnel_status=self.statuses[tunnel.pk].value if tunnel else "",
+            tunnel_is_local=tunnel is not None and tunnel.config_source == Tunnel.ConfigSource.LOCAL,
             tunnel_is_routed=routed,
             serves_hostname=self._serves(tunnel, application) if tunnel and routed else None,
             zone_name=zone.name if zone else "",

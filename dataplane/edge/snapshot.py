@@ -84,8 +84,8 @@ class Snapshot:
         """
         path = target.partition("?")[0]
         as_sent = self._match(hostname, path)
-        decoded = self._match(hostname, _normalize_path(path))
-        return as_sent if as_sent is decoded else None
+        readings = _readings(path)
+        return as_sent if all(self._match(hostname, reading) is as_sent for reading in readings) else None
 
     def find_route(self, hostname: str) -> Route | None:
         if hostname == MANAGEMENT_HOST:
@@ -194,10 +194,18 @@ def _covers(prefix: str, path: str) -> bool:
     return prefix == "/" or path == prefix or path.startswith(prefix + "/")
 
 
-def _normalize_path(path: str) -> str:
-    """As the most liberal origin would read it: decoded, one slash per separator, dot segments resolved."""
+def _readings(path: str) -> set[str]:
+    """As origins and the proxies before them may read it: decoded once or once more, and with path parameters
+    (";x=1", which servlet containers drop before they resolve "..") or without."""
+    once = unquote(path)
+    return {_normalize_path(text, drop) for text in (once, unquote(once)) for drop in (False, True)}
+
+
+def _normalize_path(path: str, drops_parameters: bool) -> str:
+    """One slash per separator, dot segments resolved."""
     segments: list[str] = []
-    for segment in unquote(path).replace("\\", "/").split("/"):
+    for raw in path.replace("\\", "/").split("/"):
+        segment = raw.partition(";")[0] if drops_parameters else raw
         if segment == "..":
             if segments:
                 segments.pop()
