@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from access.selectors import GROUP, SELECTORS, Rule, RuleError, ascii_lower, read_rule
+from access.selectors import GROUP, SELECTORS, Rule, RuleError, read_rule
+from accounts.text import ascii_lower
 
 # A person has one of each, so two different ones can never hold at once.
 _ONE_EACH = ("geo", "email", "email_domain", "login_method")

@@ -236,8 +236,8 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     saved_test = SavedTest.objects.create(
         organization=organization,
         application=application,
-        name="Strangers stay out",
-        question={"who": "typed", "email": "stranger@elsewhere.test", "ip": "192.0.2.9", "country": "PT"},
+        name="Nobody without a login",
+        question={"who": "nobody", "ip": "192.0.2.9", "country": "PT"},
         expected="deny",
     )
     simulation = Simulation.objects.create(
