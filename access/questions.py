@@ -99,7 +99,7 @@ def ask(organization: Organization, question: Question) -> Asked:
         identity = _identity(organization, question)
         last = _last_login(identity)
         person = person_for(identity, question.amr or (last.authentication_methods if last else []))
-        ip = question.ip or (last.ip_address or "" if last and not question.country else "")
+        ip = question.ip or (last.ip_address or "" if last else "")
         return Asked(context_for(person, ip, question.country), str(identity), identity=identity)
     if question.who == TYPED:
         return Asked(context_for(_made_up(question), question.ip, question.country), question.email or "somebody")

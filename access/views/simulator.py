@@ -107,7 +107,8 @@ def simulation(request: OrganizationRequest, simulation_id: UUID) -> HttpRespons
     ]
     results = SimulationResult.objects.filter(simulation=row).select_related("identity")
     # "gained" and "lost" come before "same" in the alphabet.
-    listing = list_page(request, results.order_by("change", "id"), search=("who", "application_label"), filters=filters)
+    results = results.order_by("change", "-happened_at", "who", "id")
+    listing = list_page(request, results, search=("who", "application_label"), filters=filters)
     draft = row.draft.get("path", "")
     return show(
         request,

@@ -103,6 +103,9 @@ class TestOneQuestion:
         assert not is_allowed(page)
         assert "Your country (FR)" in page
         assert not is_allowed(ask(alice, application, identity=ALICE, ip="198.51.100.1", country="PT"))
+        assert is_allowed(ask(alice, application, identity=ALICE, ip="192.0.2.7", country="pt"))
+        AccessSession.objects.filter(identity__email=ALICE).update(ip_address="192.0.2.9")
+        assert is_allowed(ask(alice, application, identity=ALICE, country="PT"))  # the last address, another country
         assert "No address was given" in ask(alice, application, who="typed", email=ALICE, country="PT")
 
     def test_machines_and_time(self, cast: Cast, alice: Client, application: Application) -> None:
