@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from access.selectors import GROUP, SELECTORS, Rule, RuleError, read_rule
@@ -226,7 +226,7 @@ def _raw(lists: Lists) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
 
 
 def _key(rule: Rule) -> str:
-    return json.dumps([rule.selector, rule.value, rule.provider_id, rule.claim])
+    return json.dumps(astuple(rule))
 
 
 def _readable(items: Sequence[Any]) -> list[Rule]:
