@@ -18,7 +18,9 @@ from access.models import (
     HandOver,
     Policy,
     PrincipalClaim,
+    SavedTest,
     ServiceToken,
+    Simulation,
     SshAuthority,
     TokenKey,
     Transfer,
@@ -117,6 +119,21 @@ class AccessRequestAdmin(ReadOnlyAdmin):
     list_select_related = ("organization",)
     search_fields = ("email", "ray_id", "application_label", "organization__team_name")
     list_filter = ("allowed", "action")
+
+
+@admin.register(SavedTest)
+class SavedTestAdmin(ReadOnlyAdmin):
+    list_display = ("name", "application", "organization", "expected", "updated_at")
+    list_select_related = ("application", "organization")
+    search_fields = ("name", "application__name", "organization__team_name")
+
+
+@admin.register(Simulation)
+class SimulationAdmin(ReadOnlyAdmin):
+    list_display = ("title", "kind", "organization", "status", "processed", "total", "created_at")
+    list_select_related = ("organization",)
+    search_fields = ("title", "organization__team_name")
+    list_filter = ("kind", "status")
 
 
 @admin.register(HandOver)

@@ -21,6 +21,7 @@ from access.api_application_shapes import (
     shape_application,
 )
 from access.api_policies import MISSING_APPLICATION, own_application
+from access.api_shapes import override_reason
 from access.models import Application, ApplicationPolicy, SshAuthority
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of
 from accounts.errors import InvalidInput, NotFound
@@ -125,7 +126,7 @@ def get_application(request: ApiRequest, app_id: str) -> ApplicationResult:
 def update_access_application(request: ApiRequest, app_id: str, body: ApplicationBody) -> ApplicationResult:
     application = own_application(request, app_id)
     values = application_values(body, current=application, partial=False)
-    update_application(application, actor=request.actor, **values)
+    update_application(application, actor=request.actor, override_reason=override_reason(request), **values)
     return _shape_again(request, application)
 
 
@@ -134,7 +135,7 @@ def edit_access_application(request: ApiRequest, app_id: str, body: ApplicationC
     """Changes only the fields that are sent."""
     application = own_application(request, app_id)
     values = application_values(body, current=application, partial=True)
-    update_application(application, actor=request.actor, **values)
+    update_application(application, actor=request.actor, override_reason=override_reason(request), **values)
     return _shape_again(request, application)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ninja import Query, Schema
 
 from access.actions.groups import create_group, delete_group, update_group
-from access.api_shapes import GroupBody, GroupResult, group_values, shape_group
+from access.api_shapes import GroupBody, GroupResult, group_values, override_reason, shape_group
 from access.models import Group
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of
 from accounts.permissions import Permission
@@ -41,7 +41,10 @@ def get_group(request: ApiRequest, group_id: str) -> GroupResult:
 
 @router.route("PUT", "/groups/{group_id}", Permission.ACCESS_EDIT, GroupResult)
 def update_access_group(request: ApiRequest, group_id: str, body: GroupBody) -> GroupResult:
-    return shape_group(update_group(_own(request, group_id), actor=request.actor, **group_values(body)))
+    group = update_group(
+        _own(request, group_id), actor=request.actor, override_reason=override_reason(request), **group_values(body)
+    )
+    return shape_group(group)
 
 
 @router.route("DELETE", "/groups/{group_id}", Permission.ACCESS_EDIT, Deleted)

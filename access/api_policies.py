@@ -5,7 +5,7 @@ from __future__ import annotations
 from ninja import Query
 
 from access.actions.policies import create_policy, delete_policy, detach_policy, update_policy
-from access.api_shapes import PolicyBody, PolicyResult, policy_values, shape_link, shape_policy
+from access.api_shapes import PolicyBody, PolicyResult, override_reason, policy_values, shape_link, shape_policy
 from access.models import Application, ApplicationPolicy, Policy
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of
 from accounts.errors import InvalidInput, NotFound
@@ -39,7 +39,7 @@ def get_reusable_policy(request: ApiRequest, policy_id: str) -> PolicyResult:
 def update_reusable_policy(request: ApiRequest, policy_id: str, body: PolicyBody) -> PolicyResult:
     """Takes effect in every application the policy is attached to."""
     policy = find(_reusable(request), policy_id, _MISSING)
-    update_policy(policy, actor=request.actor, **policy_values(body))
+    update_policy(policy, actor=request.actor, override_reason=override_reason(request), **policy_values(body))
     return _shape_reusable(find(_reusable(request), policy_id, _MISSING))
 
 
@@ -79,6 +79,7 @@ def create_application_policy(request: ApiRequest, app_id: str, body: PolicyBody
         actor=request.actor,
         application=application,
         precedence=body.precedence,
+        override_reason=override_reason(request),
         **policy_values(body),
     )
     return shape_link(_link(application, str(policy.pk)))
@@ -95,7 +96,13 @@ def update_application_policy(request: ApiRequest, app_id: str, policy_id: str, 
     link = _link(application, policy_id)
     if link.policy.reusable:
         raise InvalidInput("This policy is reusable: change it below /access/policies, for all its applications.")
-    update_policy(link.policy, actor=request.actor, precedence=body.precedence, **policy_values(body))
+    update_policy(
+        link.policy,
+        actor=request.actor,
+        precedence=body.precedence,
+        override_reason=override_reason(request),
+        **policy_values(body),
+    )
     return shape_link(_link(application, policy_id))
 
 
@@ -106,9 +113,9 @@ def delete_application_policy(request: ApiRequest, app_id: str, policy_id: str) 
     link = _link(application, policy_id)
     identifier = str(link.policy_id)
     if link.policy.reusable:
-        detach_policy(application, link.policy, actor=request.actor)
+        detach_policy(application, link.policy, actor=request.actor, override_reason=override_reason(request))
     else:
-        delete_policy(link.policy, actor=request.actor)
+        delete_policy(link.policy, actor=request.actor, override_reason=override_reason(request))
     return Deleted(id=identifier)
 
 

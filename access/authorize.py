@@ -14,7 +14,7 @@ from django.utils import timezone
 from access import tokens
 from access.actions.service_tokens import authenticate_service_token
 from access.bearer import SessionEnded, TokenRefused, session_behind
-from access.decisions import decide, record_decision
+from access.decisions import decide, record_decision, refused_after
 from access.destinations import resolve_destination
 from access.evaluation import Decision, Outcome
 from access.login_links import app_session_cookie, login_url, new_app_session
@@ -154,7 +154,7 @@ class _Authorization:
                 self.payload.destination, self.application.bastion_destinations, required=self.payload.websocket
             )
         except DomainError as error:
-            self._record(Decision(False, Outcome.DENY, error.code, error.message, trace=decision.trace))
+            self._record(refused_after(decision, error))
             raise
         self._record(decision)
         return self._allow(decision, destination)

@@ -9,15 +9,18 @@ from dataclasses import replace
 from datetime import datetime
 
 from access import country
-from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy
+from access.decision_facts import facts_of
+from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy, rules_version
 from access.models import AccessRequest, Application, ApplicationPolicy, ServiceToken
 from access.models import Group as GroupRow
 from access.rules import group_ids
 from access.selectors import Context, Person
+from accounts.errors import DomainError
 from accounts.models import AccessSession, Identity, Organization
 from accounts.prepared import Parameter, PreparedRows, insert
 
 log = logging.getLogger(__name__)
+_LOAD_TRIES = 3
 _LINKS = PreparedRows(
     lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).select_related(
         "policy"
@@ -53,7 +56,7 @@ def decide(
 
 
 def decide_with(
-    policies: Iterable[Policy],
+    policies: Sequence[Policy],
     groups: Mapping[str, Group],
     application: Application,
     *,
@@ -64,21 +67,33 @@ def decide_with(
 ) -> Decision:
     """`decide` for rules already loaded (many streams of one application). May raise."""
     identity = session.identity if session is not None else None
+    refused = refused_before_rules(identity, service_token, now)
+    if refused is not None:
+        return refused
+    context = Context(
+        ip=ip,
+        country=country.resolve(ip),
+        person=person_of(identity) if identity is not None else None,
+        service_token_id=str(service_token.pk) if service_token is not None else "",
+    )
+    decision = replace(
+        evaluate(policies, groups, context), rules_version=rules_version(policies, groups), facts=facts_of(context)
+    )
+    if decision.allowed and decision.session_duration_seconds is None:
+        return replace(decision, session_duration_seconds=application.session_duration_seconds)
+    return decision
+
+
+def refused_before_rules(
+    identity: Identity | None, service_token: ServiceToken | None, now: datetime
+) -> Decision | None:
+    """The refusal that no policy can lift, or None."""
     if identity is not None and identity.disabled_at is not None:
         message = "Your account was disabled by an administrator of this organization."
         return Decision(False, Outcome.DENY, "identity_disabled", message)
     if service_token is not None and not service_token.is_active(now):
         return Decision(False, Outcome.DENY, "service_token_inactive", "The service token is disabled or has expired.")
-    context = Context(
-        ip=ip,
-        country=country.resolve(ip),
-        person=_person_of(identity) if identity is not None else None,
-        service_token_id=str(service_token.pk) if service_token is not None else "",
-    )
-    decision = evaluate(policies, groups, context)
-    if decision.allowed and decision.session_duration_seconds is None:
-        return replace(decision, session_duration_seconds=application.session_duration_seconds)
-    return decision
+    return None
 
 
 def decide_many(
@@ -93,7 +108,7 @@ def decide_many(
 
     def one(application: Application) -> Decision:
         try:
-            rules = [_policy(link) for link in policies.get(application.pk, [])]
+            rules = [policy_of(link) for link in policies.get(application.pk, [])]
             return decide_with(rules, groups, application, session=session, service_token=None, ip=ip, now=now)
         except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
             return _failed(application)
@@ -102,14 +117,27 @@ def decide_many(
 
 
 def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
-    """One query for the policies, and one for the groups when any rule names one."""
-    links = _LINKS.all(application=application.pk)
-    rows = [link.policy for link in links]
-    named = any(group_ids(policy.include, policy.require, policy.exclude) for policy in rows)
-    return [_policy(link) for link in links], _load_groups(application) if named else {}
+    """One query for the policies; when any rule names a group one for the groups, and one that sees that the
+    policies are still the same: no mix of old and new rules (AC-86). Raises RulesInMotion when they never are."""
+    for _ in range(_LOAD_TRIES):
+        links = _LINKS.all(application=application.pk)
+        if not any(group_ids(link.policy.include, link.policy.require, link.policy.exclude) for link in links):
+            return [policy_of(link) for link in links], {}
+        groups = _load_groups(application)
+        if _edits(links) == _edits(_LINKS.all(application=application.pk)):
+            return [policy_of(link) for link in links], groups
+    raise RulesInMotion("The policies of this application changed at every attempt to read them.")
 
 
-def _policy(link: ApplicationPolicy) -> Policy:
+def _edits(links: Iterable[ApplicationPolicy]) -> set[tuple[uuid.UUID, int, datetime]]:
+    return {(link.policy_id, link.precedence, link.policy.updated_at) for link in links}
+
+
+class RulesInMotion(Exception):
+    """Policies could not be read as one set."""
+
+
+def policy_of(link: ApplicationPolicy) -> Policy:
     policy = link.policy
     return parse_policy(
         id=str(policy.pk),
@@ -128,6 +156,13 @@ def _failed(application: Application) -> Decision:
     log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
     message = "The policies of this application could not be evaluated, so access is refused. Tell its administrator."
     return Decision(False, Outcome.ERROR, "policy_error", message)
+
+
+def refused_after(decision: Decision, error: DomainError) -> Decision:
+    """The policies said yes, something after them no: their trace stays; no facts, because no policy change would
+    have made a difference."""
+    refused = Decision(False, Outcome.DENY, error.code, error.message, trace=decision.trace)
+    return replace(refused, rules_version=decision.rules_version)
 
 
 def record_decision(
@@ -156,21 +191,29 @@ def record_decision(
         ip_address=ip or None,
         country=country.lookup(ip),
         trace=decision.trace,
+        rules_version=decision.rules_version,
+        facts=decision.facts,
     )
     return insert(entry)
 
 
 def _load_groups(application: Application) -> dict[str, Group]:
     rows = _GROUPS.all(organization=application.organization_id)
-    return {
-        str(row.pk): parse_group(
-            id=str(row.pk), name=row.name, include=row.include, require=row.require, exclude=row.exclude
-        )
-        for row in rows
-    }
+    return {str(row.pk): group_of(row) for row in rows}
 
 
-def _person_of(identity: Identity) -> Person:
+def group_of(row: GroupRow) -> Group:
+    return parse_group(
+        id=str(row.pk),
+        name=row.name,
+        include=row.include,
+        require=row.require,
+        exclude=row.exclude,
+        version=row.updated_at.isoformat(),
+    )
+
+
+def person_of(identity: Identity) -> Person:
     return Person(
         email=identity.email,
         email_verified=identity.email_verified is True,

@@ -11,6 +11,7 @@ answered refuses the request (reason "policy_error"): a rule is never skipped.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -42,6 +43,7 @@ class Group:
     include: tuple[Rule, ...]
     require: tuple[Rule, ...] = ()
     exclude: tuple[Rule, ...] = ()
+    version: str = ""
 
     def rules(self) -> tuple[Rule, ...]:
         return self.include + self.require + self.exclude
@@ -64,7 +66,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`reason` is a stable code, `message` is for the person refused, `trace` for administrators."""
+    """`reason` is a stable code, `message` is for the person refused, `trace` for administrators.
+
+    `rules_version` names the set of policies and groups that was asked (AC-86), `facts` what they were asked about
+    (access/decision_facts.py); both are set where decisions about real requests are made.
+    """
 
     allowed: bool
     outcome: Outcome
@@ -74,6 +80,8 @@ class Decision:
     policy_name: str = ""
     session_duration_seconds: int | None = None
     trace: list[dict[str, Any]] = field(default_factory=list)
+    rules_version: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 _OUTCOMES = {
@@ -265,5 +273,20 @@ def parse_policy(
     )
 
 
-def parse_group(*, id: str, name: str, include: Any, require: Any, exclude: Any) -> Group:  # noqa: A002
-    return Group(id, name, read_rules(include), read_rules(require), read_rules(exclude))
+def parse_group(
+    *,
+    id: str,  # noqa: A002 - the field's name
+    name: str,
+    include: Any,
+    require: Any,
+    exclude: Any,
+    version: str = "",
+) -> Group:
+    return Group(id, name, read_rules(include), read_rules(require), read_rules(exclude), version)
+
+
+def rules_version(policies: Iterable[Policy], groups: Mapping[str, Group]) -> str:
+    """Names a set of rules: equal when policies, their places and groups are the same edits (AC-86)."""
+    parts = [f"{policy.id} {policy.precedence} {policy.version}" for policy in policies]
+    parts += [f"{group.id} {group.version}" for group in groups.values()]
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:16]

@@ -46,3 +46,8 @@ PRINCIPAL_RELEASED = audit.register("access.principal.released", "Account name r
 PUBLIC_KEY_REUSED = audit.register(
     "access.certificate.public_key_reused", "Certificate refused: the public key belongs to another person"
 )
+
+SAVED_TEST_CREATED = audit.register("access.saved_test.created", "Saved test created")
+SAVED_TEST_UPDATED = audit.register("access.saved_test.updated", "Saved test changed")
+SAVED_TEST_DELETED = audit.register("access.saved_test.deleted", "Saved test deleted")
+SIMULATION_STARTED = audit.register("access.simulation.started", "Simulation of policies started")

@@ -188,7 +188,28 @@ class SetupForm(SshProfileForm):
     )
 
 
-class PolicyForm(forms.Form):
+class OverridableForm(forms.Form):
+    """A change that saved tests may hold back: the field for the reason to go on appears when they do."""
+
+    override_reason = forms.CharField(
+        required=False,
+        max_length=500,
+        label="Do it although saved tests fail, because",
+        help_text="The reason goes to the audit log.",
+        widget=forms.HiddenInput,
+    )
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        if field == "override_reason":
+            self.fields["override_reason"].widget = forms.TextInput(attrs={"autocomplete": "off"})
+        super().add_error(field, error)
+
+
+class MoveForm(OverridableForm):
+    direction = forms.CharField(required=False, widget=forms.HiddenInput)
+
+
+class PolicyForm(OverridableForm):
     """A policy apart from its rules, which the rule builder reads."""
 
     name = forms.CharField(max_length=350, label="Policy name", help_text="Appears in logs: say who this lets in.")
@@ -208,7 +229,7 @@ class PolicyForm(forms.Form):
         set_choices(self.fields["session_duration_seconds"], [("", "As the application says"), *choices])
 
 
-class GroupForm(forms.Form):
+class GroupForm(OverridableForm):
     name = forms.CharField(max_length=350, label="Group name")
     is_default = forms.BooleanField(
         required=False,
@@ -248,7 +269,7 @@ class GenerateForm(forms.Form):
         )
 
 
-class AttachForm(forms.Form):
+class AttachForm(OverridableForm):
     policy = forms.ChoiceField(label="Reusable policy")
 
     def __init__(self, *args: Any, policies: Iterable[Policy], **kwargs: Any) -> None:

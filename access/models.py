@@ -9,8 +9,27 @@ from datetime import datetime
 from django.db import models
 from django.db.models import Q
 
+from access.simulation_models import SavedTest, Simulation, SimulationResult
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization, public_url
 from accounts.tenancy import TenantQuerySet
+
+__all__ = [
+    "AccessRequest",
+    "Application",
+    "ApplicationPolicy",
+    "Certificate",
+    "Group",
+    "HandOver",
+    "Policy",
+    "PrincipalClaim",
+    "SavedTest",
+    "ServiceToken",
+    "Simulation",
+    "SimulationResult",
+    "SshAuthority",
+    "TokenKey",
+    "Transfer",
+]
 
 DEFAULT_EXTENSIONS = ("permit-port-forwarding", "permit-pty")
 
@@ -341,12 +360,19 @@ class AccessRequest(models.Model):
     ip_address = models.GenericIPAddressField(null=True)
     country = models.CharField(max_length=2, blank=True)
     trace = models.JSONField(default=list)
+    # Which set of policies and groups was asked (AC-86), and about what (access/decision_facts.py). Empty: none was.
+    rules_version = models.CharField(max_length=16, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = TenantQuerySet["AccessRequest"].as_manager()
 
     class Meta:
-        indexes = [models.Index(fields=["organization", "-created_at"])]
+        indexes = [
+            models.Index(fields=["organization", "-created_at"]),
+            # Replay: the decisions about one application, newest first.
+            models.Index(fields=["application", "-created_at"]),
+        ]
 
     def __str__(self) -> str:
         return f"{'allowed' if self.allowed else 'denied'} {self.email} {self.application_label}"

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from access.country_names import COUNTRIES, country_code
+from access.lint import Finding
 from access.models import Policy
 from access.rule_text import RuleNames
 from access.selectors import GROUP, Rule, RuleError, read_rule
@@ -89,6 +91,8 @@ class RuleBuilder:
         self.names = RuleNames(organization)
         self.rows = rows
         self.error = ""
+        # What access.lint says about the rows, for the page.
+        self.findings: list[Finding] = []
 
     @classmethod
     def blank(cls, organization: Organization) -> RuleBuilder:
@@ -134,6 +138,14 @@ class RuleBuilder:
             except RowError as error:
                 row.error = str(error)
         return None if any(row.error for row in self.rows) else found
+
+    def readable(self) -> dict[str, list[Any]]:
+        """The rules of the rows that can be read so far; rows are not marked."""
+        found: dict[str, list[Any]] = {name: [] for name, _ in LISTS}
+        for row in self.rows:
+            with suppress(RowError):
+                found[row.list] += self._rules(row)
+        return found
 
     # --- what drop-downs offer -------------------------------------------------------------------------------
     def group_choices(self) -> list[tuple[str, str]]:

@@ -58,26 +58,6 @@ def check_rules(
     return list(include), list(require or []), list(exclude or [])
 
 
-def warnings(decision: str, include: Sequence[Any], require: Sequence[Any]) -> list[str]:
-    """What is allowed but rarely meant; shown beside the form (product.md 1.3)."""
-    found = []
-    names = [next(iter(item), "") for item in include if isinstance(item, dict)]
-    required = [next(iter(item), "") for item in require if isinstance(item, dict)]
-    if decision == Policy.Decision.ALLOW and "everyone" in names and not required:
-        found.append("Everyone who can log in by any login method is let in.")
-    if decision == Policy.Decision.ALLOW and "login_method" in names and not required:
-        found.append("Everyone with this login method is let in; with the one-time PIN that is anybody with an e-mail.")
-    if decision == Policy.Decision.BYPASS:
-        found.append("Bypass switches Access off for everyone who matches: no login, no check, no identity.")
-    for selector in ("geo", "login_method", "email", "email_domain"):
-        if required.count(selector) > 1:
-            label = SELECTORS[selector].label
-            found.append(
-                f"Several {label} rules under Require must all hold at once, which nobody can. Require a group."
-            )
-    return found
-
-
 def group_ids(*lists: Sequence[Any]) -> set[str]:
     """Ids of the groups that stored rule lists name directly."""
     bodies = (item.get(GROUP) for listed in lists for item in listed if isinstance(item, dict))

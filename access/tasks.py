@@ -7,6 +7,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.utils import timezone
 
+from access import simulation
 from access.actions import authorities, signing, token_keys
 from access.models import HandOver, Transfer
 from accounts.actor import system
@@ -31,6 +32,11 @@ def redrive_certificates() -> dict[str, int]:
     now = timezone.now()
     failed = signing.fail_stuck_certificates(now=now, actor=system("redrive_certificates"))
     return {"failed": failed, "asked_again": authorities.ask_again_for_missing_keys(now=now)}
+
+
+@shared_task
+def redrive_simulations() -> dict[str, int]:
+    return simulation.redrive(now=timezone.now())
 
 
 @shared_task

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from access.views import application_policies, application_wizard, applications, groups, logs, policies
+from access.views import (
+    application_policies,
+    application_wizard,
+    applications,
+    groups,
+    logs,
+    policies,
+    saved_tests,
+    simulator,
+)
 from access.views import service_tokens as tokens
 from access.views import ssh_authorities as ssh
 
@@ -43,6 +52,14 @@ urlpatterns = [
         application_policies.application_policy_delete,
         name="application_policy_delete",
     ),
+    path(f"{_APP}/simulator/", simulator.application_simulator, name="application_simulator"),
+    path(f"{_APP}/simulate/", simulator.application_simulate, name="application_simulate"),
+    path(f"{_APP}/tests/", saved_tests.application_tests, name="application_tests"),
+    path(f"{_APP}/tests/add/", saved_tests.application_test_add, name="application_test_add"),
+    path(f"{_APP}/tests/<uuid:test_id>/edit/", saved_tests.application_test_edit, name="application_test_edit"),
+    path(f"{_APP}/tests/<uuid:test_id>/delete/", saved_tests.application_test_delete, name="application_test_delete"),
+    path("simulator/", simulator.simulator, name="simulator"),
+    path("simulations/<uuid:simulation_id>/", simulator.simulation, name="simulation"),
     path("groups/", groups.groups, name="groups"),
     path("groups/add/", groups.group_add, name="group_add"),
     path("groups/<uuid:group_id>/edit/", groups.group_edit, name="group_edit"),

@@ -122,7 +122,7 @@ def posted(request: HttpRequest) -> QueryDict | None:
     return request.POST if request.method == "POST" else None
 
 
-def with_input(form: FormT, data: QueryDict) -> FormT:
+def with_input(form: FormT, data: Mapping[str, str]) -> FormT:
     """An unbound form that shows what was typed, unjudged: for submits that only change the form ("Add row")."""
     form.initial = {name: data.get(name, "") for name in form.fields}
     return form

@@ -25,6 +25,7 @@ app.conf.beat_schedule = {
     "access.tasks.rotate_token_keys": {"task": "access.tasks.rotate_token_keys", "schedule": 3600.0},
     "access.tasks.rotate_ssh_authorities": {"task": "access.tasks.rotate_ssh_authorities", "schedule": 3600.0},
     "access.tasks.redrive_certificates": {"task": "access.tasks.redrive_certificates", "schedule": 5.0},
+    "access.tasks.redrive_simulations": {"task": "access.tasks.redrive_simulations", "schedule": 30.0},
     "access.tasks.sweep_expired": {"task": "access.tasks.sweep_expired", "schedule": 600.0},
     "tunnels.tasks.sweep_connections": {"task": "tunnels.tasks.sweep_connections", "schedule": 5.0},
     "tunnels.tasks.verify_records": {"task": "tunnels.tasks.verify_records", "schedule": 60.0},

@@ -18,7 +18,10 @@ from access.models import (
     Group,
     Policy,
     PrincipalClaim,
+    SavedTest,
     ServiceToken,
+    Simulation,
+    SimulationResult,
     SshAuthority,
     TokenKey,
 )
@@ -48,6 +51,8 @@ class World:
     claim: PrincipalClaim
     certificate: Certificate
     access_request: AccessRequest
+    saved_test: SavedTest
+    simulation: Simulation
     token_key: TokenKey
     tunnel: Tunnel
     configuration: TunnelConfiguration
@@ -72,6 +77,8 @@ class World:
             "group_id": self.group.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
+            "test_id": self.saved_test.pk,
+            "simulation_id": self.simulation.pk,
             "certificate_id": self.certificate.pk,
             "tunnel_id": self.tunnel.pk,
             "version": self.configuration.version,
@@ -226,6 +233,35 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         country="PT",
         trace=[{"policy": "Engineers get in", "decision": "allow", "verdict": "match"}],
     )
+    saved_test = SavedTest.objects.create(
+        organization=organization,
+        application=application,
+        name="Nobody without a login",
+        question={"who": "nobody", "ip": "192.0.2.9", "country": "PT"},
+        expected="deny",
+    )
+    simulation = Simulation.objects.create(
+        organization=organization,
+        kind="identities",
+        title="Edit of Engineers get in",
+        rules={"targets": [], "groups": {}, "groups_changed": {}},
+        status="complete",
+        total=1,
+        processed=1,
+        approved=1,
+        gained=1,
+        started_by="alice@widgetcorp.test",
+    )
+    SimulationResult.objects.create(
+        simulation=simulation,
+        identity=people["identity"],
+        who="carol@people.test",
+        application_label=application.name,
+        before="blocked",
+        status="approved",
+        change="gained",
+        reason="allowed",
+    )
     token_key = TokenKey.objects.create(
         organization=organization,
         kid=uuid4().hex,
@@ -244,6 +280,8 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         "claim": claim,
         "certificate": certificate,
         "access_request": access_request,
+        "saved_test": saved_test,
+        "simulation": simulation,
         "token_key": token_key,
     }
 

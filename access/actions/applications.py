@@ -16,6 +16,7 @@ from access.actions.token_keys import active_key
 from access.hostnames import assert_owned, split_domain
 from access.models import Application, ApplicationPolicy, Policy
 from access.principals import PrincipalRefused, check_principal
+from access.saved_tests import guard
 from access.sshcert import EXTENSIONS, MAX_LIFETIME_SECONDS, MIN_LIFETIME_SECONDS
 from accounts import audit
 from accounts.actor import Actor
@@ -94,12 +95,14 @@ def update_application(
     actor: Actor,
     allowed_provider_ids: Sequence[uuid.UUID | str] | None = None,
     policies: Sequence[PolicyItem] | None = None,
+    override_reason: str = "",
     **values: Any,
 ) -> Application:
     """`values`: name, domain, session_duration_seconds, settings and the flags of create_application. What is not
     given, or None, stays. `policies` replaces the whole list; the application's own policies left out are deleted.
 
-    When a login method is no longer allowed, the tokens issued so far end: they may have come from it."""
+    When a login method is no longer allowed, the tokens issued so far end: they may have come from it.
+    `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
     application = lock_application(application.organization, application)
     old = facts(application)
     _set_values(application, **{key: value for key, value in values.items() if value is not None})
@@ -112,15 +115,17 @@ def update_application(
     _check_redirect(application, providers)
     _save(application)
     application.allowed_providers.set(providers)
+    overruled: dict[str, Any] = {}
     if policies is not None:
         _set_policies(application, policies)
+        overruled = guard([application], override_reason=override_reason)
     audit.record(
         events.APPLICATION_UPDATED,
         organization=application.organization,
         actor=actor,
         target=application,
         old=old,
-        new=facts(application),
+        new={**facts(application), **overruled},
     )
     return application
 

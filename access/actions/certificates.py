@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from access import events, sshcert
 from access.actions.principals import PrincipalTaken, claim_principal
-from access.decisions import decide, record_decision
+from access.decisions import decide, record_decision, refused_after
 from access.dispatch import await_result, submit
 from access.evaluation import Decision, Outcome
 from access.krl import build_krl
@@ -274,7 +274,7 @@ def _record_refusal(request: _Request, refused: _Refused) -> None:
     error = refused.error
     decision = refused.decision
     if decision.allowed:
-        decision = Decision(False, Outcome.DENY, error.code, error.message, trace=decision.trace)
+        decision = refused_after(decision, error)
     record_decision(
         request.application,
         decision,

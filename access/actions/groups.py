@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from access import events
 from access.models import Group, Policy
 from access.rules import MAX_NAME, check_rules, group_ids
+from access.saved_tests import guard_group
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
@@ -47,8 +48,10 @@ def update_group(
     require: Rules | None = None,
     exclude: Rules | None = None,
     is_default: bool | None = None,
+    override_reason: str = "",
 ) -> Group:
-    """None keeps a value. The organization's row is locked: two changes cannot close a loop between them."""
+    """None keeps a value. The organization's row is locked: two changes cannot close a loop between them.
+    `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
     organization = Organization.objects.select_for_update().get(pk=group.organization_id)
     group = Group.objects.for_organization(organization).get(pk=group.pk)
     old = _facts(group)
@@ -64,7 +67,9 @@ def update_group(
         group=group,
     )
     _save(group)
-    audit.record(events.GROUP_UPDATED, organization=organization, actor=actor, target=group, old=old, new=_facts(group))
+    overruled = guard_group(organization, group.pk, override_reason=override_reason)
+    new = {**_facts(group), **overruled}
+    audit.record(events.GROUP_UPDATED, organization=organization, actor=actor, target=group, old=old, new=new)
     return group
 
 

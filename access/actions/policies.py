@@ -13,6 +13,7 @@ from access import events
 from access.actions.groups import checked_name
 from access.models import Application, ApplicationPolicy, Policy
 from access.rules import check_rules
+from access.saved_tests import guard, guard_policy
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
@@ -43,8 +44,11 @@ def create_policy(
     session_duration_seconds: int | None = None,
     application: Application | None = None,
     precedence: int | None = None,
+    override_reason: str = "",
 ) -> Policy:
-    """A reusable policy, or with `application` that application's own, placed last unless `precedence` says where."""
+    """A reusable policy, or with `application` that application's own, placed last unless `precedence` says where.
+
+    `override_reason`, here and below: why to go on although saved tests fail (access/saved_tests.py)."""
     policy = new_policy(
         organization,
         name=name,
@@ -56,12 +60,13 @@ def create_policy(
     if application is not None:
         application = lock_application(organization, application)
         _place(application, policy, precedence)
+    overruled = guard_policy(policy, override_reason=override_reason)
     audit.record(
         events.POLICY_CREATED,
         organization=organization,
         actor=actor,
         target=policy,
-        new={**facts(policy), "application": str(application.pk) if application else None},
+        new={**facts(policy), "application": str(application.pk) if application else None, **overruled},
     )
     return policy
 
@@ -78,6 +83,7 @@ def update_policy(
     exclude: Rules | None = None,
     session_duration_seconds: int | Keep | None = KEEP,
     precedence: int | None = None,
+    override_reason: str = "",
 ) -> Policy:
     """None keeps a value; session_duration_seconds None means "as the application says". `precedence` moves an
     application's own policy."""
@@ -98,27 +104,47 @@ def update_policy(
     policy.save()
     if precedence is not None:
         _move_own(policy, precedence)
+    overruled = guard_policy(policy, override_reason=override_reason)
     audit.record(
-        events.POLICY_UPDATED, organization=organization, actor=actor, target=policy, old=old, new=facts(policy)
+        events.POLICY_UPDATED,
+        organization=organization,
+        actor=actor,
+        target=policy,
+        old=old,
+        new={**facts(policy), **overruled},
     )
     return policy
 
 
 @transaction.atomic
-def delete_policy(policy: Policy, *, actor: Actor) -> None:
+def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") -> None:
     """A reusable policy must be detached everywhere first; an application's own goes with its place."""
     policy = Policy.objects.for_organization(policy.organization).select_for_update().get(pk=policy.pk)
     links = list(ApplicationPolicy.objects.filter(policy=policy).select_related("application"))
     if policy.reusable and links:
         names = ", ".join(f'"{link.application.name}"' for link in links[:5])
         raise Conflict(f"The policy is attached to {names}. Detach it there first.", code="policy_in_use")
-    audit.record(events.POLICY_DELETED, organization=policy.organization, actor=actor, target=policy, old=facts(policy))
+    ApplicationPolicy.objects.filter(policy=policy).delete()
+    overruled = guard([link.application for link in links], override_reason=override_reason)
+    audit.record(
+        events.POLICY_DELETED,
+        organization=policy.organization,
+        actor=actor,
+        target=policy,
+        old=facts(policy),
+        new=overruled or None,
+    )
     policy.delete()
 
 
 @transaction.atomic
 def attach_policy(
-    application: Application, policy: Policy, *, precedence: int | None = None, actor: Actor
+    application: Application,
+    policy: Policy,
+    *,
+    precedence: int | None = None,
+    actor: Actor,
+    override_reason: str = "",
 ) -> ApplicationPolicy:
     """Attach a reusable policy. Without `precedence` it goes last; an occupied place is a Conflict."""
     application = lock_application(application.organization, application)
@@ -128,12 +154,14 @@ def attach_policy(
     if ApplicationPolicy.objects.filter(application=application, policy=policy).exists():
         raise Conflict("The policy is already attached to this application.", code="policy_already_attached")
     link = _place(application, policy, precedence)
-    _record_place(events.POLICY_ATTACHED, application, policy, actor, new={"precedence": link.precedence})
+    overruled = guard([application], override_reason=override_reason)
+    new = {"precedence": link.precedence, **overruled}
+    _record_place(events.POLICY_ATTACHED, application, policy, actor, new=new)
     return link
 
 
 @transaction.atomic
-def detach_policy(application: Application, policy: Policy, *, actor: Actor) -> None:
+def detach_policy(application: Application, policy: Policy, *, actor: Actor, override_reason: str = "") -> None:
     """An application's own policy cannot be detached, only deleted: it would hang nowhere."""
     application = lock_application(application.organization, application)
     link = ApplicationPolicy.objects.select_related("policy").filter(application=application, policy=policy).first()
@@ -143,12 +171,16 @@ def detach_policy(application: Application, policy: Policy, *, actor: Actor) -> 
         raise InvalidInput(
             "This policy belongs to the application alone. Delete it instead.", code="policy_not_reusable"
         )
-    _record_place(events.POLICY_DETACHED, application, policy, actor, old={"precedence": link.precedence})
+    old = {"precedence": link.precedence}
     link.delete()
+    overruled = guard([application], override_reason=override_reason)
+    _record_place(events.POLICY_DETACHED, application, policy, actor, old=old, new=overruled)
 
 
 @transaction.atomic
-def reorder_policies(application: Application, policy_ids: Sequence[str | uuid.UUID], *, actor: Actor) -> None:
+def reorder_policies(
+    application: Application, policy_ids: Sequence[str | uuid.UUID], *, actor: Actor, override_reason: str = ""
+) -> None:
     """Give all policies of the application new places, first to last. The ids must be exactly the attached ones."""
     application = lock_application(application.organization, application)
     links = {str(link.policy_id): link for link in ApplicationPolicy.objects.filter(application=application)}
@@ -157,13 +189,14 @@ def reorder_policies(application: Application, policy_ids: Sequence[str | uuid.U
         raise Conflict("The list of policies has changed meanwhile. Load the page again.", code="policies_changed")
     old = sorted(links, key=lambda policy_id: links[policy_id].precedence)
     renumber([links[policy_id] for policy_id in wanted])
+    overruled = guard([application], override_reason=override_reason)
     audit.record(
         events.POLICIES_REORDERED,
         organization=application.organization,
         actor=actor,
         target=application,
         old={"policies": old},
-        new={"policies": wanted},
+        new={"policies": wanted, **overruled},
     )
 
 

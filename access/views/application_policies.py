@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -17,16 +17,17 @@ from access.actions.policies import (
     reorder_policies,
     update_policy,
 )
-from access.forms import AttachForm, PolicyForm
+from access.forms import AttachForm, MoveForm, OverridableForm, PolicyForm
+from access.lint_context import findings_of_application
 from access.models import Application, ApplicationPolicy, Policy
 from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
-from access.rules import warnings
+from access.simulation import Proposal
 from access.views.applications import crumbs, own_application, tab
-from access.views.policies import policy_page, policy_values, rules_of, sent_policy
-from accounts.forms import PlainForm
+from access.views.policies import UNSENT, policy_page, policy_values, rules_of, sent_policy
+from access.views.trials import COMPARE, REPLAY, proposed_policy, start_trial
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, find, posted, refusals, sent_once, show, telling
+from accounts.pages import at, done, find, posted, refusals, sent_once, show
 from accounts.permissions import Permission
 
 
@@ -42,8 +43,12 @@ def application_policies(request: OrganizationRequest, application_id: UUID) -> 
 def application_policy_add(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form, builder, step = sent_policy(request)
-    values = policy_values(form, builder) if step == "save" else None
-    if values is not None:
+    values = policy_values(form, builder) if step not in UNSENT else None
+    if values is not None and step in (COMPARE, REPLAY):
+        answer = _try(request, application, form, None, values, step)
+        if answer is not None:
+            return answer
+    elif values is not None:
         with refusals(form):
             policy = create_policy(request.organization, application=application, actor=request.actor, **values)
             return done(request, f"{policy.name} is added.", "application_policies", application.pk)
@@ -58,12 +63,16 @@ def application_policy_edit(request: OrganizationRequest, application_id: UUID, 
     if policy.reusable:
         return redirect(at(request, "policy_edit", policy.pk))
     form, builder, step = sent_policy(request, policy)
-    values = policy_values(form, builder) if step == "save" else None
-    if values is not None:
+    values = policy_values(form, builder) if step not in UNSENT else None
+    if values is not None and step in (COMPARE, REPLAY):
+        answer = _try(request, application, form, policy, values, step)
+        if answer is not None:
+            return answer
+    elif values is not None:
         with refusals(form):
             update_policy(policy, actor=request.actor, **values)
             return done(request, f"{values['name']} is saved.", "application_policies", application.pk)
-    return _form_page(request, application, form, builder, title=f"Edit {policy.name}")
+    return _form_page(request, application, form, builder, title=f"Edit {policy.name}", policy=policy)
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -72,13 +81,14 @@ def application_policy_delete(request: OrganizationRequest, application_id: UUID
     """An own policy is deleted, a reusable one only detached."""
     application = own_application(request, application_id)
     policy = _link(application, policy_id).policy
-    form = PlainForm(posted(request))
-    if request.method == "POST":
+    form = OverridableForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        reason = form.cleaned_data["override_reason"]
         with refusals(form):
             if policy.reusable:
-                detach_policy(application, policy, actor=request.actor)
+                detach_policy(application, policy, actor=request.actor, override_reason=reason)
             else:
-                delete_policy(policy, actor=request.actor)
+                delete_policy(policy, actor=request.actor, override_reason=reason)
             done_word = "detached" if policy.reusable else "deleted"
             return done(request, f"{policy.name} is {done_word}.", "application_policies", application.pk)
     verb = "Detach" if policy.reusable else "Delete"
@@ -111,10 +121,30 @@ def application_policy_move(request: OrganizationRequest, application_id: UUID, 
     target = place + (-1 if request.POST.get("direction") == "up" else 1)
     if 0 <= target < len(order):
         order[place], order[target] = order[target], order[place]
-        with telling(request):
-            reorder_policies(application, order, actor=request.actor)
-            messages.success(request, "The order is changed.")
+        form = MoveForm(request.POST)
+        if form.is_valid():
+            with refusals(form):
+                reason = form.cleaned_data["override_reason"]
+                reorder_policies(application, order, actor=request.actor, override_reason=reason)
+                return done(request, "The order is changed.", "application_policies", application.pk)
+        return _confirm_move(request, application, form)
     return redirect(at(request, "application_policies", application.pk))
+
+
+def _confirm_move(request: OrganizationRequest, application: Application, form: MoveForm) -> HttpResponse:
+    """Shown only when the move was refused."""
+    return show(
+        request,
+        "confirm.html",
+        title="Change the order",
+        crumbs=crumbs(request, application),
+        question="Change the order of the policies?",
+        consequences=["The first policy that matches decides, so another order is another answer."],
+        button="Change the order",
+        danger=True,
+        back=at(request, "application_policies", application.pk),
+        form=form,
+    )
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -125,7 +155,8 @@ def application_policy_attach(request: OrganizationRequest, application_id: UUID
     if form.is_valid():
         with refusals(form):
             policy = find(Policy.objects.for_organization(request.organization), pk=form.cleaned_data["policy"])
-            attach_policy(application, policy, precedence=None, actor=request.actor)
+            reason = form.cleaned_data["override_reason"]
+            attach_policy(application, policy, precedence=None, actor=request.actor, override_reason=reason)
             return done(request, f"{policy.name} is attached.", "application_policies", application.pk)
     return _policies_tab(request, application, form)
 
@@ -135,14 +166,8 @@ def _policies_tab(
 ) -> HttpResponse:
     links = list(application.policy_links.select_related("policy").order_by("precedence"))
     names = RuleNames(request.organization)
-    rows = [
-        (
-            link,
-            names.lines(*rules_of(link.policy)),
-            warnings(link.policy.decision, link.policy.include, link.policy.require),
-        )
-        for link in links
-    ]
+    findings = findings_of_application(application, [link.policy for link in links])
+    rows = [(link, names.lines(*rules_of(link.policy)), found) for link, found in zip(links, findings, strict=True)]
     attachable = _attachable(request, application)
     return tab(
         request,
@@ -159,11 +184,40 @@ def _attachable(request: OrganizationRequest, application: Application) -> list[
     return list(reusable.exclude(application_links__application=application)[:500])
 
 
+def _try(
+    request: OrganizationRequest,
+    application: Application,
+    form: PolicyForm,
+    policy: Policy | None,
+    values: dict[str, Any],
+    step: str,
+) -> HttpResponse | None:
+    proposal = Proposal([application], policy=proposed_policy(request, policy, values))
+    verb = "Edit of" if policy else "New policy"
+    title = f"{verb} {values['name']} at {application.name}"
+    return start_trial(request, form, step=step, title=title, proposal=proposal)
+
+
 def _form_page(
-    request: OrganizationRequest, application: Application, form: PolicyForm, builder: RuleBuilder, *, title: str
+    request: OrganizationRequest,
+    application: Application,
+    form: PolicyForm,
+    builder: RuleBuilder,
+    *,
+    title: str,
+    policy: Policy | None = None,
 ) -> HttpResponse:
-    back = at(request, "application_policies", application.pk)
-    return policy_page(request, form, builder, title=title, crumbs=crumbs(request, application), back=back)
+    return policy_page(
+        request,
+        form,
+        builder,
+        title=title,
+        crumbs=crumbs(request, application),
+        back=at(request, "application_policies", application.pk),
+        application=application,
+        policy=policy,
+        can_try=True,
+    )
 
 
 def _link(application: Application, policy_id: UUID) -> ApplicationPolicy:

@@ -11,15 +11,20 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from access.actions.policies import create_policy, delete_policy, update_policy
 from access.forms import PolicyForm
-from access.models import Policy
+from access.lint_context import findings_of_edit
+from access.models import Application, Policy
 from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
+from access.simulation import Proposal
+from access.views.trials import COMPARE, REPLAY, REPLAY_DAYS, asked_step, kept_draft, proposed_policy, start_trial
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.pages import Crumbs, Filter, at, done, find, list_page, posted, refusals, sent_once, show, with_input
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
+# Steps after which a form is only shown again.
+UNSENT = ("", "rows")
 RuleLists = tuple[list[Any], list[Any], list[Any]]
 
 
@@ -44,7 +49,7 @@ def policies(request: OrganizationRequest) -> HttpResponse:
 @sent_once
 def policy_add(request: OrganizationRequest) -> HttpResponse:
     form, builder, step = sent_policy(request)
-    values = policy_values(form, builder) if step == "save" else None
+    values = policy_values(form, builder) if step not in UNSENT else None
     if values is not None:
         with refusals(form):
             policy = create_policy(request.organization, actor=request.actor, **values)
@@ -57,12 +62,18 @@ def policy_add(request: OrganizationRequest) -> HttpResponse:
 def policy_edit(request: OrganizationRequest, policy_id: UUID) -> HttpResponse:
     policy = find(_reusable(request).select_related("organization"), pk=policy_id)
     form, builder, step = sent_policy(request, policy)
-    values = policy_values(form, builder) if step == "save" else None
-    if values is not None:
+    values = policy_values(form, builder) if step not in UNSENT else None
+    if values is not None and step in (COMPARE, REPLAY):
+        users = [link.application for link in policy.application_links.select_related("application")]
+        proposal = Proposal(users, policy=proposed_policy(request, policy, values))
+        answer = start_trial(request, form, step=step, title=f"Edit of {policy.name}", proposal=proposal)
+        if answer is not None:
+            return answer
+    elif values is not None:
         with refusals(form):
             update_policy(policy, actor=request.actor, **values)
             return done(request, f"{values['name']} is saved, for every application it is attached to.", "policies")
-    return _page(request, form, builder, title=f"Edit {policy.name}")
+    return _page(request, form, builder, title=f"Edit {policy.name}", policy=policy)
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -90,14 +101,18 @@ def policy_delete(request: OrganizationRequest, policy_id: UUID) -> HttpResponse
 
 # --- shared by every page with a policy form ------------------------------------------------------------------
 def sent_policy(request: OrganizationRequest, policy: Policy | None = None) -> tuple[PolicyForm, RuleBuilder, str]:
-    """Form and rule builder, and the step asked for: "" (shown first), "rows" (builder changed) or "save"."""
+    """Form and rule builder, and the step asked for: "" (shown first), "rows" (builder changed), "compare" or
+    "replay" (try it), or "save"."""
     initial = policy_initial(policy)
+    draft = kept_draft(request) if request.method != "POST" else None
+    if draft is not None:
+        return with_input(PolicyForm(initial=initial), draft), RuleBuilder.sent(request.organization, draft), "rows"
     if request.method != "POST":
         return PolicyForm(initial=initial), RuleBuilder.stored(request.organization, initial), ""
     builder = RuleBuilder.sent(request.organization, request.POST)
     if builder.take_step(request.POST.get("step", "save")):
         return with_input(PolicyForm(initial=initial), request.POST), builder, "rows"
-    return PolicyForm(request.POST, initial=initial), builder, "save"
+    return PolicyForm(request.POST, initial=initial), builder, asked_step(request)
 
 
 def policy_initial(policy: Policy | None) -> dict[str, Any]:
@@ -126,20 +141,39 @@ def policy_page(
     crumbs: Crumbs,
     back: str,
     template: str = "access/policy_form.html",
+    application: Application | None = None,
+    policy: Policy | None = None,
     **context: Any,
 ) -> HttpResponse:
-    return show(
-        request, template, title=title, crumbs=crumbs, form=form, builder=builder, back=back, live=True, **context
-    )
+    """`application` and `policy` (None: a new one) say where lint has to look."""
+    rules = builder.readable()
+    if any(rules.values()):
+        decision = str(form["decision"].value() or Policy.Decision.ALLOW)
+        builder.findings = findings_of_edit(
+            request.organization, rules, decision=decision, application=application, policy=policy
+        )
+    page = {"form": form, "builder": builder, "back": back, "live": True, "replay_days": REPLAY_DAYS, **context}
+    return show(request, template, title=title, crumbs=crumbs, **page)
 
 
 def rules_of(policy: Policy) -> RuleLists:
     return policy.include, policy.require, policy.exclude
 
 
-def _page(request: OrganizationRequest, form: PolicyForm, builder: RuleBuilder, *, title: str) -> HttpResponse:
+def _page(
+    request: OrganizationRequest, form: PolicyForm, builder: RuleBuilder, *, title: str, policy: Policy | None = None
+) -> HttpResponse:
     back = at(request, "policies")
-    return policy_page(request, form, builder, title=title, crumbs=[("Policies", back)], back=back)
+    return policy_page(
+        request,
+        form,
+        builder,
+        title=title,
+        crumbs=[("Policies", back)],
+        back=back,
+        policy=policy,
+        can_try=policy is not None,
+    )
 
 
 def _reusable(request: OrganizationRequest) -> TenantQuerySet[Policy]:

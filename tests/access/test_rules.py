@@ -14,7 +14,7 @@ from access.actions.policies import create_policy, update_policy
 from access.actions.service_tokens import create_service_token
 from access.evaluation import MAX_GROUP_DEPTH
 from access.models import Group, Policy
-from access.rules import check_rules, warnings
+from access.rules import check_rules
 from accounts.errors import Conflict, DomainError, InvalidInput
 from accounts.models import AuditEvent, EdgeVersion
 from tests.access.makers import ACTOR, EVERYONE, email_rule, make_provider
@@ -183,13 +183,3 @@ def test_checking_costs_few_queries_however_many_groups(cast: Cast) -> None:
     with CaptureQueriesContext(connection) as queries:
         check_rules(cast.widgetcorp, [group_rule(group) for group in groups], [], [])
     assert len(queries) <= 3
-
-
-def test_warnings_name_the_classic_holes() -> None:
-    assert warnings("allow", [EVERYONE], [])
-    assert warnings("allow", [{"login_method": {"id": "x"}}], [])
-    assert warnings("bypass", [EVERYONE], [])
-    assert warnings(
-        "allow", [email_rule("a@x.test")], [{"geo": {"country_code": "PT"}}, {"geo": {"country_code": "ES"}}]
-    )
-    assert not warnings("allow", [email_rule("a@x.test")], [{"geo": {"country_code": "PT"}}])

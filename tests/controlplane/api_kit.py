@@ -127,7 +127,9 @@ def make_tenant(organization: Organization, domain: str) -> Tenant:
     provider = IdentityProvider.objects.create(organization=organization, type="oidc", name="Login", config={})
     session = make_session(provider)
     make_access_request(session.identity, Application.objects.get(pk=app["id"]))
+    policy_test = api.ok("POST", f"{account}/access/policy-tests", {"policies": [reusable["id"]]})
     tenant.ids = {
+        "policy_test_id": policy_test["id"],
         "account_id": organization.id,
         "zone_id": zone["id"],
         "group_id": group["id"],

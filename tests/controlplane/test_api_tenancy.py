@@ -31,6 +31,7 @@ BODIES: dict[str, Any] = {
     "PATCH /apps/{app_id}": {"name": "A"},
     "POST /apps/{app_id}/policies": {"name": "P", "decision": "allow", "include": RULES},
     "PUT /apps/{app_id}/policies/{policy_id}": {"name": "P", "decision": "allow", "include": RULES},
+    "POST /policy-tests": {"policies": [{"name": "P", "decision": "allow", "include": RULES}]},
     "POST /service_tokens": {"name": "S"},
     "PUT /service_tokens/{token_id}": {"name": "S"},
     "PUT /keys": {"key_rotation_interval_days": 42},
