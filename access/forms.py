@@ -201,6 +201,13 @@ class PolicyForm(forms.Form):
         help_text="For people this policy lets in.",
     )
 
+    ssh_principals = LinesField(
+        required=False,
+        label="SSH accounts for service tokens",
+        help_text="Only for Service Auth: the Unix accounts in certificates of the tokens it includes, one per line. "
+        "No person gets these accounts here. Empty: no certificates.",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         current = (self.initial or {}).get("session_duration_seconds")
@@ -233,6 +240,25 @@ class ServiceTokenForm(forms.Form):
         values = sorted({days * DAY for days in TOKEN_DAYS} | ({current} if current else set()))
         choices = [(str(value), f"{value // DAY} days") for value in values]
         set_choices(self.fields["duration_seconds"], [*choices, ("", "Does not expire")])
+
+
+class RotateForm(forms.Form):
+    """How long the present secret goes on beside the new one."""
+
+    overlap_seconds = forms.TypedChoiceField(
+        coerce=int,
+        required=False,
+        empty_value=DAY,
+        initial=DAY,
+        label="The present secret works for another",
+        choices=[
+            (HOUR, "hour"),
+            (DAY, "day"),
+            (7 * DAY, "week"),
+            (30 * DAY, "30 days"),
+            (0, "moment: it stops at once (leaked or lost)"),
+        ],
+    )
 
 
 class GenerateForm(forms.Form):

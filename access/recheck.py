@@ -142,7 +142,8 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
             return "session_revoked", "Your session was revoked. Log in again."
     if stream.service_token_id:
         service_token = facts.service_tokens.get(stream.service_token_id)
-        if service_token is None or service_token.organization_id != application.organization_id:
+        missing = service_token is None or service_token.deleted_at is not None
+        if service_token is None or missing or service_token.organization_id != application.organization_id:
             return "service_token_invalid", "The service token was deleted."
         if not service_token.enabled:
             return "service_token_inactive", "The service token was disabled."

@@ -12,7 +12,9 @@ from django.db.models import Max
 from access import events
 from access.actions.groups import checked_name
 from access.models import Application, ApplicationPolicy, Policy
+from access.principals import PrincipalRefused, check_principal
 from access.rules import check_rules
+from access.sshcert import MAX_PRINCIPALS
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
@@ -41,6 +43,7 @@ def create_policy(
     require: Rules = (),
     exclude: Rules = (),
     session_duration_seconds: int | None = None,
+    ssh_principals: Sequence[str] = (),
     application: Application | None = None,
     precedence: int | None = None,
 ) -> Policy:
@@ -51,6 +54,7 @@ def create_policy(
         decision=decision,
         lists=(include, require, exclude),
         session_duration_seconds=session_duration_seconds,
+        ssh_principals=ssh_principals,
         reusable=application is None,
     )
     if application is not None:
@@ -77,6 +81,7 @@ def update_policy(
     require: Rules | None = None,
     exclude: Rules | None = None,
     session_duration_seconds: int | Keep | None = KEEP,
+    ssh_principals: Sequence[str] | None = None,
     precedence: int | None = None,
 ) -> Policy:
     """None keeps a value; session_duration_seconds None means "as the application says". `precedence` moves an
@@ -94,6 +99,9 @@ def update_policy(
         policy.require if require is None else require,
         policy.exclude if exclude is None else exclude,
         decision=policy.decision,
+    )
+    policy.ssh_principals = checked_ssh_principals(
+        policy.ssh_principals if ssh_principals is None else ssh_principals, policy.decision
     )
     policy.save()
     if precedence is not None:
@@ -176,6 +184,7 @@ def new_policy(
     lists: tuple[Any, Any, Any],
     session_duration_seconds: int | None,
     reusable: bool,
+    ssh_principals: Sequence[str] = (),
 ) -> Policy:
     """A checked, saved policy; the calling action records it."""
     decision = checked_decision(decision)
@@ -188,6 +197,7 @@ def new_policy(
         require=require,
         exclude=exclude,
         session_duration_seconds=checked_session(session_duration_seconds),
+        ssh_principals=checked_ssh_principals(ssh_principals, decision),
         reusable=reusable,
     )
 
@@ -236,6 +246,25 @@ def checked_session(seconds: int | None) -> int | None:
     return seconds
 
 
+def checked_ssh_principals(names: Sequence[str], decision: str) -> list[str]:
+    """Account names for certificates of service tokens. Naming an account with standing powers is the administrator's
+    decision, as for explicit mappings of people."""
+    wanted = list(dict.fromkeys(names))
+    problem = ""
+    if wanted and decision != Policy.Decision.NON_IDENTITY:
+        problem = "Only a Service Auth policy names accounts for service tokens."
+    elif len(wanted) > MAX_PRINCIPALS:
+        problem = f"At most {MAX_PRINCIPALS} accounts."
+    for name in wanted:
+        try:
+            check_principal(name)
+        except PrincipalRefused as error:
+            problem = error.message
+    if problem:
+        raise InvalidInput(problem, code="invalid_ssh_principals", fields={"ssh_principals": problem})
+    return wanted
+
+
 def facts(policy: Policy) -> dict[str, Any]:
     return {
         "name": policy.name,
@@ -244,6 +273,7 @@ def facts(policy: Policy) -> dict[str, Any]:
         "require": policy.require,
         "exclude": policy.exclude,
         "session_duration_seconds": policy.session_duration_seconds,
+        "ssh_principals": policy.ssh_principals,
     }
 
 

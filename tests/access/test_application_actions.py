@@ -308,7 +308,7 @@ def test_rotate_refresh_disable_delete(cast: Cast) -> None:
     update_service_token(token, actor=ACTOR, name="ci2", duration_seconds=None, enabled=False)
     assert authenticate_service_token(cast.widgetcorp, token.client_id, fresh, now=now) is None
     delete_service_token(token, actor=ACTOR)
-    assert not ServiceToken.objects.exists()
+    assert not ServiceToken.objects.for_organization(cast.widgetcorp).exists()
     assert names() == [
         "access.service_token.created",
         "access.service_token.rotated",
