@@ -12,6 +12,8 @@ from access.models import DEFAULT_EXTENSIONS, Application, Policy, SshAuthority
 from accounts.forms import DAY, HOUR, SESSION_CHOICES, LinesField, duration_choices
 from accounts.models import IdentityProvider, Organization
 
+# An application may also want a check for every page or connection, or every few minutes.
+APPLICATION_SESSION_CHOICES = (0, 300, *SESSION_CHOICES)
 CERTIFICATE_CHOICES = (60, 120, 240, 300, 600, 1800, HOUR, 8 * HOUR, DAY)
 TOKEN_DAYS = (30, 90, 180, 365, 730)
 _EXTENSION_TEXTS = (
@@ -44,7 +46,7 @@ class ApplicationBasics(forms.Form):
 
     name = forms.CharField(max_length=350, label="Application name", help_text="Shown to people when they log in.")
     session_duration_seconds = DurationField(
-        SESSION_CHOICES,
+        APPLICATION_SESSION_CHOICES,
         label="Session duration",
         initial=DAY,
         help_text="After this time people log in again for this application.",
@@ -211,7 +213,7 @@ class PolicyForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         current = (self.initial or {}).get("session_duration_seconds")
-        choices = duration_choices(SESSION_CHOICES, current)
+        choices = duration_choices(APPLICATION_SESSION_CHOICES, current)
         set_choices(self.fields["session_duration_seconds"], [("", "As the application says"), *choices])
 
 
@@ -247,8 +249,6 @@ class RotateForm(forms.Form):
 
     overlap_seconds = forms.TypedChoiceField(
         coerce=int,
-        required=False,
-        empty_value=DAY,
         initial=DAY,
         label="The present secret works for another",
         choices=[

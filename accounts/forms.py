@@ -36,7 +36,7 @@ _SCOPE_AREAS = {
 def duration_choices(offered: Sequence[int], current: int | None = None) -> list[tuple[str, str]]:
     """Drop-down of durations; a stored value that is not among the usual ones is offered too."""
     values = sorted({*offered, *([current] if current is not None else [])})
-    return [(str(value), duration(value)) for value in values]
+    return [(str(value), duration(value) if value else "No duration, expires immediately") for value in values]
 
 
 class LinesField(forms.CharField):

@@ -22,7 +22,9 @@ from accounts.models import Organization
 
 Rules = Sequence[Any]
 MAX_PRECEDENCE = 2**31 - 1
-MAX_SESSION_SECONDS = 31 * 24 * 3600
+# Tokens of such an application are as short as tokens can be: one page, or the start of one connection.
+IMMEDIATE = 0
+MIN_SESSION_SECONDS, MAX_SESSION_SECONDS = 60, 31 * 24 * 3600
 
 
 class Keep:
@@ -240,8 +242,8 @@ def checked_decision(decision: str) -> str:
 
 
 def checked_session(seconds: int | None) -> int | None:
-    if seconds is not None and not 0 < seconds <= MAX_SESSION_SECONDS:
-        message = "The session duration must be between a second and 31 days."
+    if seconds is not None and seconds != IMMEDIATE and not MIN_SESSION_SECONDS <= seconds <= MAX_SESSION_SECONDS:
+        message = "The session duration must be 0 (immediate), or from a minute to 31 days."
         raise InvalidInput(message, code="invalid_session_duration", fields={"session_duration_seconds": message})
     return seconds
 
