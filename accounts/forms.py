@@ -96,6 +96,18 @@ class OrganizationForm(forms.Form):
         self.fields["session_duration_seconds"].choices = duration_choices(SESSION_CHOICES, current)  # type: ignore[attr-defined]
 
 
+class ScimForm(forms.Form):
+    enabled = forms.BooleanField(required=False, label="Take users and groups from the provider over SCIM")
+    user_deprovision = forms.BooleanField(
+        required=False,
+        label="Deactivated people are disabled at once: sessions end, connections are cut, logins are refused",
+    )
+    seat_deprovision = forms.BooleanField(required=False, label="Disabled people hold no seat")
+    identity_update_behavior = forms.ChoiceField(
+        label="When groups of a logged-in person change", choices=IdentityProvider.ScimBehavior.choices
+    )
+
+
 class AddMemberForm(forms.Form):
     email = forms.EmailField(
         label="E-mail",

@@ -147,7 +147,7 @@ class IdentityProvider(models.Model):
 
         AUTOMATIC = "automatic", "Change the identity; live connections are checked again"
         REAUTH = "reauth", "Change the identity and end its sessions"
-        NO_ACTION = "no_action", "Nothing until the next login"
+        NO_ACTION = "no_action", "Nothing: groups come from logins only"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="identity_providers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -12,13 +13,14 @@ from django.db import IntegrityError, transaction
 from accounts import audit, events
 from accounts.actions import scim_effects as effects
 from accounts.actor import Actor
-from accounts.models import IdentityProvider, ScimGroup, ScimMembership, ScimUser
+from accounts.models import IdentityProvider, ScimGroup, ScimMembership, ScimUpdate, ScimUser
 from accounts.scim.errors import ScimError, invalid_value
 from accounts.scim.filters import Comparison
 from accounts.scim.patch import Operation, apply_operation
 from accounts.scim.resources import GroupValues, UserValues, read_group, read_members, read_user
 
 _CHUNK = 500
+KEEP_UPDATES = timedelta(days=90)
 
 
 @transaction.atomic
@@ -128,6 +130,12 @@ def delete_group(provider: IdentityProvider, group_id: uuid.UUID, *, if_match: s
     changed = effects.apply_groups(members, provider, gone=labels)
     group.pk, group.display_name = identifier, name
     _record(events.SCIM_GROUP_DELETED, provider, actor, group, old=facts | {"identities": changed})
+
+
+def sweep_scim_updates(*, now: datetime) -> int:
+    """The log of what SCIM clients asked; the audit log keeps what it changed."""
+    rows = ScimUpdate.objects.all_organizations(reason="a sweeper").filter(created_at__lt=now - KEEP_UPDATES)
+    return rows.delete()[0]
 
 
 def patched_user(operations: list[Operation]) -> Callable[[ScimUser], UserValues]:

@@ -68,7 +68,7 @@ def may_log_in(user: ScimUser | None, provider: IdentityProvider) -> bool:
 
 def groups_at_login(user: ScimUser | None, provider: IdentityProvider, given: Sequence[str]) -> list[str]:
     """The groups of the login, corrected by what SCIM says."""
-    if user is None:
+    if user is None or provider.scim_identity_update_behavior == IdentityProvider.ScimBehavior.NO_ACTION:
         return list(given)
     return _merged(given, _managed_labels(provider), _labels_by_user([user.pk], provider).get(user.pk, []))
 

@@ -67,9 +67,7 @@ def refresh_scim_secret(provider: IdentityProvider, *, actor: Actor) -> str:
         raise Conflict("SCIM is not enabled for this login method.", code="scim_not_enabled")
     secret = _new_secret(provider)
     provider.save(update_fields=["scim_secret_sha256", "updated_at"])
-    audit.record(
-        events.PROVIDER_SCIM_SECRET_MADE, organization=provider.organization, actor=actor, target=provider
-    )
+    audit.record(events.PROVIDER_SCIM_SECRET_MADE, organization=provider.organization, actor=actor, target=provider)
     return secret
 
 

@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
                 ('scim_secret_sha256', models.CharField(blank=True, max_length=64)),
                 ('scim_user_deprovision', models.BooleanField(default=True, help_text='Deactivation disables the identity.')),
                 ('scim_seat_deprovision', models.BooleanField(default=False)),
-                ('scim_identity_update_behavior', models.CharField(choices=[('automatic', 'Change the identity; live connections are checked again'), ('reauth', 'Change the identity and end its sessions'), ('no_action', 'Nothing until the next login')], default='automatic', max_length=16)),
+                ('scim_identity_update_behavior', models.CharField(choices=[('automatic', 'Change the identity; live connections are checked again'), ('reauth', 'Change the identity and end its sessions'), ('no_action', 'Nothing: groups come from logins only')], default='automatic', max_length=16)),
             ],
             options={
                 'ordering': ['created_at', 'id'],

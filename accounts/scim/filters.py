@@ -1,7 +1,7 @@
 """SCIM filters (RFC 7644 section 3.4.2.2): text to a tree, and a tree against a JSON object.
 
-    filter = term *( "or" term )      term = factor *( "and" factor )
-    factor = "not" "(" filter ")" | "(" filter ")" | attribute "pr" | attribute operator value
+filter = term *( "or" term )      term = factor *( "and" factor )
+factor = "not" "(" filter ")" | "(" filter ")" | attribute "pr" | attribute operator value
 """
 
 from __future__ import annotations

@@ -158,6 +158,8 @@ def _read_body(request: HttpRequest) -> dict[str, Any]:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
         raise ScimError(413, f"A body has at most {MAX_BODY_BYTES} bytes.")
+    if not int(length):
+        return {}
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError) as error:

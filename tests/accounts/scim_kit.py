@@ -27,7 +27,9 @@ class Scim:
     def base(self) -> str:
         return f"/cdn-cgi/access/scim/v2/{self.provider.pk}"
 
-    def send(self, method: str, path: str, body: Any = None, *, secret: str | None = None, **headers: str) -> HttpResponse:
+    def send(
+        self, method: str, path: str, body: Any = None, *, secret: str | None = None, **headers: str
+    ) -> HttpResponse:
         return Client().generic(
             method,
             f"{self.base}{path}",
@@ -58,8 +60,8 @@ class Scim:
         assert problem["detail"]
         return problem
 
-    def user(self, name: str = "alice@widgetcorp.test", **more: Any) -> dict[str, Any]:
-        made: dict[str, Any] = self.ok("POST", "/Users", {"userName": name, **more}, status=201)
+    def user(self, user_name: str = "alice@widgetcorp.test", **more: Any) -> dict[str, Any]:
+        made: dict[str, Any] = self.ok("POST", "/Users", {"userName": user_name, **more}, status=201)
         return made
 
     def group(self, name: str, *members: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -72,7 +74,9 @@ class Scim:
 
 
 def make_scim(organization: Organization, *, name: str = "Okta", **settings_of_scim: Any) -> Scim:
-    provider, _ = IdentityProvider.objects.get_or_create(organization=organization, name=name, defaults={"type": "okta"})
+    provider, _ = IdentityProvider.objects.get_or_create(
+        organization=organization, name=name, defaults={"type": "okta"}
+    )
     secret = set_scim(provider, actor=ACTOR, enabled=True, **settings_of_scim)
     provider.refresh_from_db()
     return Scim(provider, secret or "")
