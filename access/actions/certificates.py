@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import CharField, Q
 from django.utils import timezone
 
 from access import events, sshcert
@@ -26,11 +26,25 @@ from access.signing import sign_certificate
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, DomainError, InvalidInput, NotFound, PolicyDenied, TemporarilyUnavailable
-from accounts.models import AccessSession
+from accounts.models import AccessSession, Identity
+from accounts.prepared import Parameter, PreparedRows, insert
 
 # A job not started by then is dropped: nobody waits for it any more (fault 4).
 JOB_EXPIRES_SECONDS = 10.0
 _ATTEMPTS = 3
+_AUTHORITY = PreparedRows(
+    lambda: SshAuthority.objects.filter(
+        application=Parameter("application", Application._meta.pk), state=SshAuthority.State.ACTIVE
+    )
+)
+_FOREIGN_KEY = PreparedRows(
+    lambda: (
+        Certificate.objects.all_organizations(reason="a key belongs to one person anywhere (AC-21)")
+        .filter(public_key_fingerprint=Parameter("fingerprint", CharField()))
+        .exclude(identity=Parameter("identity", Identity._meta.pk))
+        .only("pk")[:1]
+    )
+)
 
 
 class PublicKeyInvalid(InvalidInput):
@@ -200,7 +214,7 @@ def _approve(request: _Request) -> Certificate:
         raise _Refused(PolicyDenied(decision.message, code=decision.reason), decision)
     if decision.outcome is not (Outcome.ALLOW if request.session is not None else Outcome.SERVICE_AUTH):
         raise _Refused(_wrong_policy(request), decision)
-    authority = SshAuthority.objects.filter(application=application, state=SshAuthority.State.ACTIVE).first()
+    authority = _AUTHORITY.first(application=application.pk)
     if authority is None:
         message = "This application has no SSH certificate authority. An administrator can generate one."
         raise _Refused(NoAuthority(message), decision)
@@ -263,7 +277,7 @@ def _store(request: _Request, authority: SshAuthority, names: _Names) -> Certifi
         "extensions": sorted(application.certificate_extensions),
     }
     facts = {**intent, "public_key": request.key.line, "authority": str(authority.pk), "validity": [after, before]}
-    certificate = Certificate.objects.create(
+    certificate = Certificate(
         organization=application.organization,
         application=application,
         authority=authority,
@@ -278,6 +292,7 @@ def _store(request: _Request, authority: SshAuthority, names: _Names) -> Certifi
         ip_address=request.ip or None,
         **intent,
     )
+    insert(certificate)
     audit.record(
         events.CERTIFICATE_APPROVED,
         organization=application.organization,
@@ -312,12 +327,11 @@ def _new_serial() -> int:
 
 
 def _key_belongs_to_another(request: _Request) -> bool:
-    known = Certificate.objects.all_organizations(reason="a key belongs to one person anywhere (AC-21)").filter(
-        public_key_fingerprint=request.key.fingerprint
-    )
+    fingerprint = request.key.fingerprint
     if request.session is not None:
-        return known.exclude(identity=request.session.identity).exists()
-    return known.exclude(service_token=request.service_token).exists()
+        return _FOREIGN_KEY.first(fingerprint=fingerprint, identity=request.session.identity_id) is not None
+    known = Certificate.objects.all_organizations(reason="a key belongs to one machine anywhere (AC-21)")
+    return known.filter(public_key_fingerprint=fingerprint).exclude(service_token=request.service_token).exists()
 
 
 @transaction.atomic

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from django.core.cache import cache
@@ -48,6 +48,7 @@ class TransferRefusal:
 
     reason: str
     message: str
+    reference: str  # under which the decision is found in the access log
 
 
 def clean_public_key(text: str) -> str:
@@ -108,7 +109,7 @@ def deny_transfer(
         expires_at=now + timedelta(seconds=LIFETIME_SECONDS),
         fetched_at=now,
     )
-    refuse_transfer(public_key, TransferRefusal("login_denied", "The login was denied in the browser."))
+    refuse_transfer(public_key, TransferRefusal("login_denied", "The login was denied in the browser.", ""))
     return _store(application, burned, event=events.TRANSFER_DENIED, session=session, actor=actor)
 
 
@@ -162,13 +163,13 @@ def take_transfer(public_key: str, *, client_ip: str | None, now: datetime) -> t
 def refuse_transfer(public_key: str, refusal: TransferRefusal) -> None:
     """Tell the waiting client that its login ended without a token. The key itself stays usable: the person may still
     log in as somebody the policy allows, within the client's patience."""
-    cache.set(_refusal_key(public_key), {"reason": refusal.reason, "message": refusal.message}, REFUSAL_SECONDS)
+    cache.set(_refusal_key(public_key), asdict(refusal), REFUSAL_SECONDS)
 
 
 def refusal_of(public_key: str) -> TransferRefusal | None:
     """Nothing secret: only the holder of the key asks, and the person has read the same on their page."""
     found = cache.get(_refusal_key(public_key))
-    return TransferRefusal(found["reason"], found["message"]) if found else None
+    return TransferRefusal(**found) if found else None
 
 
 def waiting_client(public_key: str) -> WaitingClient | None:

@@ -13,6 +13,7 @@ import json
 from typing import Any, cast
 
 from django.conf import settings
+from django.db.models import CharField
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
@@ -26,10 +27,16 @@ from accounts.errors import AuthenticationFailed, DomainError, InvalidInput, Not
 from accounts.http import declares
 from accounts.models import Organization
 from accounts.permissions import Permission
-from accounts.ratelimits import MACHINE_CERTIFICATE_BY_ADDRESS, spend
+from accounts.prepared import Parameter, PreparedRows
+from accounts.ratelimits import SERVICE_TOKEN_FAILURE_BY_ADDRESS, spend
 
 MAX_BODY_BYTES = 32 * 1024
 RETRY_AFTER_SECONDS = 2
+_APPLICATION = PreparedRows(
+    lambda: Application.objects.filter(
+        organization=Parameter("organization", Organization._meta.pk), aud=Parameter("aud", CharField())
+    ).select_related("organization")
+)
 
 
 @declares(Permission.PUBLIC)
@@ -57,12 +64,7 @@ def _sign(request: HttpRequest) -> HttpResponse:
     public_key, token, issuer = _text(body, "public_key"), _text(body, "jwt"), _text(body, "issuer")
     if issuer != organization.team_url:
         raise TokenRefused(f"This is {organization.team_url}; the request is for another issuer.", code="wrong_issuer")
-    application = (
-        Application.objects.for_organization(organization)
-        .select_related("organization")
-        .filter(aud=unverified_audience(token))
-        .first()
-    )
+    application = _APPLICATION.first(organization=organization.pk, aud=unverified_audience(token))
     if application is None:
         raise TokenRefused("The token belongs to no application of this team.", code="token_wrong_application")
     session = session_behind(application, token, now=timezone.now())
@@ -81,7 +83,6 @@ def _sign(request: HttpRequest) -> HttpResponse:
 def _sign_for_machine(request: HttpRequest, organization: Organization, body: dict[str, Any]) -> HttpResponse:
     context = cast(Any, request)
     public_key = _text(body, "public_key")
-    spend(MACHINE_CERTIFICATE_BY_ADDRESS, organization.pk, context.client_ip)
     token = authenticate_service_token(
         organization,
         request.headers.get("CF-Access-Client-Id", ""),
@@ -89,6 +90,7 @@ def _sign_for_machine(request: HttpRequest, organization: Organization, body: di
         now=timezone.now(),
     )
     if token is None:
+        spend(SERVICE_TOKEN_FAILURE_BY_ADDRESS, context.client_ip)
         message = "The service token is unknown, disabled or expired, or its secret is wrong."
         raise AuthenticationFailed(message, code="service_token_invalid")
     application = _named_application(organization, body)

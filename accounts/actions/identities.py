@@ -16,6 +16,7 @@ from accounts.actor import Actor, ActorKind
 from accounts.errors import Conflict
 from accounts.models import AccessSession, Identity, IdentityProvider, ScimUser
 from accounts.oidc import LoginFailed
+from accounts.text import ascii_lower
 
 MAX_USER_AGENT = 300
 
@@ -45,7 +46,7 @@ def record_login(
     if not IdentityProvider.objects.filter(pk=provider.pk, deleted_at__isnull=True).exists():
         raise LoginFailed(f"{provider.name} is no login method any more.", code="provider_deleted")
     provisioned = scim_effects.lock_user_of_login(
-        provider, subject=subject, confirmed_email=email.lower() if email_verified is True else ""
+        provider, subject=subject, confirmed_email=ascii_lower(email) if email_verified is True else ""
     )
     identity = _locked_identity(provider, subject)
     disabled = LoginFailed(
@@ -55,7 +56,7 @@ def record_login(
         raise disabled
     scim_effects.link_login(provisioned, identity)
     old_email = identity.email
-    identity.email, identity.email_verified = email.lower(), email_verified
+    identity.email, identity.email_verified = ascii_lower(email), email_verified
     identity.groups = scim_effects.groups_at_login(provisioned, provider, groups)
     identity.name, identity.claims = name[:350], dict(claims)
     identity.last_login_at = now

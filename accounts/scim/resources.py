@@ -8,6 +8,7 @@ from typing import Any
 
 from accounts.scim.errors import invalid_value
 from accounts.scim.patch import unique_values
+from accounts.text import ascii_lower
 
 MAX_TEXT = 255
 MAX_EMAILS = 20
@@ -55,7 +56,7 @@ def read_user(document: Mapping[str, Any]) -> UserValues:
         user_name=user_name,
         external_id=_text(values, "externalId"),
         display_name=display_name or _full_name(name),
-        email=_primary(emails) or (user_name.lower() if "@" in user_name else ""),
+        email=_primary(emails) or (ascii_lower(user_name) if "@" in user_name else ""),
         active=_flag(values.get("active", True), "active"),
         resource=resource,
     )
@@ -138,4 +139,4 @@ def _email(item: Any) -> dict[str, Any]:
 def _primary(emails: list[dict[str, Any]]) -> str:
     chosen = next((email for email in emails if email.get("primary")), emails[0] if emails else {})
     value = chosen.get("value", "")
-    return value.lower() if "@" in value else ""
+    return ascii_lower(value) if "@" in value else ""

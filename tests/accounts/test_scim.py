@@ -229,8 +229,11 @@ class TestDeactivation:
         session = log_in(scim)
         application = make_application(cast.widgetcorp, authority=False)
         stream = {
-            "stream_id": "s", "application_id": str(application.pk), "client_ip": CLIENT_IP, "session_nonce": session.nonce,
-        }  # fmt: skip
+            "stream_id": "s",
+            "application_id": str(application.pk),
+            "client_ip": CLIENT_IP,
+            "session_nonce": session.nonce,
+        }
         assert recheck_streams([stream]) == []
         version = edge_version()
         scim.patch(f"/Users/{made['id']}", {"op": "replace", "path": "active", "value": False})
@@ -343,8 +346,11 @@ class TestGroups:
         application = make_application(cast.widgetcorp, include=[rule], authority=False)
         session = log_in(scim)
         stream = {
-            "stream_id": "s", "application_id": str(application.pk), "client_ip": CLIENT_IP, "session_nonce": session.nonce,
-        }  # fmt: skip
+            "stream_id": "s",
+            "application_id": str(application.pk),
+            "client_ip": CLIENT_IP,
+            "session_nonce": session.nonce,
+        }
         assert recheck_streams([stream]) == []
         scim.patch(f"/Groups/{group['id']}", {"op": "remove", "path": "members"})
         assert [cut["stream_id"] for cut in recheck_streams([stream])] == ["s"]
