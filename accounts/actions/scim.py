@@ -142,6 +142,8 @@ def patched_user(operations: list[Operation]) -> Callable[[ScimUser], UserValues
     def change(user: ScimUser) -> UserValues:
         document = user_document(user)
         for operation in operations:
+            if operation.op == "remove" and operation.name == "active":
+                raise ScimError(400, "active cannot be removed: set it to true or false.", "mutability")
             document = apply_operation(document, operation)
         return read_user(document)
 

@@ -104,7 +104,7 @@ _USER_ATTRIBUTES = [
         ],
     ),
     attribute("displayName", "The name as shown"),
-    attribute("active", "Whether the person may log in", type="boolean"),
+    attribute("active", "Whether the person may log in", type="boolean", required=True),
     attribute(
         "emails",
         "Addresses; the primary one counts",
@@ -141,7 +141,6 @@ _GROUP_ATTRIBUTES = [
             attribute("value", "The person's id", mutability="immutable"),
             attribute("$ref", "The person", **(_REFERENCE | {"referenceTypes": ["User"], "mutability": "immutable"})),
             attribute("type", "User", mutability="immutable", canonicalValues=["User"]),
-            attribute("display", "The person's name", mutability="readOnly"),
         ],
     ),
 ]

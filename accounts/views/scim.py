@@ -62,7 +62,7 @@ def scim(request: HttpRequest, provider_id: uuid.UUID, path: str = "") -> HttpRe
         response, error = _problem(failure.http_status, failure.message, failure.scim_type), failure.message
     except DomainError as failure:
         response, error = _problem(failure.status, failure.message), failure.message
-    if provider is not None and request.method in _CHANGES:
+    if provider is not None and request.method in _CHANGES and not path.endswith(".search"):
         _log_update(request, provider, path, body, response, error)
     return response
 
@@ -95,15 +95,21 @@ def _answer(call: Call) -> HttpResponse:
             raise ScimError(404, "There is nothing under this address.")
         module = scim_users if kind == "Users" else scim_groups
         return _resources(call, module, rest[0] if rest else "")
+    if call.parts == (".search",):
+        raise ScimError(501, "Users and groups are searched one at a time: POST /Users/.search or /Groups/.search.")
     if call.method not in {"GET", "HEAD"}:
         raise ScimError(405 if kind in _DISCOVERY else 404, "There is nothing to change under this address.")
     return _discovery(call, kind, rest)
 
 
 def _resources(call: Call, module: Any, identifier: str) -> HttpResponse:
+    if identifier == ".search":
+        if call.method != "POST":
+            raise ScimError(405, "Send POST.")
+        return _json(module.search(call, _as_query(call.body)))
     if not identifier:
         if call.method == "GET":
-            return _json(module.search(call))
+            return _json(module.search(call, call.request.GET))
         if call.method != "POST":
             raise ScimError(405, "Send GET or POST.")
         return _resource(module.create(call), status=201)
@@ -119,6 +125,12 @@ def _resources(call: Call, module: Any, identifier: str) -> HttpResponse:
     if call.method not in {"PUT", "PATCH"}:
         raise ScimError(405, "Send GET, PUT, PATCH or DELETE.")
     return _resource(module.replace(call, key) if call.method == "PUT" else module.patch(call, key))
+
+
+def _as_query(body: dict[str, Any]) -> dict[str, str]:
+    """A SearchRequest (RFC 7644 section 3.4.3) as the query of a GET."""
+    texts = {key: ",".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in body.items()}
+    return {key: text for key, text in texts.items() if body[key] is not None}
 
 
 _DISCOVERY: dict[str, Callable[[str], list[dict[str, Any]]]] = {

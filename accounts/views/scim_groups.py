@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from accounts.actions import scim as actions
@@ -24,9 +25,9 @@ _COLUMNS = {
 }
 
 
-def search(call: Call) -> dict[str, Any]:
+def search(call: Call, query: Mapping[str, str]) -> dict[str, Any]:
     rows = ScimGroup.objects.for_organization(call.provider.organization).filter(provider=call.provider)
-    return list_page(rows, call.request.GET, _COLUMNS, lambda page: _shape_all(call, page))
+    return list_page(rows, query, _COLUMNS, lambda page: _shape_all(call, page, query))
 
 
 def get(call: Call, group_id: uuid.UUID) -> dict[str, Any]:
@@ -66,18 +67,17 @@ def _if_match(call: Call) -> str:
 
 
 def _shaped(call: Call, group: ScimGroup) -> dict[str, Any]:
-    return chosen_attributes(_shape_all(call, [group])[0], call.request.GET)
+    return chosen_attributes(_shape_all(call, [group], call.request.GET)[0], call.request.GET)
 
 
-def _shape_all(call: Call, groups: list[ScimGroup]) -> list[dict[str, Any]]:
+def _shape_all(call: Call, groups: list[ScimGroup], query: Mapping[str, str]) -> list[dict[str, Any]]:
     members: dict[uuid.UUID, list[dict[str, str]]] = {}
-    if wants(call.request.GET, "members"):
-        for row in ScimMembership.objects.filter(group__in=groups).select_related("user").order_by("pk"):
+    if wants(query, "members"):
+        for row in ScimMembership.objects.filter(group__in=groups).order_by("pk"):
             entry = {
                 "value": str(row.user_id),
                 "$ref": f"{call.base_url}/Users/{row.user_id}",
                 "type": "User",
-                "display": row.user.display_name or row.user.user_name,
             }
             members.setdefault(row.group_id, []).append(entry)
     return [_shape(call, group, members.get(group.pk, [])) for group in groups]

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Q, QuerySet
-from django.http import QueryDict
 
 from accounts.scim import schemas
 from accounts.scim.errors import ScimError, invalid_filter, invalid_value
@@ -22,7 +21,7 @@ Columns = Mapping[str, str]
 
 def list_page(
     rows: QuerySet[Any],
-    query: QueryDict,
+    query: Mapping[str, str],
     columns: Columns,
     shape: Callable[[list[Any]], list[dict[str, Any]]],
 ) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def to_query(node: Node, columns: Columns) -> Q:
     return _comparison(node, column)
 
 
-def chosen_attributes(document: dict[str, Any], query: QueryDict) -> dict[str, Any]:
+def chosen_attributes(document: dict[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
     """`attributes` and `excludedAttributes`, at the level of whole attributes."""
     wanted, unwanted = _names(query.get("attributes")), _names(query.get("excludedAttributes"))
     if wanted:
@@ -67,7 +66,7 @@ def chosen_attributes(document: dict[str, Any], query: QueryDict) -> dict[str, A
     return {key: value for key, value in document.items() if key in _ALWAYS or key.lower() not in unwanted}
 
 
-def wants(query: QueryDict, attribute: str) -> bool:
+def wants(query: Mapping[str, str], attribute: str) -> bool:
     wanted, unwanted = _names(query.get("attributes")), _names(query.get("excludedAttributes"))
     return attribute in wanted if wanted else attribute not in unwanted
 
@@ -117,7 +116,7 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _number(query: QueryDict, name: str, default: int) -> int:
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name)
     if text is None or text == "":
         return default

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import replace as replace_fields
 from typing import Any, Protocol
 
 from django.http import HttpRequest
@@ -45,9 +47,9 @@ class Call(Protocol):
     def body(self) -> dict[str, Any]: ...
 
 
-def search(call: Call) -> dict[str, Any]:
+def search(call: Call, query: Mapping[str, str]) -> dict[str, Any]:
     rows = ScimUser.objects.for_organization(call.provider.organization).filter(provider=call.provider)
-    return list_page(rows, call.request.GET, _COLUMNS, lambda page: _shape_all(call, page))
+    return list_page(rows, query, _COLUMNS, lambda page: _shape_all(call, page, query))
 
 
 def get(call: Call, user_id: uuid.UUID) -> dict[str, Any]:
@@ -63,8 +65,10 @@ def create(call: Call) -> dict[str, Any]:
 
 
 def replace(call: Call, user_id: uuid.UUID) -> dict[str, Any]:
+    """A body that does not say `active` does not activate anybody: it keeps what was."""
     values = read_user(call.body)
-    return _changed(call, user_id, lambda _: values)
+    says_active = any(key.lower() == "active" for key in call.body)
+    return _changed(call, user_id, lambda user: values if says_active else replace_fields(values, active=user.active))
 
 
 def patch(call: Call, user_id: uuid.UUID) -> dict[str, Any]:
@@ -85,12 +89,12 @@ def _if_match(call: Call) -> str:
 
 
 def _shaped(call: Call, user: ScimUser) -> dict[str, Any]:
-    return chosen_attributes(_shape_all(call, [user])[0], call.request.GET)
+    return chosen_attributes(_shape_all(call, [user], call.request.GET)[0], call.request.GET)
 
 
-def _shape_all(call: Call, users: list[ScimUser]) -> list[dict[str, Any]]:
+def _shape_all(call: Call, users: list[ScimUser], query: Mapping[str, str]) -> list[dict[str, Any]]:
     groups: dict[uuid.UUID, list[dict[str, str]]] = {}
-    if wants(call.request.GET, "groups"):
+    if wants(query, "groups"):
         for row in ScimMembership.objects.filter(user__in=users).select_related("group").order_by("pk"):
             entry = {
                 "value": str(row.group_id),

@@ -113,6 +113,13 @@ class TestUsers:
         assert same["meta"]["version"] == 'W/"1"'
         assert AuditEvent.objects.count() == before
 
+    def test_only_true_activates(self, scim: Scim) -> None:
+        path = f"/Users/{scim.user(active=False)['id']}"
+        assert scim.ok("PUT", path, {"userName": ALICE, "displayName": "A"})["active"] is False
+        body = {"Operations": [{"op": "remove", "path": "active"}]}
+        assert scim.refused("PATCH", path, body, status=400)["scimType"] == "mutability"
+        assert scim.ok("GET", path)["active"] is False
+
     def test_names_and_external_ids_are_unique_within_the_provider(self, cast: Cast, scim: Scim) -> None:
         scim.user(externalId="1")
         assert scim.refused("POST", "/Users", {"userName": ALICE.upper()}, status=409)["scimType"] == "uniqueness"
@@ -135,6 +142,7 @@ class TestUsers:
             ("externalId pr", ["bob"]),
             ('meta.lastModified gt "2020-01-01T00:00:00Z"', ["alice", "bob", "carol"]),
             ('id eq "nonsense"', []),
+            ('displayName eq "K\u212a"', []),
             ('password eq "x"', None),
             ('resource__x eq "x"', None),
             ("userName", None),

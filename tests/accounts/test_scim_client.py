@@ -49,7 +49,7 @@ def test_the_compliance_suite_finds_no_error(client: WSGISCIMClient) -> None:
     results = check_server(client)
     assert len(results) > 50
     failed = [f"{result.title}: {result.reason}" for result in results if result.status == Status.ERROR]
-    assert failed == []
+    assert failed == [], "\n".join(failed)
 
 
 def test_a_client_that_discovers_everything(client: WSGISCIMClient) -> None:
