@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from dataplane.errors import CommandError
 from dataplane.state import warn
 
-ID_VARIABLE, SECRET_VARIABLE = "TUNNEL_SERVICE_TOKEN_ID", "TUNNEL_SERVICE_TOKEN_SECRET"
-
 
 @dataclass(frozen=True, slots=True)
 class ServiceToken:
@@ -21,18 +19,22 @@ class ServiceToken:
 
 
 def add_service_token_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--service-token-id", "--id", help=f"[{ID_VARIABLE}]")
-    parser.add_argument("--service-token-secret", "--secret", help=f"prefer the environment [{SECRET_VARIABLE}]")
+    parser.add_argument("--service-token-id", "--id", help="[TUNNEL_SERVICE_TOKEN_ID]")
+    parser.add_argument(
+        "--service-token-secret", "--secret", help="prefer the environment [TUNNEL_SERVICE_TOKEN_SECRET]"
+    )
 
 
 def given_service_token(options: argparse.Namespace) -> ServiceToken | None:
     """None when a person is meant. Raises CommandError for half a token."""
-    client_id = options.service_token_id or os.environ.get(ID_VARIABLE)
-    secret = options.service_token_secret or os.environ.get(SECRET_VARIABLE)
+    client_id = options.service_token_id or os.environ.get("TUNNEL_SERVICE_TOKEN_ID")
+    secret = options.service_token_secret or os.environ.get("TUNNEL_SERVICE_TOKEN_SECRET")
     if bool(client_id) != bool(secret):
         raise CommandError("a service token needs both its id and its secret")
     if options.service_token_secret:
-        warn(f"a secret on the command line is visible to every user of this machine; prefer {SECRET_VARIABLE}")
+        warn(
+            "a secret on the command line is visible to every user of this machine; prefer TUNNEL_SERVICE_TOKEN_SECRET"
+        )
     if not client_id or not secret:
         return None
     if not (client_id + secret).isascii() or not (client_id + secret).isprintable():

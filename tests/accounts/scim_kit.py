@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
@@ -22,6 +22,8 @@ class Scim:
     provider: IdentityProvider
     secret: str
     host: str = ""
+    # One for all calls: each new one would set up the middleware again.
+    client: Client = field(default_factory=Client)
 
     @property
     def base(self) -> str:
@@ -30,7 +32,7 @@ class Scim:
     def send(
         self, method: str, path: str, body: Any = None, *, secret: str | None = None, **headers: str
     ) -> HttpResponse:
-        return Client().generic(
+        return self.client.generic(
             method,
             f"{self.base}{path}",
             json.dumps(body) if body is not None else "",
