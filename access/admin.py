@@ -101,8 +101,17 @@ class PrincipalClaimAdmin(ReadOnlyAdmin):
 
 @admin.register(Certificate)
 class CertificateAdmin(ReadOnlyAdmin):
-    list_display = ("serial", "identity", "application", "organization", "status", "valid_before", "revoked_at")
-    list_select_related = ("identity", "application", "organization")
+    list_display = (
+        "serial",
+        "identity",
+        "service_token",
+        "application",
+        "organization",
+        "status",
+        "valid_before",
+        "revoked_at",
+    )
+    list_select_related = ("identity", "service_token", "application", "organization")
     search_fields = ("serial", "key_id", "identity__email", "organization__team_name")
     list_filter = ("status",)
     actions = ("revoke",)

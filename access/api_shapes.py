@@ -5,6 +5,7 @@ Defaults come back as false, null or []: Terraform reports every invented value 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from ninja import Field, Schema
@@ -64,6 +65,8 @@ class PolicyBody(UnsupportedPolicyFields):
     require: Rules | None = None
     exclude: Rules | None = None
     session_duration: str | None = None
+    # Ours: accounts that certificates of service tokens name (decision non_identity only).
+    ssh_principals: list[str] = Field([], max_length=16)
     precedence: int | None = Field(None, ge=1, le=2**31 - 1)
 
 
@@ -75,6 +78,7 @@ class PolicyResult(UnsupportedPolicyFields):
     require: Rules
     exclude: Rules
     session_duration: str | None
+    ssh_principals: list[str]
     created_at: str | None
     updated_at: str | None
     reusable: bool
@@ -111,6 +115,7 @@ def shape_policy(policy: Policy, *, precedence: int | None = None, app_count: in
         require=policy.require,
         exclude=policy.exclude,
         session_duration=None if seconds is None else format_duration(seconds),
+        ssh_principals=policy.ssh_principals,
         created_at=rfc3339(policy.created_at),
         updated_at=rfc3339(policy.updated_at),
         reusable=policy.reusable,
@@ -133,6 +138,7 @@ def policy_values(body: PolicyBody) -> dict[str, Any]:
         "require": body.require or [],
         "exclude": body.exclude or [],
         "session_duration_seconds": optional_seconds(body.session_duration),
+        "ssh_principals": body.ssh_principals,
     }
 
 
@@ -150,12 +156,22 @@ def optional_seconds(text: str | None) -> int | None:
 class ServiceTokenBody(Schema):
     name: str = Name
     duration: str = "8760h"
+    enabled: bool = True
+    # A new token has one secret, of version 1; declarative clients send these with every call.
+    client_secret_version: int | None = None
+    previous_client_secret_expires_at: datetime | None = None
 
 
-class ServiceTokenChanges(Schema):
+class RotateBody(Schema):
+    previous_client_secret_expires_at: datetime | None = None
+
+
+class ServiceTokenChanges(RotateBody):
     name: str | None = Field(None, min_length=1, max_length=350)
     duration: str | None = None
     enabled: bool | None = None
+    # One more than the present version asks for a rotation.
+    client_secret_version: int | None = None
 
 
 class ServiceTokenResult(Schema):
@@ -165,6 +181,8 @@ class ServiceTokenResult(Schema):
     duration: str
     expires_at: str | None
     enabled: bool
+    client_secret_version: int
+    previous_client_secret_expires_at: str | None
     last_seen_at: str | None
     created_at: str | None
     updated_at: str | None
@@ -174,6 +192,16 @@ class NewServiceTokenResult(ServiceTokenResult):
     """`client_secret` is shown in this answer and never again."""
 
     client_secret: str
+
+
+class ChangedServiceTokenResult(ServiceTokenResult):
+    """`client_secret` only when the call rotated it."""
+
+    client_secret: str | None = None
+
+
+def shape_changed_service_token(token: ServiceToken, secret: str | None) -> ChangedServiceTokenResult:
+    return ChangedServiceTokenResult(**_service_token_values(token), client_secret=secret)
 
 
 def shape_service_token(token: ServiceToken) -> ServiceTokenResult:
@@ -192,6 +220,8 @@ def _service_token_values(token: ServiceToken) -> dict[str, Any]:
         "duration": FOREVER if token.duration_seconds is None else format_duration(token.duration_seconds),
         "expires_at": rfc3339(token.expires_at),
         "enabled": token.enabled,
+        "client_secret_version": token.secret_version,
+        "previous_client_secret_expires_at": rfc3339(token.previous_secret_expires_at),
         "last_seen_at": rfc3339(token.last_used_at),
         "created_at": rfc3339(token.created_at),
         "updated_at": rfc3339(token.updated_at),

@@ -16,7 +16,7 @@ from access.models import Group as GroupRow
 from access.rules import group_ids
 from access.selectors import Context, Person
 from accounts.errors import DomainError
-from accounts.models import AccessSession, Identity, Organization
+from accounts.models import AccessSession, Identity, IdentityProvider, Organization
 from accounts.prepared import Parameter, PreparedRows, insert
 
 log = logging.getLogger(__name__)
@@ -195,6 +195,27 @@ def record_decision(
         facts=decision.facts,
     )
     return insert(entry)
+
+
+def record_failed_login(
+    provider: IdentityProvider, *, subject: str, email: str, reason: str, ip: str, ray_id: str
+) -> AccessRequest:
+    """A login that ended before any application was asked: at the login method, or because the person may not log in
+    at all. Found again at the person, when we know one."""
+    identity = Identity.objects.filter(provider=provider, subject=subject).first() if subject else None
+    return AccessRequest.objects.create(
+        organization_id=provider.organization_id,
+        application_label=provider.name,
+        identity=identity,
+        email=email or _label(identity, None),
+        action="login",
+        allowed=False,
+        reason=reason[:60],
+        connection=provider.type,
+        ray_id=ray_id[:32],
+        ip_address=ip or None,
+        country=country.lookup(ip),
+    )
 
 
 def _load_groups(application: Application) -> dict[str, Group]:

@@ -27,6 +27,9 @@ SERVICE_TOKEN_UPDATED = audit.register("access.service_token.updated", "Service 
 SERVICE_TOKEN_ROTATED = audit.register("access.service_token.rotated", "Service token rotated", affects_edge=True)
 SERVICE_TOKEN_REFRESHED = audit.register("access.service_token.refreshed", "Service token extended", affects_edge=True)
 SERVICE_TOKEN_DELETED = audit.register("access.service_token.deleted", "Service token deleted", affects_edge=True)
+SERVICE_TOKEN_EXPIRY_WARNED = audit.register(
+    "access.service_token.expiry_warned", "Owners and admins warned that a service token ends soon"
+)
 
 # Hosts read SSH authorities, edges do not: no edge version.
 AUTHORITY_CREATED = audit.register("access.ssh_authority.created", "SSH authority requested")

@@ -12,6 +12,8 @@ from access.models import DEFAULT_EXTENSIONS, Application, Policy, SshAuthority
 from accounts.forms import DAY, HOUR, SESSION_CHOICES, LinesField, duration_choices
 from accounts.models import IdentityProvider, Organization
 
+# An application may also want a check for every page or connection, or every few minutes.
+APPLICATION_SESSION_CHOICES = (0, 300, *SESSION_CHOICES)
 CERTIFICATE_CHOICES = (60, 120, 240, 300, 600, 1800, HOUR, 8 * HOUR, DAY)
 TOKEN_DAYS = (30, 90, 180, 365, 730)
 _EXTENSION_TEXTS = (
@@ -44,7 +46,7 @@ class ApplicationBasics(forms.Form):
 
     name = forms.CharField(max_length=350, label="Application name", help_text="Shown to people when they log in.")
     session_duration_seconds = DurationField(
-        SESSION_CHOICES,
+        APPLICATION_SESSION_CHOICES,
         label="Session duration",
         initial=DAY,
         help_text="After this time people log in again for this application.",
@@ -222,10 +224,17 @@ class PolicyForm(OverridableForm):
         help_text="For people this policy lets in.",
     )
 
+    ssh_principals = LinesField(
+        required=False,
+        label="SSH accounts for service tokens",
+        help_text="Only for Service Auth: the Unix accounts in certificates of the tokens it includes, one per line. "
+        "No person gets these accounts here. Empty: no certificates.",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         current = (self.initial or {}).get("session_duration_seconds")
-        choices = duration_choices(SESSION_CHOICES, current)
+        choices = duration_choices(APPLICATION_SESSION_CHOICES, current)
         set_choices(self.fields["session_duration_seconds"], [("", "As the application says"), *choices])
 
 
@@ -254,6 +263,23 @@ class ServiceTokenForm(forms.Form):
         values = sorted({days * DAY for days in TOKEN_DAYS} | ({current} if current else set()))
         choices = [(str(value), f"{value // DAY} days") for value in values]
         set_choices(self.fields["duration_seconds"], [*choices, ("", "Does not expire")])
+
+
+class RotateForm(forms.Form):
+    """How long the present secret goes on beside the new one."""
+
+    overlap_seconds = forms.TypedChoiceField(
+        coerce=int,
+        initial=DAY,
+        label="The present secret works for another",
+        choices=[
+            (HOUR, "hour"),
+            (DAY, "day"),
+            (7 * DAY, "week"),
+            (30 * DAY, "30 days"),
+            (0, "moment: it stops at once (leaked or lost)"),
+        ],
+    )
 
 
 class GenerateForm(forms.Form):

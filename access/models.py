@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Self
 
 from django.db import models
 from django.db.models import Q
@@ -31,6 +32,7 @@ __all__ = [
     "Transfer",
 ]
 
+EXPIRY_WARNING = timedelta(days=7)
 DEFAULT_EXTENSIONS = ("permit-port-forwarding", "permit-pty")
 
 
@@ -117,6 +119,8 @@ class Policy(models.Model):
     require = models.JSONField(default=list, blank=True)
     exclude = models.JSONField(default=list, blank=True)
     session_duration_seconds = models.PositiveIntegerField(null=True, blank=True)
+    # Accounts that certificates of service tokens name; only for Service Auth. Empty: they get no certificate.
+    ssh_principals = models.JSONField(default=list, blank=True)
     reusable = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -172,31 +176,61 @@ class Group(models.Model):
         return self.name
 
 
+class ServiceTokenQuerySet(TenantQuerySet["ServiceToken"]):
+    def for_organization(self, organization: Organization) -> Self:
+        """Deleted tokens stay as rows (certificates name them) but are not found here."""
+        return super().for_organization(organization).filter(deleted_at__isnull=True)
+
+
 class ServiceToken(models.Model):
-    """Client id and secret for machines. Only the secret's SHA-256 is stored (it holds 200+ random bits)."""
+    """Client id and secret for machines. Only the secrets' SHA-256 is stored (they hold 200+ random bits).
+
+    After a rotation with overlap there are two: the previous one ends at `previous_secret_expires_at`.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="service_tokens")
     name = models.CharField(max_length=350)
     client_id = models.CharField(max_length=64, unique=True)
     secret_sha256 = models.CharField(max_length=64)
+    secret_version = models.PositiveIntegerField(default=1)
+    previous_secret_sha256 = models.CharField(max_length=64, blank=True)
+    previous_secret_expires_at = models.DateTimeField(null=True, blank=True)
     duration_seconds = models.PositiveBigIntegerField(null=True, help_text="Null: does not expire.")
     expires_at = models.DateTimeField(null=True, blank=True)
     enabled = models.BooleanField(default=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    # The expires_at that owners and admins were warned of; a refreshed token has another one.
+    warned_expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
 
-    objects = TenantQuerySet["ServiceToken"].as_manager()
+    objects = ServiceTokenQuerySet.as_manager()
 
     class Meta:
         ordering = ["name", "id"]
+        indexes = [models.Index(fields=["expires_at"], condition=Q(deleted_at=None), name="service_tokens_ending")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(previous_secret_sha256="", previous_secret_expires_at=None)
+                | (~Q(previous_secret_sha256="") & Q(previous_secret_expires_at__isnull=False)),
+                name="previous_secret_has_an_end",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
 
     def is_active(self, now: datetime) -> bool:
-        return self.enabled and (self.expires_at is None or now < self.expires_at)
+        return self.enabled and self.deleted_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def expires_soon(self, now: datetime) -> bool:
+        """Within the week in which owners and admins are warned."""
+        return self.expires_at is not None and now < self.expires_at <= now + EXPIRY_WARNING
+
+    def has_previous_secret(self, now: datetime) -> bool:
+        return self.previous_secret_expires_at is not None and now < self.previous_secret_expires_at
 
 
 class TokenKey(models.Model):
@@ -273,12 +307,15 @@ class SshAuthority(models.Model):
 
 
 class PrincipalClaim(models.Model):
-    """Which identity holds a principal in an application: the first to be issued it, until an admin releases it."""
+    """Who holds a principal in an application: the first to be issued it, until an admin releases it.
+
+    Without an identity it belongs to service tokens: policies name it for them, and no person can get it.
+    """
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="principal_claims")
     principal = models.CharField(max_length=32)
-    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="principal_claims")
+    identity = models.ForeignKey(Identity, null=True, on_delete=models.CASCADE, related_name="principal_claims")
     # The address the name was taken from: when the provider reports another one later, the name stays (AC-10).
     email = models.CharField(max_length=254, blank=True)
     # Stable per identity and application, so that one KRL entry covers all its certificates.
@@ -291,7 +328,7 @@ class PrincipalClaim(models.Model):
         constraints = [models.UniqueConstraint(fields=["application", "principal"], name="principal_held_once")]
 
     def __str__(self) -> str:
-        return f"{self.principal} -> {self.identity}"
+        return f"{self.principal} -> {self.identity or 'service tokens'}"
 
 
 class Certificate(models.Model):
@@ -308,7 +345,9 @@ class Certificate(models.Model):
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="certificates")
     # Restrict: an authority with certificates is only retired; both may go together with their application.
     authority = models.ForeignKey(SshAuthority, on_delete=models.RESTRICT, related_name="certificates")
-    identity = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="certificates")
+    # Exactly one of the two: a person, or a machine.
+    identity = models.ForeignKey(Identity, null=True, on_delete=models.CASCADE, related_name="certificates")
+    service_token = models.ForeignKey(ServiceToken, null=True, on_delete=models.CASCADE, related_name="certificates")
     session = models.ForeignKey(AccessSession, null=True, on_delete=models.SET_NULL, related_name="certificates")
     # 63 random bits as decimal text: unsigned 64-bit on the wire, and no database disagrees about the sign.
     serial = models.CharField(max_length=20, unique=True)
@@ -337,6 +376,13 @@ class Certificate(models.Model):
             models.Index(
                 fields=["created_at"], condition=Q(status__in=["approved", "signing"]), name="certificates_under_way"
             ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(identity__isnull=False, service_token=None)
+                | Q(identity=None, session=None, service_token__isnull=False),
+                name="certificate_of_person_or_machine",
+            )
         ]
 
     def __str__(self) -> str:

@@ -40,6 +40,7 @@ class Stream:
     session_nonce: str | None = None
     service_token_id: str | None = None
     destination: str | None = None
+    age_seconds: float | None = None
 
 
 @dataclass(slots=True)
@@ -83,7 +84,13 @@ def _parse(values: Mapping[str, Any]) -> Stream:
         session_nonce=text("session_nonce") or None,
         service_token_id=text("service_token_id") or None,
         destination=text("destination") or None,
+        age_seconds=_age(values.get("age_seconds")),
     )
+
+
+def _age(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < 10**9 else None
 
 
 def _load(streams: Sequence[Stream]) -> _Facts:
@@ -141,12 +148,15 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
             return "session_unknown", "Your session is gone. Log in again."
         if session.revoked_at is not None or session.identity.provider.deleted_at is not None:
             return "session_revoked", "Your session was revoked. Log in again."
+        if _is_of_revoked_token(stream, application, now):
+            return "token_revoked", "The application's sessions were revoked. Log in again."
         chosen = {provider.pk for provider in application.allowed_providers.all()}
         if chosen and session.identity.provider_id not in chosen:
             return "login_method_not_allowed", "This application no longer takes your login method."
     if stream.service_token_id:
         service_token = facts.service_tokens.get(stream.service_token_id)
-        if service_token is None or service_token.organization_id != application.organization_id:
+        missing = service_token is None or service_token.deleted_at is not None
+        if service_token is None or missing or service_token.organization_id != application.organization_id:
             return "service_token_invalid", "The service token was deleted."
         if not service_token.enabled:
             return "service_token_inactive", "The service token was disabled."
@@ -165,6 +175,14 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
     if stream.destination:
         resolve_destination(stream.destination, application.bastion_destinations, required=False)
     return "", ""
+
+
+def _is_of_revoked_token(stream: Stream, application: Application, now: datetime) -> bool:
+    """Opened before "Revoke existing tokens", so with a token that is refused now."""
+    revoked_at = application.tokens_revoked_at
+    if revoked_at is None or stream.age_seconds is None:
+        return False
+    return now - timedelta(seconds=stream.age_seconds) <= revoked_at
 
 
 def _while_valid(service_token: ServiceToken | None, now: datetime) -> datetime:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from itertools import groupby
 
 from celery import shared_task
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 
 from access import simulation
-from access.actions import authorities, signing, token_keys
-from access.models import HandOver, Transfer
+from access.actions import authorities, service_tokens, signing, token_keys
+from access.models import HandOver, ServiceToken, Transfer
 from accounts.actor import system
+from accounts.models import Membership, Organization
+from accounts.permissions import Role
 
 # One-time codes and sealed transfers are kept this long after their end, for the log's reader.
 _KEEP_EXPIRED = timedelta(hours=1)
@@ -37,6 +45,43 @@ def redrive_certificates() -> dict[str, int]:
 @shared_task
 def redrive_simulations() -> dict[str, int]:
     return simulation.redrive(now=timezone.now())
+
+
+@shared_task
+def warn_of_expiring_service_tokens() -> dict[str, int]:
+    """One mail per organization to its owners and admins, a week before, once per token and end."""
+    due = service_tokens.tokens_to_warn_of(now=timezone.now())
+    actor = system("warn_of_expiring_service_tokens")
+    warned = 0
+    for _, group in groupby(due, key=lambda token: token.organization_id):
+        claimed = [token for token in group if service_tokens.claim_expiry_warning(token, actor=actor)]
+        if not claimed:
+            continue
+        try:
+            _expiry_mail(claimed[0].organization, claimed).send()
+        except OSError:
+            for token in claimed:
+                service_tokens.withdraw_expiry_warning(token)
+            raise
+        warned += len(claimed)
+    return {"warned": warned}
+
+
+def _expiry_mail(organization: Organization, tokens: Sequence[ServiceToken]) -> EmailMessage:
+    members = Membership.objects.for_organization(organization).filter(
+        role__in=[Role.OWNER, Role.ADMIN], user__is_active=True
+    )
+    path = reverse("service_tokens", args=[organization.team_name], urlconf=settings.ROOT_URLCONF)
+    context = {"organization": organization, "tokens": tokens, "url": f"{settings.DASHBOARD_URL}{path}"}
+    number = "A service token" if len(tokens) == 1 else f"{len(tokens)} service tokens"
+    subject = f"{number} of {organization.name} will expire within a week"
+    return EmailMessage(
+        subject=" ".join(subject.split()),
+        body=render_to_string("access/service_tokens_expire.txt", context),
+        # Members need not learn of each other from a header.
+        bcc=sorted(members.values_list("user__email", flat=True)),
+        headers={"Auto-Submitted": "auto-generated"},
+    )
 
 
 @shared_task

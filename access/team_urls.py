@@ -6,6 +6,7 @@ from django.urls import path
 
 from access.views import callback, certs, cli, host_files, identity, launcher, login, public
 from access.views.cert_sign import cert_sign
+from accounts.views.scim import scim
 
 urlpatterns = [
     path("", launcher.launcher, name="public_launcher"),
@@ -18,6 +19,8 @@ urlpatterns = [
     path("cdn-cgi/access/cli", cli.cli, name="public_cli"),
     path("cdn-cgi/access/certs", certs.certs, name="public_certs"),
     path("cdn-cgi/access/cert_sign", cert_sign, name="cert_sign"),
+    path("cdn-cgi/access/scim/v2/<uuid:provider_id>", scim, name="scim_root"),
+    path("cdn-cgi/access/scim/v2/<uuid:provider_id>/<path:path>", scim, name="scim"),
     path("cdn-cgi/access/ssh/<str:aud>/ca.pub", host_files.ca_pub, name="public_ca_file"),
     path("cdn-cgi/access/ssh/<str:aud>/revoked.krl", host_files.revoked_krl, name="public_revocation_list"),
     path("cdn-cgi/access/get-identity", identity.get_identity, name="public_identity"),

@@ -13,6 +13,7 @@ class ActorKind(StrEnum):
     SERVICE_TOKEN = "service_token"  # noqa: S105
     EDGE = "edge"
     SYSTEM = "system"
+    SCIM = "scim"  # an identity provider that pushes its people and groups
     STAFF = "staff"
 
 

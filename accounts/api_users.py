@@ -57,7 +57,7 @@ class SessionResult(Schema):
 
 @router.route("GET", "/users", Permission.IDENTITY_READ, AccessUserResult, paged=True)
 def list_users(request: ApiRequest, paging: Query[Paging], filters: Query[UserFilters]) -> Page:
-    rows = Identity.objects.for_organization(request.organization).order_by("email", "id")
+    rows = Identity.objects.for_organization(request.organization).select_related("provider").order_by("email", "id")
     if filters.name is not None:
         rows = rows.filter(name=filters.name)
     if filters.email is not None:
@@ -101,7 +101,8 @@ def own_identity(request: ApiRequest, user_id: str) -> Identity:
 
 def shape_user(identity: Identity) -> AccessUserResult:
     identifier = str(identity.pk)
-    logged_in = identity.last_login_at is not None
+    gave_up_seat = identity.disabled_at is not None and identity.provider.scim_seat_deprovision
+    logged_in = identity.last_login_at is not None and not gave_up_seat
     return AccessUserResult(
         id=identifier,
         uid=identifier,

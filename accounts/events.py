@@ -16,6 +16,15 @@ PROVIDER_UPDATED = audit.register("accounts.identity_provider.updated", "Login m
 PROVIDER_DELETED = audit.register(
     "accounts.identity_provider.deleted", "Login method deleted, its sessions ended", affects_edge=True
 )
+PROVIDER_SCIM_CHANGED = audit.register("accounts.identity_provider.scim_changed", "SCIM settings changed")
+PROVIDER_SCIM_SECRET_MADE = audit.register("accounts.identity_provider.scim_secret_made", "New SCIM secret made")
+# Those that change who may do what also raise the edge version (actions/scim.py).
+SCIM_USER_CREATED = audit.register("accounts.scim.user_created", "User provisioned by SCIM")
+SCIM_USER_CHANGED = audit.register("accounts.scim.user_changed", "User changed by SCIM")
+SCIM_USER_DELETED = audit.register("accounts.scim.user_deleted", "User deleted by SCIM")
+SCIM_GROUP_CREATED = audit.register("accounts.scim.group_created", "Group provisioned by SCIM")
+SCIM_GROUP_CHANGED = audit.register("accounts.scim.group_changed", "Group changed by SCIM")
+SCIM_GROUP_DELETED = audit.register("accounts.scim.group_deleted", "Group deleted by SCIM")
 LOGIN_STARTED = audit.register("accounts.login.started", "Login started")
 LOGIN_PIN_SENT = audit.register("accounts.login.pin_sent", "One-time PIN sent")
 LOGIN_SUCCEEDED = audit.register("accounts.login.succeeded", "Logged in")

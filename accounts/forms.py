@@ -36,7 +36,7 @@ _SCOPE_AREAS = {
 def duration_choices(offered: Sequence[int], current: int | None = None) -> list[tuple[str, str]]:
     """Drop-down of durations; a stored value that is not among the usual ones is offered too."""
     values = sorted({*offered, *([current] if current is not None else [])})
-    return [(str(value), duration(value)) for value in values]
+    return [(str(value), duration(value) if value else "No duration, expires immediately") for value in values]
 
 
 class LinesField(forms.CharField):
@@ -94,6 +94,18 @@ class OrganizationForm(forms.Form):
         super().__init__(*args, **kwargs)
         current = (self.initial or {}).get("session_duration_seconds")
         self.fields["session_duration_seconds"].choices = duration_choices(SESSION_CHOICES, current)  # type: ignore[attr-defined]
+
+
+class ScimForm(forms.Form):
+    enabled = forms.BooleanField(required=False, label="Take users and groups from the provider over SCIM")
+    user_deprovision = forms.BooleanField(
+        required=False,
+        label="Deactivated people are disabled at once: sessions end, connections are cut, logins are refused",
+    )
+    seat_deprovision = forms.BooleanField(required=False, label="Disabled people hold no seat")
+    identity_update_behavior = forms.ChoiceField(
+        label="When groups of a logged-in person change", choices=IdentityProvider.ScimBehavior.choices
+    )
 
 
 class AddMemberForm(forms.Form):

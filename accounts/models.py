@@ -142,6 +142,13 @@ class IdentityProvider(models.Model):
         OIDC = "oidc", "OpenID Connect"
         OKTA = "okta", "Okta"
 
+    class ScimBehavior(models.TextChoices):
+        """What a changed group does to a person who is logged in."""
+
+        AUTOMATIC = "automatic", "Change the identity; live connections are checked again"
+        REAUTH = "reauth", "Change the identity and end its sessions"
+        NO_ACTION = "no_action", "Nothing: groups come from logins only"
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="identity_providers")
     type = models.CharField(max_length=32, choices=Type.choices)
@@ -151,6 +158,14 @@ class IdentityProvider(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
+    # --- SCIM: who may log in and in which groups they are, as the provider pushes it
+    scim_enabled = models.BooleanField(default=False)
+    scim_secret_sha256 = models.CharField(max_length=64, blank=True)
+    scim_user_deprovision = models.BooleanField(default=True, help_text="Deactivation disables the identity.")
+    scim_seat_deprovision = models.BooleanField(default=False)
+    scim_identity_update_behavior = models.CharField(
+        max_length=16, choices=ScimBehavior.choices, default=ScimBehavior.AUTOMATIC
+    )
 
     objects = IdentityProviderQuerySet.as_manager()
 
@@ -181,6 +196,8 @@ class Identity(models.Model):
     groups = models.JSONField(default=list, blank=True)
     claims = models.JSONField(default=dict, blank=True)
     disabled_at = models.DateTimeField(null=True, blank=True)
+    # Then the provider may enable it again; what an administrator disabled stays disabled.
+    disabled_by_scim = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     last_login_at = models.DateTimeField(null=True, blank=True)
 
@@ -193,6 +210,106 @@ class Identity(models.Model):
 
     def __str__(self) -> str:
         return self.email or self.subject
+
+
+class ScimUser(models.Model):
+    """A person as a provider's SCIM client describes them, maybe before their first login (RFC 7643 section 4.1).
+
+    `identity` is set when a login, or an identity that was there before, turns out to be this person.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_users")
+    identity = models.OneToOneField(Identity, null=True, on_delete=models.SET_NULL, related_name="scim_user")
+    user_name = models.CharField(max_length=255)
+    external_id = models.CharField(max_length=255, blank=True)
+    display_name = models.CharField(max_length=350, blank=True)
+    email = models.CharField(max_length=254, blank=True, help_text="The primary address, lower case.")
+    active = models.BooleanField(default=True)
+    # The attributes of our schema as they were sent.
+    resource = models.JSONField(default=dict)
+    version = models.PositiveIntegerField(default=1)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["ScimUser"].as_manager()
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            models.UniqueConstraint("provider", Lower("user_name"), name="scim_user_name_any_case"),
+            models.UniqueConstraint(
+                fields=["provider", "external_id"], condition=~models.Q(external_id=""), name="scim_user_external_id"
+            ),
+        ]
+        indexes = [models.Index(fields=["provider", "email"])]
+
+    def __str__(self) -> str:
+        return self.user_name
+
+
+class ScimGroup(models.Model):
+    """A group of a provider's SCIM client (RFC 7643 section 4.2)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_groups")
+    display_name = models.CharField(max_length=255)
+    external_id = models.CharField(max_length=255, blank=True)
+    members = models.ManyToManyField(ScimUser, related_name="groups", through="ScimMembership")
+    version = models.PositiveIntegerField(default=1)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["ScimGroup"].as_manager()
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "display_name"], name="scim_group_display_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.display_name
+
+
+class ScimMembership(models.Model):
+    group = models.ForeignKey(ScimGroup, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(ScimUser, on_delete=models.CASCADE, related_name="memberships")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["group", "user"], name="scim_member_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.group}"
+
+
+class ScimUpdate(models.Model):
+    """A change asked for by a SCIM client, and its outcome (public API: logs/scim/updates)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="scim_updates")
+    method = models.CharField(max_length=8)
+    resource_type = models.CharField(max_length=8, help_text="USER or GROUP")
+    resource_id = models.CharField(max_length=64, blank=True)
+    external_id = models.CharField(max_length=255, blank=True)
+    user_email = models.CharField(max_length=255, blank=True)
+    group_name = models.CharField(max_length=255, blank=True)
+    request_body = models.TextField(blank=True)
+    status = models.PositiveSmallIntegerField()
+    error = models.CharField(max_length=300, blank=True)
+    ip_address = models.GenericIPAddressField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = TenantQuerySet["ScimUpdate"].as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.resource_type}: {self.status}"
 
 
 class AccessSession(models.Model):

@@ -32,6 +32,7 @@ PIN_SEND_BY_ACCOUNT = Limit("pin-send-account", 5, 600)
 PIN_TRY_BY_ADDRESS = Limit("pin-try-ip", 50, 600)
 PIN_TRY_BY_ACCOUNT = Limit("pin-try-account", 15, 1800)
 CALLBACK_BY_ADDRESS = Limit("callback-ip", 120, 600)
+SCIM_WRONG_SECRET_BY_ADDRESS = Limit("scim-wrong-secret-ip", 60, 600)
 SERVICE_TOKEN_FAILURE_BY_ADDRESS = Limit("service-token-ip", 100, 600)
 HAND_OVER_BY_SESSION = Limit("hand-over-session", 600, 600)
 
@@ -46,6 +47,14 @@ def spend(limit: Limit, *key: str) -> None:
         cache.set(name, 1, limit.window_seconds)
         return
     if used > limit.count:
+        minutes = max(1, limit.window_seconds // 60)
+        raise TooManyAttempts(f"Too many attempts. Wait {minutes} minutes and try again.")
+
+
+def refuse_if_spent(limit: Limit, *key: str) -> None:
+    """Raises TooManyAttempts without counting this one: for limits on failures only."""
+    used = cache.get(_cache_key(limit, key))
+    if isinstance(used, int) and used >= limit.count:
         minutes = max(1, limit.window_seconds // 60)
         raise TooManyAttempts(f"Too many attempts. Wait {minutes} minutes and try again.")
 

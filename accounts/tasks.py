@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts import pin
 from accounts.actions import pins, sessions
+from accounts.actions.scim import sweep_scim_updates
 from accounts.actor import system
 from accounts.models import LoginAttempt
 
@@ -54,4 +55,5 @@ def sweep_expired() -> None:
     now = timezone.now()
     sessions.sweep_attempts(now=now)
     sessions.sweep_sessions(now=now)
+    sweep_scim_updates(now=now)
     Session.objects.filter(expire_date__lt=now).delete()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from accounts.views import api_tokens, login_methods, members, organization, users
+from accounts.views import api_tokens, login_methods, members, organization, scim_settings, users
 
 urlpatterns = [
     path("team/users/", users.users, name="users"),
@@ -22,6 +22,12 @@ urlpatterns = [
     path("settings/login-methods/", login_methods.login_methods, name="login_methods"),
     path("settings/login-methods/add/", login_methods.login_method_add, name="login_method_add"),
     path("settings/login-methods/add/<slug:kind>/", login_methods.login_method_create, name="login_method_create"),
+    path("settings/login-methods/<uuid:provider_id>/scim/", scim_settings.login_method_scim, name="login_method_scim"),
+    path(
+        "settings/login-methods/<uuid:provider_id>/scim/secret/",
+        scim_settings.login_method_scim_secret,
+        name="login_method_scim_secret",
+    ),
     path("settings/login-methods/<uuid:provider_id>/edit/", login_methods.login_method_edit, name="login_method_edit"),
     path(
         "settings/login-methods/<uuid:provider_id>/delete/",

@@ -20,7 +20,7 @@ from ninja.parser import Parser
 
 from access import api_apps, api_groups, api_keys, api_logs, api_policies, api_policy_tests, api_service_tokens
 from accounts import api as accounts_api
-from accounts import api_organization, api_providers, api_users
+from accounts import api_organization, api_providers, api_scim, api_users
 from accounts.api_base import failure, set_zone_owner
 from accounts.errors import DomainError
 from accounts.http import declares
@@ -239,6 +239,7 @@ for _router in (
     api_policies.account_router,
     api_policy_tests.account_router,
     api_users.router,
+    api_scim.router,
     api_logs.router,
     api_keys.router,
 ):

@@ -27,6 +27,10 @@ app.conf.beat_schedule = {
     "access.tasks.redrive_certificates": {"task": "access.tasks.redrive_certificates", "schedule": 5.0},
     "access.tasks.redrive_simulations": {"task": "access.tasks.redrive_simulations", "schedule": 30.0},
     "access.tasks.sweep_expired": {"task": "access.tasks.sweep_expired", "schedule": 600.0},
+    "access.tasks.warn_of_expiring_service_tokens": {
+        "task": "access.tasks.warn_of_expiring_service_tokens",
+        "schedule": 3600.0,
+    },
     "tunnels.tasks.sweep_connections": {"task": "tunnels.tasks.sweep_connections", "schedule": 5.0},
     "tunnels.tasks.verify_records": {"task": "tunnels.tasks.verify_records", "schedule": 60.0},
     "tunnels.tasks.verify_zones": {"task": "tunnels.tasks.verify_zones", "schedule": 60.0},

@@ -26,7 +26,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 _EDGE_HEADERS = ("HTTP_SALLYPORT_EDGE_TOKEN", "HTTP_SALLYPORT_CLIENT_IP", "HTTP_SALLYPORT_RAY")
 _FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED")
 # Endpoints for programs: no session, CSRF, messages. Each authenticates its callers itself.
-_MACHINE_PREFIXES = ("/client/v4/", "/agent/v1/")
+_MACHINE_PREFIXES = ("/client/v4/", "/agent/v1/", "/cdn-cgi/access/scim/")
 _MACHINE_PATHS = frozenset(
     {"/healthz", "/cdn-cgi/access/cert_sign", "/cdn-cgi/access/certs", "/cdn-cgi/access/metadata"}
 )

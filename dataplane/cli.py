@@ -13,6 +13,7 @@ from dataplane.errors import CommandError
 if TYPE_CHECKING:
     from dataplane.client.certificates import SignedKey
     from dataplane.client.grants import AppInfo, Grant
+    from dataplane.client.servicetoken import ServiceToken
     from dataplane.client.target import Context, Target
 
 VERSION = "0.1.0"
@@ -139,7 +140,7 @@ def _access_ssh_config(words: Sequence[str]) -> int:
 def _access_ssh_gen(words: Sequence[str]) -> int:
     from dataplane.client import sshgen
 
-    return sshgen.run(words, obtain=_obtain, sign=_sign)
+    return sshgen.run(words, obtain=_obtain, sign=_sign, sign_for_machine=_sign_for_machine)
 
 
 def _access_ssh(words: Sequence[str]) -> int:
@@ -203,6 +204,14 @@ def _sign(context: "Context", grant: "Grant", key_type: str) -> "SignedKey":
     from dataplane.client.signing import sign_fresh_key
 
     return sign_fresh_key(context, grant, key_type)
+
+
+def _sign_for_machine(
+    context: "Context", target: "Target", token: "ServiceToken", key_type: str
+) -> "tuple[AppInfo, SignedKey]":
+    from dataplane.client.machine import sign_for_machine
+
+    return sign_for_machine(context, target, token, key_type)
 
 
 if __name__ == "__main__":

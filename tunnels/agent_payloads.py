@@ -42,7 +42,7 @@ def parse_question(document: Mapping[str, Any]) -> AuthorizeRequest:
     )
 
 
-def parse_streams(document: Mapping[str, Any]) -> list[dict[str, str | None]]:
+def parse_streams(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The live streams of a recheck, each with all keys of the contract. Raises InvalidInput."""
     streams = document.get("streams")
     if not isinstance(streams, list) or len(streams) > MAX_STREAMS:
@@ -50,10 +50,12 @@ def parse_streams(document: Mapping[str, Any]) -> list[dict[str, str | None]]:
     return [_stream(stream) for stream in streams]
 
 
-def _stream(stream: object) -> dict[str, str | None]:
+def _stream(stream: object) -> dict[str, Any]:
     if not isinstance(stream, dict):
         raise InvalidInput("A stream must be a JSON object.")
-    found = {key: _optional(stream, key) for key in _STREAM_KEYS}
+    found: dict[str, Any] = {key: _optional(stream, key) for key in _STREAM_KEYS}
+    # From newer edges; access.recheck takes it for what it is worth.
+    found["age_seconds"] = stream.get("age_seconds")
     if not found["stream_id"]:
         raise InvalidInput("A stream has no stream_id.")
     return found

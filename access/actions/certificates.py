@@ -8,19 +8,19 @@ import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.db import IntegrityError, transaction
 from django.db.models import CharField, Q
 from django.utils import timezone
 
 from access import events, sshcert
-from access.actions.principals import PrincipalTaken, claim_principal
+from access.actions.principals import PrincipalTaken, claim_machine_principals, claim_principal, machine_key_id
 from access.decisions import decide, record_decision, refused_after
 from access.dispatch import await_result, submit
 from access.evaluation import Decision, Outcome
 from access.krl import build_krl
-from access.models import Application, Certificate, PrincipalClaim, SshAuthority
+from access.models import Application, Certificate, Policy, ServiceToken, SshAuthority
 from access.principals import PrincipalRefused
 from access.signing import sign_certificate
 from accounts import audit
@@ -63,13 +63,32 @@ class NoAuthority(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class _Request:
+    """Asked by a person (`session`) or a machine (`service_token`), never both."""
+
     application: Application
-    session: AccessSession
+    session: AccessSession | None
+    service_token: ServiceToken | None
     key: sshcert.PublicKey
     ip: str
     ray_id: str
     actor: Actor
     now: datetime
+
+    @property
+    def label(self) -> str:
+        if self.session is not None:
+            return self.session.identity.email
+        return self.service_token.name if self.service_token is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Whom the certificate names: accounts, and in the key id the person or machine."""
+
+    principals: list[str]
+    key_id: str
+    # The address a person's account name was taken from; differs when the provider has changed it since (AC-10).
+    claimed_as: str = ""
 
 
 class _Refused(Exception):
@@ -82,18 +101,28 @@ class _Refused(Exception):
 
 
 def request_certificate(
-    application: Application, *, session: AccessSession, public_key: str, ip: str, ray_id: str, actor: Actor
+    application: Application,
+    *,
+    session: AccessSession | None = None,
+    service_token: ServiceToken | None = None,
+    public_key: str,
+    ip: str,
+    ray_id: str,
+    actor: Actor,
 ) -> Certificate:
     """Decide now, claim the account name, store the approved row with its audit event, and send the signing job.
 
-    `session` is live and comes with identity and provider. Refusals raise a DomainError with a reason code, after
-    the access log (and for refused names and keys the audit log) has been written.
+    Either `session`, which is live and comes with identity and provider, or an authenticated `service_token`.
+    Refusals raise a DomainError with a reason code, after the access log (and for refused names and keys the audit
+    log) has been written.
     """
+    if (session is None) is (service_token is None):
+        raise ValueError("A certificate is for a person or for a service token.")
     try:
         key = sshcert.parse_public_key(public_key)
     except sshcert.PublicKeyRefused as error:
         raise PublicKeyInvalid(str(error), code=error.reason) from error
-    request = _Request(application, session, key, ip, ray_id, actor, timezone.now())
+    request = _Request(application, session, service_token, key, ip, ray_id, actor, timezone.now())
     try:
         return _approve_in_time(request)
     except _Refused as refused:
@@ -147,8 +176,11 @@ def revoke_certificate(certificate: Certificate, *, actor: Actor) -> Certificate
 
 def revocation_list(application: Application, *, now: datetime) -> bytes:
     """For RevokedKeys on the application's hosts: certificates still valid that were revoked themselves, or whose
-    session was revoked or identity disabled since. Never empty bytes: an empty list is a well-formed file too."""
+    session was revoked, identity disabled or service token disabled or deleted since.
+
+    Never empty bytes: an empty list is a well-formed file too."""
     ended = Q(revoked_at__isnull=False) | Q(session__revoked_at__isnull=False) | Q(identity__disabled_at__isnull=False)
+    ended |= Q(service_token__enabled=False) | Q(service_token__deleted_at__isnull=False)
     # A little longer than they live, for hosts whose clock is behind.
     alive = now - timedelta(seconds=sshcert.BACKDATE_SECONDS * 5)
     rows = Certificate.objects.filter(ended, application=application, valid_before__gt=alive).exclude(certificate="")
@@ -174,30 +206,31 @@ def _approve_in_time(request: _Request) -> Certificate:
 
 @transaction.atomic
 def _approve(request: _Request) -> Certificate:
-    application, identity = request.application, request.session.identity
-    decision = decide(application, session=request.session, service_token=None, ip=request.ip, now=request.now)
+    application = request.application
+    decision = decide(
+        application, session=request.session, service_token=request.service_token, ip=request.ip, now=request.now
+    )
     if not decision.allowed:
         raise _Refused(PolicyDenied(decision.message, code=decision.reason), decision)
-    if decision.outcome is not Outcome.ALLOW:
-        message = "Certificates need an Allow policy that names people; a Bypass policy lets everyone through unnamed."
-        raise _Refused(PolicyDenied(message, code="allow_policy_required"), decision)
+    if decision.outcome is not (Outcome.ALLOW if request.session is not None else Outcome.SERVICE_AUTH):
+        raise _Refused(_wrong_policy(request), decision)
     authority = _AUTHORITY.first(application=application.pk)
     if authority is None:
         message = "This application has no SSH certificate authority. An administrator can generate one."
         raise _Refused(NoAuthority(message), decision)
     if _key_belongs_to_another(request):
-        message = "This public key was already certified for another person. Make a fresh key and try again."
+        message = "This public key was already certified for somebody else. Make a fresh key and try again."
         raise _Refused(PublicKeyReused(message), decision)
     try:
-        claim = claim_principal(application, identity)
+        names = _names(request, decision)
     except PrincipalRefused as error:
         raise _Refused(error, decision) from error
-    certificate = _store(request, authority, claim)
+    certificate = _store(request, authority, names)
     record_decision(
         application,
         decision,
         session=request.session,
-        service_token=None,
+        service_token=request.service_token,
         action="certificate",
         ip=request.ip,
         ray_id=request.ray_id,
@@ -206,15 +239,41 @@ def _approve(request: _Request) -> Certificate:
     return certificate
 
 
-def _store(request: _Request, authority: SshAuthority, claim: PrincipalClaim) -> Certificate:
+def _wrong_policy(request: _Request) -> PolicyDenied:
+    if request.session is not None:
+        message = "Certificates need an Allow policy that names people; a Bypass policy lets everyone through unnamed."
+        return PolicyDenied(message, code="allow_policy_required")
+    message = "A service token gets certificates only by a Service Auth policy that includes it."
+    return PolicyDenied(message, code="service_auth_policy_required")
+
+
+def _names(request: _Request, decision: Decision) -> _Names:
+    """Raises PrincipalRefused when there is no account to name."""
+    if request.session is not None:
+        claim = claim_principal(request.application, request.session.identity)
+        return _Names([claim.principal], claim.key_id, claim.email)
+    token = cast(ServiceToken, request.service_token)
+    policy = Policy.objects.filter(pk=str(decision.policy_id)).first()
+    accounts = list(policy.ssh_principals) if policy is not None else []
+    if not accounts:
+        raise PrincipalRefused(
+            f'The policy "{decision.policy_name}" names no SSH account for service tokens. '
+            "An administrator can add one to it.",
+            code="policy_names_no_account",
+        )
+    claim_machine_principals(request.application, accounts)
+    return _Names(accounts, machine_key_id(request.application, token))
+
+
+def _store(request: _Request, authority: SshAuthority, names: _Names) -> Certificate:
     start = int(request.now.timestamp())
     after = start - sshcert.BACKDATE_SECONDS
     before = start + _lifetime(request)
     application = request.application
     intent: dict[str, Any] = {
         "serial": str(_new_serial()),
-        "key_id": claim.key_id,
-        "principals": [claim.principal],
+        "key_id": names.key_id,
+        "principals": names.principals,
         "extensions": sorted(application.certificate_extensions),
     }
     facts = {**intent, "public_key": request.key.line, "authority": str(authority.pk), "validity": [after, before]}
@@ -222,8 +281,9 @@ def _store(request: _Request, authority: SshAuthority, claim: PrincipalClaim) ->
         organization=application.organization,
         application=application,
         authority=authority,
-        identity=request.session.identity,
+        identity=request.session.identity if request.session is not None else None,
         session=request.session,
+        service_token=request.service_token,
         public_key=request.key.line,
         public_key_fingerprint=request.key.fingerprint,
         request_sha256=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
@@ -240,9 +300,8 @@ def _store(request: _Request, authority: SshAuthority, claim: PrincipalClaim) ->
         target=certificate,
         new={
             **intent,
-            "email": request.session.identity.email,
-            # Differs when the provider has changed the address since: the name stays, and this shows it (AC-10).
-            "principal_claimed_as": claim.email,
+            "email": request.label,
+            "principal_claimed_as": names.claimed_as,
             "application": application.name,
             "authority": authority.fingerprint,
             "public_key": request.key.fingerprint,
@@ -253,9 +312,13 @@ def _store(request: _Request, authority: SshAuthority, claim: PrincipalClaim) ->
 
 
 def _lifetime(request: _Request) -> int:
-    """As the application says, but no longer than the session lives (never under the minimum)."""
-    left = int((request.session.expires_at - request.now) / timedelta(seconds=1))
-    return max(sshcert.MIN_LIFETIME_SECONDS, min(request.application.certificate_lifetime_seconds, left))
+    """As the application says, but no longer than the session or token lives (never under the minimum)."""
+    asker = request.session or request.service_token
+    lifetime = request.application.certificate_lifetime_seconds
+    if asker is None or asker.expires_at is None:
+        return lifetime
+    left = int((asker.expires_at - request.now) / timedelta(seconds=1))
+    return max(sshcert.MIN_LIFETIME_SECONDS, min(lifetime, left))
 
 
 def _new_serial() -> int:
@@ -264,8 +327,11 @@ def _new_serial() -> int:
 
 
 def _key_belongs_to_another(request: _Request) -> bool:
-    fingerprint, identity = request.key.fingerprint, request.session.identity_id
-    return _FOREIGN_KEY.first(fingerprint=fingerprint, identity=identity) is not None
+    fingerprint = request.key.fingerprint
+    if request.session is not None:
+        return _FOREIGN_KEY.first(fingerprint=fingerprint, identity=request.session.identity_id) is not None
+    known = Certificate.objects.all_organizations(reason="a key belongs to one machine anywhere (AC-21)")
+    return known.filter(public_key_fingerprint=fingerprint).exclude(service_token=request.service_token).exists()
 
 
 @transaction.atomic
@@ -279,7 +345,7 @@ def _record_refusal(request: _Request, refused: _Refused) -> None:
         request.application,
         decision,
         session=request.session,
-        service_token=None,
+        service_token=request.service_token,
         action="certificate",
         ip=request.ip,
         ray_id=request.ray_id,
@@ -295,8 +361,8 @@ def _record_refusal(request: _Request, refused: _Refused) -> None:
         new={
             "reason": error.code,
             "message": error.message,
-            "identity": str(request.session.identity_id),
-            "email": request.session.identity.email,
+            "identity": str(request.session.identity_id) if request.session is not None else None,
+            "email": request.label,
             "public_key": request.key.fingerprint,
         },
     )

@@ -12,8 +12,10 @@ from django.db.models import Max
 from access import events
 from access.actions.groups import checked_name
 from access.models import Application, ApplicationPolicy, Policy
+from access.principals import PrincipalRefused, check_principal
 from access.rules import check_rules
 from access.saved_tests import guard, guard_policy
+from access.sshcert import MAX_PRINCIPALS
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
@@ -21,7 +23,9 @@ from accounts.models import Organization
 
 Rules = Sequence[Any]
 MAX_PRECEDENCE = 2**31 - 1
-MAX_SESSION_SECONDS = 31 * 24 * 3600
+# Tokens of such an application are as short as tokens can be: one page, or the start of one connection.
+IMMEDIATE = 0
+MIN_SESSION_SECONDS, MAX_SESSION_SECONDS = 60, 31 * 24 * 3600
 
 
 class Keep:
@@ -42,6 +46,7 @@ def create_policy(
     require: Rules = (),
     exclude: Rules = (),
     session_duration_seconds: int | None = None,
+    ssh_principals: Sequence[str] = (),
     application: Application | None = None,
     precedence: int | None = None,
     override_reason: str = "",
@@ -55,6 +60,7 @@ def create_policy(
         decision=decision,
         lists=(include, require, exclude),
         session_duration_seconds=session_duration_seconds,
+        ssh_principals=ssh_principals,
         reusable=application is None,
     )
     if application is not None:
@@ -82,6 +88,7 @@ def update_policy(
     require: Rules | None = None,
     exclude: Rules | None = None,
     session_duration_seconds: int | Keep | None = KEEP,
+    ssh_principals: Sequence[str] | None = None,
     precedence: int | None = None,
     override_reason: str = "",
 ) -> Policy:
@@ -100,6 +107,9 @@ def update_policy(
         policy.require if require is None else require,
         policy.exclude if exclude is None else exclude,
         decision=policy.decision,
+    )
+    policy.ssh_principals = checked_ssh_principals(
+        policy.ssh_principals if ssh_principals is None else ssh_principals, policy.decision
     )
     policy.save()
     if precedence is not None:
@@ -209,6 +219,7 @@ def new_policy(
     lists: tuple[Any, Any, Any],
     session_duration_seconds: int | None,
     reusable: bool,
+    ssh_principals: Sequence[str] = (),
 ) -> Policy:
     """A checked, saved policy; the calling action records it."""
     decision = checked_decision(decision)
@@ -221,6 +232,7 @@ def new_policy(
         require=require,
         exclude=exclude,
         session_duration_seconds=checked_session(session_duration_seconds),
+        ssh_principals=checked_ssh_principals(ssh_principals, decision),
         reusable=reusable,
     )
 
@@ -263,10 +275,29 @@ def checked_decision(decision: str) -> str:
 
 
 def checked_session(seconds: int | None) -> int | None:
-    if seconds is not None and not 0 < seconds <= MAX_SESSION_SECONDS:
-        message = "The session duration must be between a second and 31 days."
+    if seconds is not None and seconds != IMMEDIATE and not MIN_SESSION_SECONDS <= seconds <= MAX_SESSION_SECONDS:
+        message = "The session duration must be 0 (immediate), or from a minute to 31 days."
         raise InvalidInput(message, code="invalid_session_duration", fields={"session_duration_seconds": message})
     return seconds
+
+
+def checked_ssh_principals(names: Sequence[str], decision: str) -> list[str]:
+    """Account names for certificates of service tokens. Naming an account with standing powers is the administrator's
+    decision, as for explicit mappings of people."""
+    wanted = list(dict.fromkeys(names))
+    problem = ""
+    if wanted and decision != Policy.Decision.NON_IDENTITY:
+        problem = "Only a Service Auth policy names accounts for service tokens."
+    elif len(wanted) > MAX_PRINCIPALS:
+        problem = f"At most {MAX_PRINCIPALS} accounts."
+    for name in wanted:
+        try:
+            check_principal(name)
+        except PrincipalRefused as error:
+            problem = error.message
+    if problem:
+        raise InvalidInput(problem, code="invalid_ssh_principals", fields={"ssh_principals": problem})
+    return wanted
 
 
 def facts(policy: Policy) -> dict[str, Any]:
@@ -277,6 +308,7 @@ def facts(policy: Policy) -> dict[str, Any]:
         "require": policy.require,
         "exclude": policy.exclude,
         "session_duration_seconds": policy.session_duration_seconds,
+        "ssh_principals": policy.ssh_principals,
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from django.db import transaction
 
 from access import events
-from access.models import Application, Certificate, PrincipalClaim
+from access.models import Application, Certificate, PrincipalClaim, ServiceToken
 from access.principals import PrincipalRefused, principal_of
 from access.sshcert import is_key_id
 from accounts import audit
@@ -54,8 +55,9 @@ def claim_principal(application: Application, identity: Identity) -> PrincipalCl
     if holder is not None and holder.identity_id == identity.pk:
         return holder  # claimed between the two queries, by another request of the same person
     if holder is not None:
+        by = "another person" if holder.identity_id else "service tokens"
         raise PrincipalTaken(
-            f'The account name "{name}" is held by another person here. An administrator can map your e-mail address '
+            f'The account name "{name}" is held by {by} here. An administrator can map your e-mail address '
             "to another account, or release the name."
         )
     return PrincipalClaim.objects.create(
@@ -66,6 +68,37 @@ def claim_principal(application: Application, identity: Identity) -> PrincipalCl
         email=identity.email,
         key_id=own[0].key_id if own else _new_key_id(application, identity),
     )
+
+
+def claim_machine_principals(application: Application, names: Sequence[str]) -> None:
+    """Accounts that a policy names for service tokens: shared among those, never with a person.
+
+    Raises PrincipalTaken; IntegrityError when a person claims the same name at this very moment.
+    """
+    held = {
+        claim.principal: claim
+        for claim in PrincipalClaim.objects.filter(application=application, principal__in=list(names))
+    }
+    for name in names:
+        if name not in held:
+            PrincipalClaim.objects.create(
+                organization_id=application.organization_id, application=application, principal=name
+            )
+        elif held[name].identity_id is not None:
+            raise PrincipalTaken(
+                f'The account name "{name}" is held by a person here. Let the policy name another account, or let an '
+                "administrator release the name."
+            )
+
+
+def machine_key_id(application: Application, token: ServiceToken) -> str:
+    """<team>/<application>/<name>+<client id>: readable, and the client id tells tokens of one name apart. No "@", so
+    it is never a person's."""
+    team = application.organization.team_name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", token.name).strip("-")[:40]
+    last = f"{name}+{token.client_id}" if name else token.client_id
+    readable = f"{team}/{_application_label(application)}/{last}"
+    return readable if is_key_id(readable) else f"{team}/{application.pk}/{token.client_id}"
 
 
 @transaction.atomic
@@ -82,7 +115,11 @@ def release_principal(claim: PrincipalClaim, *, actor: Actor) -> None:
         actor=actor,
         target=claim,
         target_label=f"{claim.principal} at {claim.application.name}",
-        old={"principal": claim.principal, "identity": str(claim.identity_id), "email": claim.email},
+        old={
+            "principal": claim.principal,
+            "identity": str(claim.identity_id) if claim.identity_id else None,
+            "email": claim.email,
+        },
     )
     claim.delete()
 

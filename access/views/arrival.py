@@ -114,7 +114,9 @@ def decide_login(
 
 
 def token_seconds(application: Application, decision: Decision) -> int:
-    return decision.session_duration_seconds or application.session_duration_seconds
+    """0 is "immediate": minting raises it to the shortest life a token can have."""
+    chosen = decision.session_duration_seconds
+    return application.session_duration_seconds if chosen is None else chosen
 
 
 def denied_page(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.http import HttpResponse
 from django.utils import timezone
 
+from access.decisions import record_failed_login as record_failed_access
 from access.views.login import finish, redirect_uri
 from access.views.public import PublicRequest, browser_of, public_page, visitor
 from accounts import oidc
@@ -42,6 +43,9 @@ def callback(request: PublicRequest) -> HttpResponse:
         # finish() has recorded what record_login refused.
         if error.code not in {"identity_disabled", "provider_deleted"}:
             record_failed_login(attempt, reason=error.code, actor=visitor(request))
+            record_failed_access(
+                attempt.provider, subject="", email="", reason=error.code, ip=request.client_ip, ray_id=request.ray_id
+            )
         raise
 
 

@@ -1,5 +1,8 @@
 """POST <issuer>/cdn-cgi/access/cert_sign: a certificate for a public key (access-client.md 7, product.md 4.3).
 
+A person shows an application token: {"public_key", "jwt", "issuer"}. A machine shows a service token in the public
+headers, and says for which application: {"public_key", "aud" or "hostname"}.
+
 Fields of the body that are not named here (principals, validity, extensions, …) are ignored: the application and its
 policies say what is in a certificate, never the client (security.md AC-14, AC-17, AC-18).
 """
@@ -15,14 +18,17 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
 from access.actions.certificates import issued_line, request_certificate
+from access.actions.service_tokens import authenticate_service_token
 from access.bearer import TokenRefused, session_behind, unverified_audience
-from access.models import Application
+from access.models import Application, Certificate
+from access.routing import find_application
 from accounts.actor import Actor, ActorKind
-from accounts.errors import DomainError, InvalidInput
+from accounts.errors import AuthenticationFailed, DomainError, InvalidInput, NotFound
 from accounts.http import declares
 from accounts.models import Organization
 from accounts.permissions import Permission
 from accounts.prepared import Parameter, PreparedRows
+from accounts.ratelimits import SERVICE_TOKEN_FAILURE_BY_ADDRESS, spend
 
 MAX_BODY_BYTES = 32 * 1024
 RETRY_AFTER_SECONDS = 2
@@ -53,6 +59,8 @@ def _sign(request: HttpRequest) -> HttpResponse:
     context = cast(Any, request)
     organization: Organization = context.organization
     body = _read_body(request)
+    if "CF-Access-Client-Id" in request.headers or "CF-Access-Client-Secret" in request.headers:
+        return _sign_for_machine(request, organization, body)
     public_key, token, issuer = _text(body, "public_key"), _text(body, "jwt"), _text(body, "issuer")
     if issuer != organization.team_url:
         raise TokenRefused(f"This is {organization.team_url}; the request is for another issuer.", code="wrong_issuer")
@@ -69,6 +77,47 @@ def _sign(request: HttpRequest) -> HttpResponse:
         ray_id=context.ray_id,
         actor=Actor(ActorKind.IDENTITY, str(identity.pk), identity.email or identity.subject, context.client_ip),
     )
+    return _answer(certificate)
+
+
+def _sign_for_machine(request: HttpRequest, organization: Organization, body: dict[str, Any]) -> HttpResponse:
+    context = cast(Any, request)
+    public_key = _text(body, "public_key")
+    token = authenticate_service_token(
+        organization,
+        request.headers.get("CF-Access-Client-Id", ""),
+        request.headers.get("CF-Access-Client-Secret", ""),
+        now=timezone.now(),
+    )
+    if token is None:
+        spend(SERVICE_TOKEN_FAILURE_BY_ADDRESS, context.client_ip)
+        message = "The service token is unknown, disabled or expired, or its secret is wrong."
+        raise AuthenticationFailed(message, code="service_token_invalid")
+    application = _named_application(organization, body)
+    if application is None:
+        raise NotFound('No application of this team has that "aud" or "hostname".', code="unknown_application")
+    certificate = request_certificate(
+        application,
+        service_token=token,
+        public_key=public_key,
+        ip=context.client_ip,
+        ray_id=context.ray_id,
+        actor=Actor(ActorKind.SERVICE_TOKEN, str(token.pk), token.name, context.client_ip),
+    )
+    return _answer(certificate)
+
+
+def _named_application(organization: Organization, body: dict[str, Any]) -> Application | None:
+    """The audience tag says exactly which; a hostname stands for the application that serves it, without a path."""
+    rows = Application.objects.for_organization(organization).select_related("organization")
+    if body.get("aud") is not None:
+        return rows.filter(aud=_text(body, "aud")).first()
+    hostname = _text(body, "hostname").lower().removesuffix(".")
+    found = find_application(hostname, "/")
+    return found if found is not None and found.organization_id == organization.pk else None
+
+
+def _answer(certificate: Certificate) -> HttpResponse:
     line = issued_line(certificate, timeout=settings.SIGNING_WAIT_SECONDS)
     expires_at = certificate.valid_before.strftime("%Y-%m-%dT%H:%M:%SZ")
     return JsonResponse({"id": str(certificate.pk), "certificate": line, "expires_at": expires_at})

@@ -8,7 +8,7 @@ from django.http import Http404, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from access import country
+from access import country, decisions
 from access.login_links import LoginContext, read_signed, safe_path
 from access.models import Application
 from access.routing import find_application
@@ -117,6 +117,8 @@ def enter_pin(request: PublicRequest, state: str) -> HttpResponse:
     spend(PIN_TRY_BY_ADDRESS, request.client_ip)
     spend(PIN_TRY_BY_ACCOUNT, request.organization.id, attempt.email)
     result = try_pin(attempt, value=request.POST.get("pin", ""), now=timezone.now(), actor=visitor(request))
+    if result is not PinResult.ACCEPTED:
+        _record_failure(request, attempt, subject=attempt.email, email=attempt.email, reason=f"pin_{result}")
     if result is PinResult.WRONG:
         return _pin_page(request, attempt, notice="That code is not right. Look at the newest mail.", status=403)
     if result is PinResult.ENDED:
@@ -154,10 +156,17 @@ def finish(request: PublicRequest, attempt: LoginAttempt, person: oidc.Person) -
         )
     except oidc.LoginFailed as error:
         record_failed_login(attempt, reason=error.code, actor=visitor(request))
+        _record_failure(request, attempt, subject=person.subject, email=person.email, reason=error.code)
         raise
     response = proceed(request, session, LoginContext.from_dict(attempt.return_to))
     start_team_session(response, session, now=timezone.now())
     return response
+
+
+def _record_failure(request: PublicRequest, attempt: LoginAttempt, *, subject: str, email: str, reason: str) -> None:
+    decisions.record_failed_login(
+        attempt.provider, subject=subject, email=email, reason=reason, ip=request.client_ip, ray_id=request.ray_id
+    )
 
 
 def redirect_uri(request: PublicRequest) -> str:

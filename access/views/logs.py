@@ -63,8 +63,15 @@ def certificates(request: OrganizationRequest) -> HttpResponse:
         [("valid", "Valid now"), ("revoked", "Revoked"), ("failed", "Failed")],
         {"valid": valid, "revoked": Q(revoked_at__isnull=False), "failed": Q(status=Certificate.Status.FAILED)},
     )
-    rows = _certificates(request).select_related("application", "identity").order_by("-created_at")
-    search = ("serial", "key_id", "identity__email", "application__name", "public_key_fingerprint")
+    rows = _certificates(request).select_related("application", "identity", "service_token").order_by("-created_at")
+    search = (
+        "serial",
+        "key_id",
+        "identity__email",
+        "service_token__name",
+        "application__name",
+        "public_key_fingerprint",
+    )
     listing = list_page(request, rows, search=search, filters=[states], counted=False)
     return show(request, "access/certificates.html", title="Certificates", listing=listing, now=now)
 
@@ -72,7 +79,8 @@ def certificates(request: OrganizationRequest) -> HttpResponse:
 @requires(Permission.LOGS_READ)
 @require_GET
 def certificate_detail(request: OrganizationRequest, certificate_id: UUID) -> HttpResponse:
-    certificate = find(_certificates(request).select_related("application", "identity", "authority"), pk=certificate_id)
+    rows = _certificates(request).select_related("application", "identity", "service_token", "authority")
+    certificate = find(rows, pk=certificate_id)
     return show(
         request,
         "access/certificate_detail.html",

@@ -118,7 +118,7 @@ def sent_policy(request: OrganizationRequest, policy: Policy | None = None) -> t
 def policy_initial(policy: Policy | None) -> dict[str, Any]:
     if policy is None:
         return {}
-    names = ("name", "decision", "session_duration_seconds", "include", "require", "exclude")
+    names = ("name", "decision", "session_duration_seconds", "ssh_principals", "include", "require", "exclude")
     return {name: getattr(policy, name) for name in names}
 
 

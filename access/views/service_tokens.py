@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from django.contrib import messages
@@ -15,9 +16,10 @@ from access.actions.service_tokens import (
     delete_service_token,
     refresh_service_token,
     rotate_service_token,
+    set_service_token_enabled,
     update_service_token,
 )
-from access.forms import ServiceTokenForm
+from access.forms import RotateForm, ServiceTokenForm
 from access.models import ServiceToken
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
@@ -30,7 +32,9 @@ from accounts.permissions import Permission
 def service_tokens(request: OrganizationRequest) -> HttpResponse:
     rows = ServiceToken.objects.for_organization(request.organization)
     listing = list_page(request, rows, search=("name", "client_id"))
-    return show(request, "access/service_tokens.html", title="Service Auth", listing=listing, now=timezone.now())
+    now = timezone.now()
+    entries = [(token, token.expires_soon(now), token.has_previous_secret(now)) for token in listing]
+    return show(request, "access/service_tokens.html", title="Service Auth", listing=listing, entries=entries, now=now)
 
 
 @requires(Permission.SERVICE_TOKENS_EDIT)
@@ -74,22 +78,42 @@ def service_token_refresh(request: OrganizationRequest, token_id: UUID) -> HttpR
 @sent_once
 def service_token_rotate(request: OrganizationRequest, token_id: UUID) -> HttpResponse:
     token = _token(request, token_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
+    form = RotateForm(posted(request))
+    if request.method == "POST" and form.is_valid():
         with refusals(form):
-            secret = rotate_service_token(token, actor=request.actor)
+            seconds = form.cleaned_data["overlap_seconds"]
+            until = timezone.now() + timedelta(seconds=seconds) if seconds else None
+            secret = rotate_service_token(token, actor=request.actor, previous_expires_at=until)
+            token.refresh_from_db()
             return _secret_page(request, token, secret, "New secret")
-    return show(
+    return _form(
         request,
-        "confirm.html",
-        title="New secret",
-        crumbs=_crumbs(request),
-        question=f"Make a new secret for {token.name}?",
-        consequences=["The present secret stops working at once. The client ID stays. The new secret is shown once."],
+        form,
+        title=f"New secret for {token.name}",
         button="Make a new secret",
-        back=at(request, "service_tokens"),
-        form=form,
+        lead="The client ID stays. The new secret is shown once, on the next page. Give it to every machine while the "
+        "present one still works.",
     )
+
+
+@requires(Permission.SERVICE_TOKENS_EDIT)
+@require_POST
+def service_token_disable(request: OrganizationRequest, token_id: UUID) -> HttpResponse:
+    token = _token(request, token_id)
+    with telling(request):
+        set_service_token_enabled(token, enabled=False, actor=request.actor)
+        messages.success(request, f"{token.name} is disabled: its connections are cut, its certificates revoked.")
+    return redirect(at(request, "service_tokens"))
+
+
+@requires(Permission.SERVICE_TOKENS_EDIT)
+@require_POST
+def service_token_enable(request: OrganizationRequest, token_id: UUID) -> HttpResponse:
+    token = _token(request, token_id)
+    with telling(request):
+        set_service_token_enabled(token, enabled=True, actor=request.actor)
+        messages.success(request, f"{token.name} works again, where policies include it.")
+    return redirect(at(request, "service_tokens"))
 
 
 @requires(Permission.SERVICE_TOKENS_EDIT)
@@ -123,11 +147,19 @@ def _secret_page(request: OrganizationRequest, token: ServiceToken, secret: str,
         crumbs=_crumbs(request),
         token=token,
         secret=secret,
+        environment=f"TUNNEL_SERVICE_TOKEN_ID={token.client_id}\nTUNNEL_SERVICE_TOKEN_SECRET={secret}",
         headers=f"CF-Access-Client-Id: {token.client_id}\nCF-Access-Client-Secret: {secret}",
     )
 
 
-def _form(request: OrganizationRequest, form: ServiceTokenForm, *, title: str, button: str) -> HttpResponse:
+def _form(
+    request: OrganizationRequest,
+    form: ServiceTokenForm | RotateForm,
+    *,
+    title: str,
+    button: str,
+    lead: str = "For machines: a client ID and a secret that a Service Auth policy accepts instead of a login.",
+) -> HttpResponse:
     return show(
         request,
         "form.html",
@@ -136,7 +168,7 @@ def _form(request: OrganizationRequest, form: ServiceTokenForm, *, title: str, b
         form=form,
         button=button,
         back=at(request, "service_tokens"),
-        lead="For machines: a client ID and a secret that a Service Auth policy accepts instead of a login.",
+        lead=lead,
     )
 
 

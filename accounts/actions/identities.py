@@ -10,10 +10,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts import audit, events
+from accounts.actions import scim_effects
 from accounts.actions.sessions import end_sessions
 from accounts.actor import Actor, ActorKind
 from accounts.errors import Conflict
-from accounts.models import AccessSession, Identity, IdentityProvider
+from accounts.models import AccessSession, Identity, IdentityProvider, ScimUser
 from accounts.oidc import LoginFailed
 from accounts.text import ascii_lower
 
@@ -44,14 +45,20 @@ def record_login(
     now = timezone.now()
     if not IdentityProvider.objects.filter(pk=provider.pk, deleted_at__isnull=True).exists():
         raise LoginFailed(f"{provider.name} is no login method any more.", code="provider_deleted")
+    provisioned = scim_effects.lock_user_of_login(
+        provider, subject=subject, confirmed_email=ascii_lower(email) if email_verified is True else ""
+    )
     identity = _locked_identity(provider, subject)
-    if identity.disabled_at is not None:
-        raise LoginFailed(
-            "This account was disabled. Ask an administrator of your organization.", code="identity_disabled"
-        )
+    disabled = LoginFailed(
+        "This account was disabled. Ask an administrator of your organization.", code="identity_disabled"
+    )
+    if identity.disabled_at is not None or not scim_effects.may_log_in(provisioned, provider):
+        raise disabled
+    scim_effects.link_login(provisioned, identity)
     old_email = identity.email
     identity.email, identity.email_verified = ascii_lower(email), email_verified
-    identity.name, identity.groups, identity.claims = name[:350], list(groups), dict(claims)
+    identity.groups = scim_effects.groups_at_login(provisioned, provider, groups)
+    identity.name, identity.claims = name[:350], dict(claims)
     identity.last_login_at = now
     identity.save(update_fields=["email", "email_verified", "name", "groups", "claims", "last_login_at"])
     session = AccessSession.objects.create(
@@ -92,9 +99,10 @@ def _locked_identity(provider: IdentityProvider, subject: str) -> Identity:
 def disable_identity(identity: Identity, *, actor: Actor) -> None:
     """No new login, token or certificate, and its sessions end now."""
     now = timezone.now()
-    if not Identity.objects.filter(pk=identity.pk, disabled_at__isnull=True).update(disabled_at=now):
+    enabled = Identity.objects.filter(pk=identity.pk, disabled_at__isnull=True)
+    if not enabled.update(disabled_at=now, disabled_by_scim=False):
         raise Conflict(f"{identity} is disabled already.", code="already_disabled")
-    identity.disabled_at = now
+    identity.disabled_at, identity.disabled_by_scim = now, False
     ended = end_sessions(identity)
     audit.record(
         events.IDENTITY_DISABLED,
@@ -107,7 +115,12 @@ def disable_identity(identity: Identity, *, actor: Actor) -> None:
 
 @transaction.atomic
 def enable_identity(identity: Identity, *, actor: Actor) -> None:
-    if not Identity.objects.filter(pk=identity.pk, disabled_at__isnull=False).update(disabled_at=None):
+    deactivated = ScimUser.objects.filter(identity=identity, active=False, provider__scim_enabled=True)
+    if deactivated.filter(provider__scim_user_deprovision=True).exists():
+        message = f"{identity} was deactivated at {identity.provider.name}; it has to be activated there."
+        raise Conflict(message, code="deactivated_by_scim")
+    disabled = Identity.objects.filter(pk=identity.pk, disabled_at__isnull=False)
+    if not disabled.update(disabled_at=None, disabled_by_scim=False):
         raise Conflict(f"{identity} is not disabled.", code="not_disabled")
-    identity.disabled_at = None
+    identity.disabled_at, identity.disabled_by_scim = None, False
     audit.record(events.IDENTITY_ENABLED, organization=identity.organization, actor=actor, target=identity)

@@ -18,6 +18,8 @@ from accounts.models import AccessSession, Identity
 from accounts.pages import Filter, at, done, find, list_page, show, telling
 from accounts.permissions import Permission
 
+MAX_FAILED_SHOWN = 20
+
 
 @requires(Permission.IDENTITY_READ)
 @require_GET
@@ -46,6 +48,7 @@ def user_detail(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
     identity = _identity(request, identity_id)
     sessions = AccessSession.objects.for_organization(request.organization).filter(identity=identity)
     listing = list_page(request, sessions.order_by("-created_at"), search=("ip_address", "user_agent"))
+    failed = identity.access_requests.filter(action="login", allowed=False)
     return show(
         request,
         "accounts/user_detail.html",
@@ -53,6 +56,8 @@ def user_detail(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
         crumbs=[("Users", at(request, "users"))],
         identity=identity,
         listing=listing,
+        failed=failed.order_by("-created_at")[:MAX_FAILED_SHOWN],
+        can_read_logs=request.can(Permission.LOGS_READ),
         now=timezone.now(),
     )
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dataplane.client.grants import Grant
+from dataplane.client.grants import AppInfo, Grant
+from dataplane.client.servicetoken import ServiceToken
 from dataplane.client.target import Context, Target
 from dataplane.errors import CommandError
 
@@ -44,9 +45,10 @@ class SignedKey:
 class SigningRefused(CommandError):
     """cert_sign said no. `token_is_worthless`: a new login may help, the stored token never will."""
 
-    def __init__(self, message: str, *, token_is_worthless: bool) -> None:
+    def __init__(self, message: str, *, token_is_worthless: bool, status: int) -> None:
         super().__init__(message)
         self.token_is_worthless = token_is_worthless
+        self.status = status
 
 
 class ObtainGrant(Protocol):
@@ -56,6 +58,7 @@ class ObtainGrant(Protocol):
 
 
 SignKey = Callable[[Context, Grant, str], SignedKey]
+SignForMachine = Callable[[Context, Target, ServiceToken, str], tuple[AppInfo, SignedKey]]
 
 
 def read_certificate(line: str) -> CertificateFacts:

@@ -4,6 +4,9 @@ import base64
 import json
 import re
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,7 +20,7 @@ from dataplane.client.certificates import (
     SigningRefused,
     read_certificate,
 )
-from dataplane.client.grants import Grant
+from dataplane.client.grants import AppInfo, Grant
 from dataplane.client.target import Context
 from dataplane.errors import CommandError
 from dataplane.https import Response
@@ -27,35 +30,62 @@ KEY_TYPES = ("ed25519", "ecdsa")
 _WORTHLESS_TOKEN = re.compile(r"(invalid|expired|revoked|unknown)_(token|session)|(token|session)_[a-z_]+")
 
 
+@dataclass(frozen=True, slots=True)
+class FreshKey:
+    private_pem: str = field(repr=False)
+    public_line: str
+
+    @classmethod
+    def generate(cls, key_type: str) -> Self:
+        key = Ed25519PrivateKey.generate() if key_type == "ed25519" else generate_private_key(SECP256R1())
+        return cls(
+            key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode(),
+            key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),
+        )
+
+
 def sign_fresh_key(context: Context, grant: Grant, key_type: str) -> SignedKey:
     """Nothing is written; the private key exists only in the result. Raises SigningRefused or CommandError."""
-    key = Ed25519PrivateKey.generate() if key_type == "ed25519" else generate_private_key(SECP256R1())
-    public_line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    request = {"public_key": f"{public_line}\n", "jwt": grant.token.text, "issuer": grant.token.issuer}
+    key = FreshKey.generate(key_type)
+    request = {"public_key": f"{key.public_line}\n", "jwt": grant.token.text, "issuer": grant.token.issuer}
+    return post_cert_sign(context, grant.info, key, request, issuer=grant.token.issuer)
+
+
+def post_cert_sign(
+    context: Context,
+    info: AppInfo,
+    key: FreshKey,
+    request: Mapping[str, str],
+    *,
+    issuer: str,
+    headers: Mapping[str, str] | None = None,
+) -> SignedKey:
+    """`headers`: a machine's credentials. Raises SigningRefused or CommandError."""
     response = context.dialer.request(
         "POST",
-        f"{grant.token.issuer.rstrip('/')}/cdn-cgi/access/cert_sign",
-        headers={"Content-Type": "application/json", "Accept": "application/json"},
+        f"{issuer.rstrip('/')}/cdn-cgi/access/cert_sign",
+        headers={"Content-Type": "application/json", "Accept": "application/json", **(headers or {})},
         body=json.dumps(request).encode(),
         timeout=SIGNING_TIMEOUT_SECONDS,
     )
     if response.status != 200:
-        raise _refusal(grant, response)
-    certificate_line = _checked_certificate(grant, public_line, read_object(response).get("certificate"))
-    private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    return SignedKey(private_pem, public_line, certificate_line)
+        raise _refusal(info, response, is_machine=headers is not None)
+    certificate_line = _checked_certificate(info, key.public_line, read_object(response).get("certificate"))
+    return SignedKey(key.private_pem, key.public_line, certificate_line)
 
 
-def _refusal(grant: Grant, response: Response) -> SigningRefused:
+def _refusal(info: AppInfo, response: Response, *, is_machine: bool) -> SigningRefused:
     reason = str(read_object(response).get("reason") or "")
     worthless = response.status == 401 or _WORTHLESS_TOKEN.fullmatch(reason) is not None
-    text = f"{grant.info.auth_domain} refused to sign a certificate: {describe_answer(response)}"
-    return SigningRefused(with_hint(text, response.status, grant.info.hostname), token_is_worthless=worthless)
+    text = f"{info.auth_domain} refused to sign a certificate: {describe_answer(response)}"
+    if not (is_machine and response.status == 401):  # the hint would be to log in
+        text = with_hint(text, response.status, info.hostname)
+    return SigningRefused(text, token_is_worthless=worthless, status=response.status)
 
 
-def _checked_certificate(grant: Grant, public_line: str, certificate: object) -> str:
+def _checked_certificate(info: AppInfo, public_line: str, certificate: object) -> str:
     """The client can tell what sshd would only log: wrong key, no principal, a clock that disagrees."""
-    source = grant.info.auth_domain
+    source = info.auth_domain
     if not isinstance(certificate, str) or "\n" in certificate.strip():
         raise CommandError(f"{source} answered without a certificate")
     try:

@@ -11,6 +11,7 @@ from dataplane.client.certificates import ObtainGrant
 from dataplane.client.grants import Grant, forget_info, stored_grant
 from dataplane.client.listener import serve
 from dataplane.client.relay import Outcome, Relay
+from dataplane.client.servicetoken import add_service_token_options, given_service_token
 from dataplane.client.target import Context, Target, add_connection_options, make_context, parse_target
 from dataplane.client.websocket import Opened, open_websocket, parse_header
 from dataplane.errors import CommandError, printable
@@ -43,26 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--header", "-H", action="append", default=[], metavar="NAME:VALUE", help="extra request header"
     )
-    parser.add_argument("--service-token-id", "--id", help="[TUNNEL_SERVICE_TOKEN_ID]")
-    parser.add_argument(
-        "--service-token-secret", "--secret", help="prefer the environment [TUNNEL_SERVICE_TOKEN_SECRET]"
-    )
+    add_service_token_options(parser)
     add_connection_options(parser)
     return parser
 
 
 def _headers(options: argparse.Namespace) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    token_id = options.service_token_id or os.environ.get("TUNNEL_SERVICE_TOKEN_ID")
-    secret = options.service_token_secret or os.environ.get("TUNNEL_SERVICE_TOKEN_SECRET")
-    if bool(token_id) != bool(secret):
-        raise CommandError("a service token needs both its id and its secret")
-    if options.service_token_secret:
-        warn(
-            "a secret on the command line is visible to every user of this machine; prefer TUNNEL_SERVICE_TOKEN_SECRET"
-        )
-    if token_id and secret:
-        headers |= {"Cf-Access-Client-Id": token_id, "Cf-Access-Client-Secret": secret}
+    token = given_service_token(options)
+    headers = dict(token.headers) if token is not None else {}
     if options.destination:
         headers["Cf-Access-Jump-Destination"] = options.destination
     for text in options.header:

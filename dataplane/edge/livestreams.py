@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class LiveStream:
     checked_version: int
     cut: Callable[[int, str], None]
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    opened_at: float = field(default_factory=time.monotonic)
 
     def to_document(self) -> dict[str, object]:
         return {
@@ -38,6 +40,8 @@ class LiveStream:
             "service_token_id": self.service_token_id,
             "client_ip": self.client_ip,
             "destination": self.allowed.destination,
+            # An age, not an instant: the clocks of edge and control plane may differ.
+            "age_seconds": round(time.monotonic() - self.opened_at, 3),
         }
 
 

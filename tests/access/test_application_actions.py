@@ -126,7 +126,8 @@ def test_same_domain_twice_is_a_conflict(cast: Cast) -> None:
     "values",
     [
         {"name": ""},
-        {"session_duration_seconds": 0},
+        {"session_duration_seconds": 59},
+        {"session_duration_seconds": -1},
         {"session_duration_seconds": 32 * 86400},
         {"certificate_lifetime_seconds": 59},
         {"certificate_lifetime_seconds": 86401},
@@ -308,7 +309,7 @@ def test_rotate_refresh_disable_delete(cast: Cast) -> None:
     update_service_token(token, actor=ACTOR, name="ci2", duration_seconds=None, enabled=False)
     assert authenticate_service_token(cast.widgetcorp, token.client_id, fresh, now=now) is None
     delete_service_token(token, actor=ACTOR)
-    assert not ServiceToken.objects.exists()
+    assert not ServiceToken.objects.for_organization(cast.widgetcorp).exists()
     assert names() == [
         "access.service_token.created",
         "access.service_token.rotated",

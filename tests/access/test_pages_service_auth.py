@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 from django.conf import LazySettings
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from access.models import AccessRequest, Application, Certificate, Group, PrincipalClaim, ServiceToken, SshAuthority
@@ -115,16 +117,28 @@ class TestServiceTokens:
 
     def test_rotate_refresh_edit_delete(self, alice: Client, world: World) -> None:
         token, old = world.service_token, world.service_token.secret_sha256
-        assert "client-secret" in text_of(alice.post(url("service_token_rotate", token.pk)))
+        assert "client-secret" in text_of(alice.post(url("service_token_rotate", token.pk), {"overlap_seconds": 3600}))
         token.refresh_from_db()
-        assert token.secret_sha256 != old
+        assert token.secret_sha256 != old == token.previous_secret_sha256
+        assert "previous secret until" in text_of(alice.get(url("service_tokens")))
+        alice.post(url("service_token_rotate", token.pk), {"overlap_seconds": 0})
+        token.refresh_from_db()
+        assert token.previous_secret_sha256 == ""
+        alice.post(url("service_token_disable", token.pk))
+        token.refresh_from_db()
+        assert not token.enabled
+        alice.post(url("service_token_enable", token.pk))
+        token.refresh_from_db()
+        assert token.enabled
+        ServiceToken.objects.filter(pk=token.pk).update(expires_at=timezone.now() + timedelta(days=6))
+        assert "expires soon" in text_of(alice.get(url("service_tokens")))
         alice.post(url("service_token_refresh", token.pk))
         assert last_event(world.organization).name == "access.service_token.refreshed"
         alice.post(url("service_token_edit", token.pk), {"name": "renamed", "duration_seconds": ""})
         token.refresh_from_db()
         assert (token.name, token.expires_at) == ("renamed", None)
         assert alice.post(url("service_token_delete", token.pk)).status_code == 302
-        assert not ServiceToken.objects.filter(pk=token.pk).exists()
+        assert not ServiceToken.objects.for_organization(world.organization).filter(pk=token.pk).exists()
 
     def test_editors_do_not_make_tokens(self, cast: Cast) -> None:
         client = login(cast.erin)

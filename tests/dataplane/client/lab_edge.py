@@ -25,6 +25,7 @@ from nacl.public import Box, PrivateKey, PublicKey
 from dataplane.wire import websocket as ws
 
 AUD = "a" * 64
+SERVICE_TOKEN = ("0123456789abcdef" * 2 + ".access", "s" * 64)
 EMAIL = "alice@widgetcorp.example"
 APP_HOST = "ssh-bastion.widgetcorp.localhost"
 TEAM_HOST = "widgetcorp.access.localhost"
@@ -231,7 +232,7 @@ class LabEdge:
         if path.startswith("/cdn-cgi/access/transfer/"):
             return self._transfer(path.rpartition("/")[2])
         if path == "/cdn-cgi/access/cert_sign" and request.method == "POST":
-            return self._sign(json.loads(request.body))
+            return self._sign(json.loads(request.body), request.headers)
         return Answer(404)
 
     def _transfer(self, public_text: str) -> Answer:
@@ -244,10 +245,23 @@ class LabEdge:
         public = base64.urlsafe_b64encode(bytes(secret.public_key)).decode()
         return Answer(200, [("service-public-key", public)], base64.b64encode(sealed))
 
-    def _sign(self, document: dict[str, str]) -> Answer:
+    def _sign(self, document: dict[str, str], headers: dict[str, str]) -> Answer:
+        shown = headers.get("cf-access-client-id"), headers.get("cf-access-client-secret")
+        if shown != (None, None):
+            return self._sign_for_machine(document, shown)
         if document["jwt"] not in self.valid_app_tokens:
             return _json(401, {"status": 401, "reason": "session_revoked", "message": "this session was revoked"})
         assert document["issuer"] == f"https://{self.team}"
+        return self._issue(document, b"widgetcorp/ssh/alice")
+
+    def _sign_for_machine(self, document: dict[str, str], shown: tuple[str | None, str | None]) -> Answer:
+        if shown != SERVICE_TOKEN:
+            return _json(401, {"status": 401, "reason": "service_token_invalid", "message": "wrong secret"})
+        if document["aud"] != AUD:
+            return _json(404, {"status": 404, "reason": "unknown_application", "message": "no such application"})
+        return self._issue(document, b"widgetcorp/ssh/ci+" + SERVICE_TOKEN[0].encode())
+
+    def _issue(self, document: dict[str, str], key_id: bytes) -> Answer:
         now = int(time.time())
         public_key = serialization.load_ssh_public_key(document["public_key"].encode())
         self.certificates += 1
@@ -256,7 +270,7 @@ class LabEdge:
             .public_key(public_key)
             .serial(self.certificates)
             .type(serialization.SSHCertificateType.USER)
-            .key_id(b"widgetcorp/ssh/alice")
+            .key_id(key_id)
             .valid_principals(self.principals)
             .valid_after(now - 60)
             .valid_before(now + self.certificate_seconds)

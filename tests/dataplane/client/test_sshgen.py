@@ -9,7 +9,7 @@ import pytest
 
 from dataplane.client.certificates import CertificateError, read_certificate
 from tests.dataplane.client.conftest import Run
-from tests.dataplane.client.lab_edge import APP_HOST, AUD, TEAM_HOST, Answer, LabEdge, json_answer
+from tests.dataplane.client.lab_edge import APP_HOST, AUD, SERVICE_TOKEN, TEAM_HOST, Answer, LabEdge, json_answer
 from tests.dataplane.client.test_login import TOKEN_FILE, write_state
 
 SIGN_PATH = "/cdn-cgi/access/cert_sign"
@@ -148,7 +148,7 @@ def test_certificate_for_another_key_is_not_stored(edge: LabEdge, run: Run, home
     keygen("-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other"))
     other = (tmp_path / "other.pub").read_text()
     sign = edge._sign
-    edge._sign = lambda document: sign({**document, "public_key": other})  # type: ignore[method-assign]
+    edge._sign = lambda document, headers: sign({**document, "public_key": other}, headers)  # type: ignore[method-assign]
     done = run("access", "ssh-gen", "--hostname", edge.app)
     assert done.returncode == 1
     assert b"for another key" in done.stderr
@@ -191,3 +191,48 @@ def test_reader_refuses_truncated_certificates(edge: LabEdge, run: Run, home: Pa
     for length in range(read_until):
         with pytest.raises(CertificateError):
             read_certificate(f"{kind} {base64.b64encode(blob[:length]).decode()}")
+
+
+MACHINE = {"TUNNEL_SERVICE_TOKEN_ID": SERVICE_TOKEN[0], "TUNNEL_SERVICE_TOKEN_SECRET": SERVICE_TOKEN[1]}
+
+
+def test_a_machine_gets_a_certificate_without_a_login(edge: LabEdge, run: Run, home: Path) -> None:
+    done = run("access", "ssh-gen", "--hostname", edge.app, env=MACHINE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    shown = keygen("-L", "-f", f"{key_file(home)}-cert.pub")
+    assert f'Key ID: "widgetcorp/ssh/ci+{SERVICE_TOKEN[0]}"' in shown
+    sent = edge.seen("POST", TEAM_HOST, SIGN_PATH)[0]
+    assert json.loads(sent.body).keys() == {"public_key", "aud"}
+    stored = "".join(path.read_text() for path in (home / ".sallyport").iterdir())
+    assert SERVICE_TOKEN[1] not in stored
+    secrets_sent = [request.host for request in edge.requests if "cf-access-client-secret" in request.headers]
+    assert {host.partition(":")[0] for host in secrets_sent} == {TEAM_HOST}
+    # The second run needs no network; a person on the same account does not get the machine's pair.
+    requests = len(edge.requests)
+    assert run("access", "ssh-gen", "--hostname", edge.app, env=MACHINE).returncode == 0
+    assert len(edge.requests) == requests
+    logged_in(edge, home)
+    assert b"alice" in run("access", "ssh-gen", "--hostname", edge.app, "-v").stderr
+    assert edge.certificates == 2
+
+
+def test_a_machine_with_a_wrong_secret_is_told_so_and_opens_no_browser(edge: LabEdge, run: Run) -> None:
+    done = run(
+        "access", "ssh-gen", "--hostname", edge.app, "--service-token-id", SERVICE_TOKEN[0],
+        "--service-token-secret", "wrong",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert b"401 service_token_invalid: wrong secret" in done.stderr
+    assert b"prefer TUNNEL_SERVICE_TOKEN_SECRET" in done.stderr
+    assert b"log in" not in done.stderr.lower()
+    half = run("access", "ssh-gen", "--hostname", edge.app, "--service-token-id", SERVICE_TOKEN[0])
+    assert b"needs both its id and its secret" in half.stderr
+
+
+def test_a_machine_finds_an_application_that_was_made_anew(edge: LabEdge, run: Run, home: Path) -> None:
+    run("access", "ssh-gen", "--hostname", edge.app, env=MACHINE)
+    memory = home / ".sallyport" / f"{APP_HOST}-app"
+    remembered = json.loads(memory.read_text())
+    memory.write_text(json.dumps({**remembered, "aud": "b" * 64}))
+    assert run("access", "ssh-gen", "--hostname", edge.app, env=MACHINE).returncode == 0
+    assert json.loads(memory.read_text())["aud"] == AUD
