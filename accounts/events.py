@@ -16,6 +16,8 @@ PROVIDER_UPDATED = audit.register("accounts.identity_provider.updated", "Login m
 PROVIDER_DELETED = audit.register(
     "accounts.identity_provider.deleted", "Login method deleted, its sessions ended", affects_edge=True
 )
+PROVIDER_TEST_STARTED = audit.register("accounts.identity_provider.test_started", "Test of a login method started")
+PROVIDER_TESTED = audit.register("accounts.identity_provider.tested", "Login method tested")
 LOGIN_STARTED = audit.register("accounts.login.started", "Login started")
 LOGIN_PIN_SENT = audit.register("accounts.login.pin_sent", "One-time PIN sent")
 LOGIN_SUCCEEDED = audit.register("accounts.login.succeeded", "Logged in")

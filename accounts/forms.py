@@ -9,7 +9,6 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from accounts.models import IdentityProvider
 from accounts.permissions import SCOPES, Permission, Role
 from accounts.templatetags.pages import duration
 
@@ -139,73 +138,3 @@ class ApiTokenForm(forms.Form):
 def _scope_text(scope: Permission) -> str:
     area, _, verb = scope.value.partition(".")
     return f"{_SCOPE_AREAS.get(area, area)}: {'change' if verb == 'edit' else 'read'}"
-
-
-class OneTimePinForm(forms.Form):
-    name = forms.CharField(max_length=350, initial="One-time PIN", help_text="Shown on the button of the login page.")
-
-    def config(self) -> dict[str, Any]:
-        return {}
-
-
-class OidcForm(forms.Form):
-    """`secret_kept`: an existing provider, whose stored client secret stays when the field is left empty."""
-
-    name = forms.CharField(max_length=350, help_text="Shown on the button of the login page.")
-    client_id = forms.CharField(max_length=400, label="Client ID", widget=forms.TextInput(attrs={"class": "mono"}))
-    client_secret = forms.CharField(
-        max_length=1000,
-        label="Client secret",
-        strip=True,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="Stored sealed and never shown again.",
-    )
-    auth_url = forms.CharField(
-        max_length=2000, label="Authorization URL", help_text="authorization_endpoint of the provider's discovery page."
-    )
-    token_url = forms.CharField(max_length=2000, label="Token URL", help_text="token_endpoint")
-    certs_url = forms.CharField(max_length=2000, label="Key set (JWKS) URL", help_text="jwks_uri")
-    issuer = forms.CharField(
-        max_length=2000,
-        required=False,
-        label="Issuer",
-        help_text="When given, ID tokens must carry exactly this issuer.",
-    )
-    scopes = LinesField(required=False, help_text="One per line. Empty means: openid, email, profile.")
-    claims = LinesField(
-        required=False,
-        label="Claims to keep",
-        help_text="Extra claims policies may ask about, one per line, for example: groups",
-    )
-    email_claim_name = forms.CharField(
-        max_length=100, required=False, label="E-mail claim", help_text="Empty means: email"
-    )
-    pkce_enabled = forms.BooleanField(required=False, initial=True, label="Use PKCE (recommended)")
-
-    def __init__(self, *args: Any, secret_kept: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if secret_kept:
-            self.fields["client_secret"].required = False
-            self.fields["client_secret"].help_text = "Stored sealed. Leave empty to keep the present one."
-
-    def config(self) -> dict[str, Any]:
-        values = {name: value for name, value in self.cleaned_data.items() if name not in ("name", "client_secret")}
-        return {name: value for name, value in values.items() if value not in ("", [])}
-
-
-class OktaForm(OidcForm):
-    okta_account = forms.CharField(
-        max_length=400, label="Okta account URL", help_text="For example: https://widgetcorp.okta.com"
-    )
-    authorization_server_id = forms.CharField(
-        max_length=200, required=False, label="Authorization server", help_text="Only for a custom one; its id."
-    )
-    auth_url = token_url = certs_url = issuer = scopes = None  # type: ignore[assignment]
-    field_order = ("name", "client_id", "client_secret", "okta_account", "authorization_server_id")
-
-
-PROVIDER_FORMS: dict[str, type[OneTimePinForm] | type[OidcForm]] = {
-    IdentityProvider.Type.ONE_TIME_PIN.value: OneTimePinForm,
-    IdentityProvider.Type.OIDC.value: OidcForm,
-    IdentityProvider.Type.OKTA.value: OktaForm,
-}

@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts import pin
-from accounts.actions import pins, sessions
+from accounts.actions import pins, provider_tests, sessions
 from accounts.actor import system
 from accounts.models import LoginAttempt
 
@@ -54,4 +54,5 @@ def sweep_expired() -> None:
     now = timezone.now()
     sessions.sweep_attempts(now=now)
     sessions.sweep_sessions(now=now)
+    provider_tests.sweep_provider_tests(now=now)
     Session.objects.filter(expire_date__lt=now).delete()
