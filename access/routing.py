@@ -21,9 +21,7 @@ def find_application(hostname: str, path: str, aud: str | None = None) -> Applic
         return next(application for application in candidates if application.aud == aud)
     below_access = path.startswith("/cdn-cgi/access/")
     matching = [a for a in candidates if below_access or covers(a.path, path)]
-    return max(
-        matching, key=lambda a: (a.hostname == hostname, -len(a.path) if below_access else len(a.path)), default=None
-    )
+    return max(matching, key=lambda a: (a.hostname == hostname, -len(a.path) if below_access else len(a.path)), default=None)
 
 
 def covers(prefix: str, path: str) -> bool:

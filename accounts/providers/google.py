@@ -1,4 +1,4 @@
-"""Google accounts, and Google Workspace: one domain (`hd`), with groups by the Directory API when credentials are given.
+"""Google accounts, and Google Workspace: one domain (`hd`), with groups by the Directory API given credentials.
 
 Groups are the groups' e-mail addresses, read by a service account with domain-wide delegation that acts as
 `admin_email`. Google vouches for an address only if it is at gmail.com or its Workspace domain owns it (`hd`).

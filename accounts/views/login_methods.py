@@ -52,8 +52,8 @@ def login_methods(request: OrganizationRequest) -> HttpResponse:
 @require_GET
 def login_method_add(request: OrganizationRequest) -> HttpResponse:
     tiles = [(kind, IdentityProvider.Type(kind).label, text) for kind, text in TILES.items()]
-    page = {"title": "Add a login method", "crumbs": _crumbs(request), "tiles": tiles}
-    return show(request, "accounts/login_method_add.html", **page)
+    template = "accounts/login_method_add.html"
+    return show(request, template, title="Add a login method", crumbs=_crumbs(request), tiles=tiles)
 
 
 @requires(Permission.IDENTITY_EDIT)
