@@ -1,4 +1,4 @@
-"""The team-domain half of a login method's test (accounts.actions.provider_tests): start it, and bring its result home."""
+"""The team-domain half of a login method's test (accounts.actions.provider_tests): begin it, bring its result home."""
 
 from __future__ import annotations
 

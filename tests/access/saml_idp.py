@@ -35,6 +35,7 @@ __all__ = ["SSO_URL", "IncorrectlySigned", "SamlIdp", "edited"]
 ENTITY_ID = "https://idp.example.test/metadata"
 SSO_URL = "https://idp.example.test/sso"
 SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
+BASIC = "urn:oasis:names:tc:SAML:2.0:attrname-format:basic"
 DIGEST = "http://www.w3.org/2001/04/xmlenc#sha256"
 
 
@@ -116,7 +117,7 @@ class SamlIdp:
                             "policy": {
                                 "default": {
                                     "lifetime": {"minutes": 5},
-                                    "name_form": "urn:oasis:names:tc:SAML:2.0:attrname-format:basic",
+                                    "name_form": BASIC,
                                 }
                             },
                         }

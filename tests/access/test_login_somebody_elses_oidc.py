@@ -28,12 +28,12 @@ PERSON = oidc_provider_mock.User(
 
 
 @pytest.fixture
-def server():
+def server(settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with oidc_provider_mock.run_server_in_thread(user_claims=[PERSON]) as running:
-            with override_settings(FETCH_ALLOWED_PRIVATE_HOSTS=[f"localhost:{running.server_port}"]):
-                yield f"http://localhost:{running.server_port}"
+            settings.FETCH_ALLOWED_PRIVATE_HOSTS = [f"localhost:{running.server_port}"]
+            yield f"http://localhost:{running.server_port}"
 
 
 def authorize(url: str, subject: str) -> str:
@@ -72,9 +72,10 @@ def test_discovery_refuses_a_document_of_another_issuer_and_no_document(cast):
         assert found["requires_iss"] is True and found["userinfo_url"] == f"{idp.issuer}/userinfo"
         by_hand = discovered("oidc", {"issuer": idp.issuer, "auth_url": "https://typed.test/a"})
         assert by_hand["auth_url"] == "https://typed.test/a"
-        with override_settings(FETCH_ALLOWED_PRIVATE_HOSTS=[f"127.0.0.1:{idp.port}", f"localhost:{idp.port}"]):
-            with pytest.raises(InvalidInput, match="not what its discovery document says"):
-                discovered("oidc", {"issuer": f"http://localhost:{idp.port}"})
+        hosts = [f"127.0.0.1:{idp.port}", f"localhost:{idp.port}"]
+        said = "not what its discovery document says"
+        with override_settings(FETCH_ALLOWED_PRIVATE_HOSTS=hosts), pytest.raises(InvalidInput, match=said):
+            discovered("oidc", {"issuer": f"http://localhost:{idp.port}"})
         with pytest.raises(InvalidInput, match="no discovery document"):
             discovered("oidc", {"issuer": f"{idp.issuer}/realms/none"})
 
