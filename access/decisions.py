@@ -14,9 +14,18 @@ from access.models import AccessRequest, Application, ApplicationPolicy, Service
 from access.models import Group as GroupRow
 from access.rules import group_ids
 from access.selectors import Context, Person
-from accounts.models import AccessSession, Identity
+from accounts.models import AccessSession, Identity, Organization
+from accounts.prepared import Parameter, PreparedRows, insert
 
 log = logging.getLogger(__name__)
+_LINKS = PreparedRows(
+    lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).select_related(
+        "policy"
+    )
+)
+_GROUPS = PreparedRows(
+    lambda: GroupRow.objects.filter(organization=Parameter("organization", Organization._meta.pk)).order_by()
+)
 
 
 def decide(
@@ -94,7 +103,7 @@ def decide_many(
 
 def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
     """One query for the policies, and one for the groups when any rule names one."""
-    links = list(ApplicationPolicy.objects.filter(application=application).select_related("policy"))
+    links = _LINKS.all(application=application.pk)
     rows = [link.policy for link in links]
     named = any(group_ids(policy.include, policy.require, policy.exclude) for policy in rows)
     return [_policy(link) for link in links], _load_groups(application) if named else {}
@@ -133,7 +142,7 @@ def record_decision(
 ) -> AccessRequest:
     """One row of the access log. `action`: login, connect or certificate."""
     identity = session.identity if session is not None else None
-    return AccessRequest.objects.create(
+    entry = AccessRequest(
         organization_id=application.organization_id,
         application=application,
         application_label=application.name,
@@ -148,10 +157,11 @@ def record_decision(
         country=country.lookup(ip),
         trace=decision.trace,
     )
+    return insert(entry)
 
 
 def _load_groups(application: Application) -> dict[str, Group]:
-    rows = GroupRow.objects.filter(organization_id=application.organization_id)
+    rows = _GROUPS.all(organization=application.organization_id)
     return {
         str(row.pk): parse_group(
             id=str(row.pk), name=row.name, include=row.include, require=row.require, exclude=row.exclude

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from access.views import callback, certs, cli, identity, launcher, login, provider_test, public
+from access.views import callback, certs, cli, host_files, identity, launcher, login, provider_test, public
 from access.views.cert_sign import cert_sign
 
 urlpatterns = [
@@ -21,6 +21,8 @@ urlpatterns = [
     path("cdn-cgi/access/cli", cli.cli, name="public_cli"),
     path("cdn-cgi/access/certs", certs.certs, name="public_certs"),
     path("cdn-cgi/access/cert_sign", cert_sign, name="cert_sign"),
+    path("cdn-cgi/access/ssh/<str:aud>/ca.pub", host_files.ca_pub, name="public_ca_file"),
+    path("cdn-cgi/access/ssh/<str:aud>/revoked.krl", host_files.revoked_krl, name="public_revocation_list"),
     path("cdn-cgi/access/get-identity", identity.get_identity, name="public_identity"),
     path("cdn-cgi/access/logout", identity.logout, name="public_logout"),
     path("cdn-cgi/access/sessions/end", launcher.end_session, name="public_end_session"),

@@ -57,14 +57,18 @@ def done(request: OrganizationRequest, message: str, name: str, *args: object) -
 
 
 @contextmanager
-def refusals(form: forms.BaseForm) -> Iterator[None]:
-    """A refused action becomes errors of `form`: at the fields it names, otherwise on top."""
+def refusals(form: forms.BaseForm, **renamed: str) -> Iterator[None]:
+    """A refused action becomes errors of `form`: at the fields it names, otherwise on top.
+
+    `renamed`: where the form's field has another name than the action's, as domain="subdomain".
+    """
     try:
         yield
     except (NotFound, PermissionDenied):
         raise
     except DomainError as error:
-        known = {name: text for name, text in error.fields.items() if name in form.fields}
+        named = {renamed.get(name, name): text for name, text in error.fields.items()}
+        known = {name: text for name, text in named.items() if name in form.fields}
         for name, text in known.items():
             form.add_error(name, text if len(error.fields) > 1 else error.message)
         if not known:

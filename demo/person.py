@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.installation import ROOT, Installation
+from demo.sshd import Sshd
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,17 @@ class Person:
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
+
+    def ssh_directly(self, hostname: str, server: Sshd) -> subprocess.CompletedProcess[str]:
+        """Around the edge, straight to sshd, with the newest certificate: what sshd alone makes of it."""
+        certificate = self.certificate(hostname)
+        key = certificate.with_name(certificate.name.removesuffix("-cert.pub"))
+        command = [
+            "ssh", "-F", "none", "-p", str(server.port), "-i", str(key), "-o", f"CertificateFile={certificate}",
+            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+            "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", f"{server.account}@127.0.0.1", "echo inside",
+        ]  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
     def browser_saw(self) -> dict[str, Any]:
         seen: dict[str, Any] = json.loads((self.home / "browser.json").read_text(encoding="utf-8"))

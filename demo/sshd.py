@@ -28,6 +28,12 @@ class Sshd:
     def ca_file(self) -> Path:
         return self.directory / "ca.pub"
 
+    def install_revocations(self, krl: bytes) -> None:
+        """In one step: sshd locks everybody out while the list is missing or cut short."""
+        new = self.directory / "revoked.new"
+        new.write_bytes(krl)
+        new.replace(self.directory / "revoked.krl")
+
     def log(self) -> str:
         return (self.directory / "sshd.log").read_text(encoding="utf-8", errors="replace")
 
@@ -43,6 +49,7 @@ def sshd(directory: Path, *, principals: list[str]) -> Iterator[Sshd]:
     if not key.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=20)
     server.ca_file.touch(mode=0o600)
+    subprocess.run(["ssh-keygen", "-q", "-k", "-f", str(directory / "revoked.krl")], check=True, timeout=20)
     names = directory / "principals"
     names.write_text("".join(f"{name}\n" for name in principals), encoding="utf-8")
     names.chmod(0o600)
@@ -57,6 +64,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 AuthorizedKeysFile none
 TrustedUserCAKeys {server.ca_file}
+RevokedKeys {directory}/revoked.krl
 AuthorizedPrincipalsFile {names}
 StrictModes no
 UsePAM no

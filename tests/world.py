@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+from django.db import transaction
 from django.utils import timezone
 
 from access.models import (
@@ -81,6 +82,7 @@ class World:
         }
 
 
+@transaction.atomic
 def make_world(organization: Organization, *, domain: str) -> World:
     """`domain` is the only thing two worlds cannot share: a domain has one owner."""
     now = timezone.now()

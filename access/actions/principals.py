@@ -9,11 +9,19 @@ from django.db import transaction
 from access import events
 from access.models import Application, Certificate, PrincipalClaim
 from access.principals import PrincipalRefused, principal_of
-from access.selectors import ascii_lower
 from access.sshcert import is_key_id
 from accounts import audit
 from accounts.actor import Actor
 from accounts.models import Identity
+from accounts.prepared import Parameter, PreparedRows
+from accounts.text import ascii_lower
+
+_CLAIMS = PreparedRows(
+    lambda: PrincipalClaim.objects.filter(
+        application=Parameter("application", Application._meta.pk),
+        identity=Parameter("identity", Identity._meta.pk),
+    ).order_by("pk")
+)
 
 
 class PrincipalTaken(PrincipalRefused):
@@ -28,7 +36,7 @@ def claim_principal(application: Application, identity: Identity) -> PrincipalCl
 
     Raises PrincipalRefused or PrincipalTaken; IntegrityError when somebody claims the same name at this very moment.
     """
-    own = list(PrincipalClaim.objects.filter(application=application, identity=identity).order_by("pk"))
+    own = _CLAIMS.all(application=application.pk, identity=identity.pk)
     kept = _kept_after_email_change(own, identity)
     if kept is not None:
         return kept

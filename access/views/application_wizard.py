@@ -36,7 +36,7 @@ def application_add(request: OrganizationRequest) -> HttpResponse:
     draft = _draft(request)
     form = ConfigureForm(posted(request), initial=draft.get("configure"), organization=request.organization)
     if request.method == "POST" and form.is_valid():
-        with refusals(form):
+        with refusals(form, domain="subdomain"):
             _assert_domain_free(request, form.full_domain())
             draft["configure"] = form.cleaned_data
             draft["domain"] = form.full_domain()
@@ -146,7 +146,7 @@ def _assert_domain_free(request: OrganizationRequest, domain: str) -> None:
     hostname, path = split_domain(domain)
     assert_owned(request.organization, hostname)
     taken = Application.objects.all_organizations(reason="domains are unique across tenants")
-    owner = taken.filter(hostname=hostname, path=path).first()
+    owner = taken.filter(hostname=hostname, path=path, is_served=True).first()
     if owner is not None and owner.organization_id == request.organization.pk:
         raise Conflict(f"{owner.name} is at {domain} already.", fields={"subdomain": "taken"})
     if owner is not None:

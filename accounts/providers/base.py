@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Protocol
 
 from accounts.errors import AuthenticationFailed
 from accounts.models import IdentityProvider
+from accounts.text import ascii_lower
 
 MAX_GROUPS = 2000
 MAX_TEXT = 255
+MAX_EMAIL = 254
 MAX_METHODS = 20
-MAX_CLAIM_CHARACTERS = 16 * 1024
 
 
 class LoginFailed(AuthenticationFailed):
@@ -80,7 +81,13 @@ class LoginMethod(Protocol):
 
 
 def clean_email(value: object) -> str:
-    return value.strip().lower() if isinstance(value, str) and len(value) <= 254 and value.count("@") == 1 else ""
+    """An e-mail address as the provider wrote it, A-Z in lower case; "" for what cannot be one.
+
+    Nothing else is folded, trimmed or repaired: two addresses of the provider must never become one of ours (AC-05).
+    """
+    if not isinstance(value, str) or len(value) > MAX_EMAIL or not value.isprintable() or value.strip() != value:
+        return ""
+    return ascii_lower(value)
 
 
 def counts_as_verified(provider: IdentityProvider, email: str, *, said: bool | None) -> bool:
@@ -90,16 +97,23 @@ def counts_as_verified(provider: IdentityProvider, email: str, *, said: bool | N
     """
     if not email or said is False:
         return False
-    return said is True or email.rpartition("@")[2] in provider.config.get("email_trusted_domains", ())
+    local, _, domain = email.partition("@")
+    is_trusted = bool(local) and domain in provider.config.get("email_trusted_domains", ())
+    return said is True or is_trusted
 
 
 def text(value: object) -> str:
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
+    return _storable(value[:MAX_TEXT]) if isinstance(value, str) else ""
 
 
 def texts(value: object) -> list[str]:
     items = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return [item[:MAX_TEXT] for item in items if isinstance(item, str)]
+    return [_storable(item[:MAX_TEXT]) for item in items if isinstance(item, str)]
+
+
+def _storable(item: str) -> str:
+    """Without what PostgreSQL cannot hold: NUL and lone surrogates."""
+    return item.replace("\0", "").encode("utf-8", "ignore").decode()
 
 
 def all_groups(provider: IdentityProvider, groups: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from accounts.providers.idtokens import refused
 from accounts.providers.oauth import Endpoints, ask, bearer
 from accounts.providers.openid import COMMON_KEYS, Claims, OpenIdConnect
 from accounts.providers.secrets import named_secrets
+from accounts.text import ascii_lower
 
 ISSUER = "https://accounts.google.com"
 AUTH_URL = "https://accounts.google.com/o/oauth2/v2/auth"
@@ -81,7 +82,7 @@ class GoogleWorkspace(Google):
     def check_claims(self, provider: IdentityProvider, claims: Claims) -> None:
         """The claim, never the ending of the e-mail address: anybody can have an account with a foreign address."""
         domain = claims.get("hd")
-        if not isinstance(domain, str) or domain.lower() != provider.config["apps_domain"]:
+        if not isinstance(domain, str) or ascii_lower(domain) != provider.config["apps_domain"]:
             raise refused(provider, f"the account does not belong to {provider.config['apps_domain']}")
 
     def groups(self, provider: IdentityProvider, claims: Claims, tokens: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,7 @@ from accounts.providers.base import (
     clean_email,
     counts_as_verified,
     text,
+    texts,
 )
 from accounts.providers.secrets import named_secrets
 
@@ -275,7 +276,7 @@ def _attributes(response: OneLogin_Saml2_Response) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for source in (response.get_friendlyname_attributes(), response.get_attributes()):
         for name, values in source.items():
-            found[str(name)] = [value[:MAX_TEXT] for value in values if isinstance(value, str)]
+            found[str(name)] = texts(values)
     if sum(len(values) for values in found.values()) > 2 * MAX_VALUES:
         raise ValueError("too many attribute values")
     return found

@@ -52,6 +52,22 @@
   reveal(document);
 
   document.addEventListener("htmx:afterSwap", (event) => reveal(event.target.ownerDocument));
+  // Live parts: nothing is asked for while nobody looks, and nobody loses the focus or a selection to an update.
+  const polls = (event) => event.detail.requestConfig && event.detail.requestConfig.verb === "get";
+  const inUse = (part) => {
+    const selection = window.getSelection();
+    return part.contains(document.activeElement) || (!selection.isCollapsed && part.contains(selection.anchorNode));
+  };
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (polls(event) && document.hidden) event.preventDefault();
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr, target } = event.detail;
+    const signedOut = xhr.responseURL && new URL(xhr.responseURL).pathname.startsWith("/accounts/");
+    if (signedOut) window.location.reload();
+    if (signedOut || (polls(event) && inUse(target))) event.detail.shouldSwap = false;
+  });
+
   // A live part never lies: when polling fails it says since when it is old.
   const stale = () => { for (const mark of document.querySelectorAll("[data-live]")) mark.textContent = "Not reachable: this may be out of date."; };
   document.addEventListener("htmx:sendError", stale);

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from demo.browser import Browser
-from demo.first_login import HOSTNAME, run_tunnel, wait_until
+from demo.first_login import CERTIFICATE_SECONDS, HOSTNAME, run_tunnel, wait_until
 from demo.installation import Installation
 from demo.person import Person
 from tests.integration.conftest import Workshop
@@ -231,3 +231,13 @@ def test_a_killed_replica_leaves_the_other_serving(
     connector_of_its_own.wait(5)
     for _ in range(5):
         assert alice.ssh(workshop.remote, "echo up").stdout == "up\n"
+
+
+def test_sshd_refuses_the_certificate_once_it_has_expired(workshop: Workshop, alice: Person) -> None:
+    """Last in this file: it waits for the rest of the certificate's minute."""
+    assert alice.ssh(workshop.remote, "true").returncode == 0
+    assert alice.ssh_directly(HOSTNAME, workshop.server).stdout == "inside\n"
+    wait_until(
+        lambda: alice.ssh_directly(HOSTNAME, workshop.server).returncode != 0, "the expiry", CERTIFICATE_SECONDS + 10
+    )
+    assert "Certificate invalid: expired" in workshop.server.log()

@@ -1,0 +1,190 @@
+"""The dashboard in a real browser (Debian's Chromium): what only a browser can show.
+
+Rows are written before the browser starts and read after it has gone: Django refuses database work while the browser's
+event loop runs in this thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from access.models import Application
+from tests.factories import PASSWORD, make_cast
+from tests.world import World, make_world
+from tools.chromium import chromium
+from tunnels.models import Connection, TunnelConfiguration
+
+pytestmark = [pytest.mark.integration, pytest.mark.django_db(transaction=True)]
+TIMEOUT_MS = 10_000
+
+
+@pytest.fixture
+def world(transactional_db: None) -> World:
+    return make_world(make_cast().widgetcorp, domain="widgetcorp.tech")
+
+
+@contextmanager
+def browser_page(server: LiveServer, *, scripts: bool = True, **options: Any) -> Iterator[Page]:
+    """A page signed in as alice. Console errors (a blocked inline script, a missing file) fail the test."""
+    complaints: list[str] = []
+    with chromium() as browser:
+        context = browser.new_context(java_script_enabled=scripts, base_url=server.url, **options)
+        page = context.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto("/accounts/login/?next=/o/widgetcorp/")
+        page.get_by_label("Email").fill("alice@widgetcorp.test")
+        page.get_by_label("Password", exact=True).fill(PASSWORD)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        expect(page.get_by_role("heading", name="Widget Corp", exact=True)).to_be_visible()
+        yield page
+    refused_forms = "status of 422"
+    assert [text for text in complaints if refused_forms not in text] == []
+
+
+def elsewhere(work: Callable[[], Any]) -> None:
+    """Database work while the browser is open: in a thread of its own, as another request would do it."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without scripts"])
+def test_wizard_with_an_error_on_each_step(live_server: LiveServer, world: World, scripts: bool) -> None:
+    with browser_page(live_server, scripts=scripts) as page:
+        page.get_by_role("link", name="Add an application").click()
+        page.get_by_label("Application name").fill("Jump host")
+        page.get_by_label("Subdomain").fill("not a name")
+        page.get_by_role("button", name="Next: add policies").click()
+        expect(page.locator("#id_subdomain_error")).to_contain_text("is not a hostname")
+        expect(page.get_by_label("Application name")).to_have_value("Jump host")
+        page.get_by_label("Subdomain").fill("jump")
+        page.get_by_role("button", name="Next: add policies").click()
+
+        page.get_by_label("Policy name").fill("People")
+        page.get_by_role("button", name="Add row").click()
+        expect(page.get_by_label("Rule 2", exact=True)).to_be_visible()
+        expect(page.get_by_label("Policy name")).to_have_value("People")
+        page.get_by_label("Selector").nth(1).select_option("geo")
+        if scripts:
+            expect(page.locator("#rule-1-value")).to_have_attribute("list", "countries")
+        page.get_by_label("Value").nth(1).fill("Atlantis")
+        page.get_by_label("Value").nth(0).fill("alice@people.test")
+        page.get_by_role("button", name="Add policy and go on").click()
+        expect(page.locator("#rule-1-error")).to_contain_text("Atlantis is no country")
+        page.get_by_label("Rule 2", exact=True).select_option("require")
+        page.get_by_label("Value").nth(1).fill("Portugal")
+        page.get_by_role("button", name="Add policy and go on").click()
+
+        page.get_by_label("Bastion destinations").fill("localhost")
+        page.get_by_role("button", name="Add application").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.get_by_label("Bastion destinations").fill("10.0.0.0/8:22")
+        page.get_by_role("button", name="Add application").click()
+        expect(page.get_by_text("Jump host is added.")).to_be_visible()
+    policy = Application.objects.get(name="Jump host").policy_links.get().policy
+    assert policy.include == [{"email": {"email": "alice@people.test"}}]
+    assert policy.require == [{"geo": {"country_code": "PT"}}]
+
+
+def test_tunnel_page_follows_reality_without_reload(live_server: LiveServer, world: World) -> None:
+    Connection.objects.update(closed_at=timezone.now())
+    with browser_page(live_server) as page:
+        page.goto(f"/o/widgetcorp/tunnels/{world.tunnel.pk}/")
+        expect(page.get_by_text("No connector is connected.")).to_be_visible()
+        elsewhere(lambda: Connection.objects.update(closed_at=None, last_seen_at=timezone.now()))
+        expect(page.get_by_text(str(world.connector.client_id))).to_be_visible()
+        expect(page.get_by_text("healthy")).to_be_visible()
+        page.get_by_role("link", name="Published hostnames").first.click()
+        page.get_by_role("button", name="Add hostname").click()
+        page.locator("#host-1-hostname").fill("web.widgetcorp.tech")
+        page.locator("#host-1-target").fill("localhost:22")
+        page.get_by_role("button", name="Publish").click()
+        expect(page.get_by_text("version 1, pushing")).to_be_visible()
+        elsewhere(lambda: Connection.objects.update(applied_version=2, last_seen_at=timezone.now()))
+        expect(page.get_by_text("version 2", exact=True)).to_be_visible()
+    assert TunnelConfiguration.objects.filter(tunnel=world.tunnel).count() == 2
+
+
+def test_an_update_does_not_take_the_focus(live_server: LiveServer, world: World) -> None:
+    Connection.objects.update(last_seen_at=timezone.now() + timezone.timedelta(minutes=5))
+    with browser_page(live_server) as page:
+        page.goto(f"/o/widgetcorp/tunnels/{world.tunnel.pk}/")
+        button = page.get_by_role("button", name="Disconnect", exact=True)
+        button.focus()
+        with page.expect_response(lambda response: response.url.endswith(f"{world.tunnel.pk}/")):
+            pass
+        expect(button).to_be_focused()
+
+
+def test_policies_are_ordered_by_keyboard(live_server: LiveServer, world: World) -> None:
+    with browser_page(live_server) as page:
+        page.goto(f"/o/widgetcorp/access/applications/{world.application.pk}/policies/")
+        page.get_by_role("button", name="Attach").press("Enter")
+        expect(page.get_by_text("Everybody of the company is attached.")).to_be_visible()
+        page.get_by_role("button", name="Move Everybody of the company up").press("Enter")
+        expect(page.get_by_text("The order is changed.")).to_be_visible()
+        expect(page.locator("tbody tr").first).to_contain_text("Everybody of the company")
+
+
+def test_keyboard_reaches_the_content_first(live_server: LiveServer, world: World) -> None:
+    with browser_page(live_server) as page:
+        page.goto("/o/widgetcorp/tunnels/")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#content")).to_be_focused()
+
+
+@pytest.mark.parametrize("width", [360, 768, 2560])
+def test_no_page_scrolls_sideways(live_server: LiveServer, world: World, width: int) -> None:
+    paths = [
+        "",
+        "access/applications/",
+        "access/applications/add/",
+        f"access/applications/{world.application.pk}/",
+        f"access/applications/{world.application.pk}/policies/",
+        "access/groups/add/",
+        "access/service-auth/",
+        f"access/service-auth/ssh/{world.application.pk}/",
+        "access/log/",
+        f"access/log/{world.access_request.pk}/",
+        "access/certificates/",
+        f"tunnels/{world.tunnel.pk}/",
+        f"tunnels/{world.tunnel.pk}/install/",
+        f"tunnels/{world.tunnel.pk}/hostnames/",
+        f"dns/{world.zone.pk}/",
+        "team/users/",
+        "settings/api-tokens/create/",
+        "logs/audit/",
+    ]
+    with browser_page(live_server, viewport={"width": width, "height": 800}) as page:
+        for path in paths:
+            page.goto(f"/o/widgetcorp/{path}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_menu_opens_on_a_phone_without_scripts(live_server: LiveServer, world: World) -> None:
+    with browser_page(live_server, scripts=False, viewport={"width": 360, "height": 740}) as page:
+        link = page.get_by_role("navigation", name="Main").get_by_role("link", name="Tunnels")
+        expect(link).not_to_be_visible()
+        page.get_by_role("link", name="Menu", exact=True).click()
+        link.click()
+        expect(page.get_by_role("heading", name="Tunnels", level=1)).to_be_visible()
