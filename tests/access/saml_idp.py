@@ -30,7 +30,7 @@ with warnings.catch_warnings():
     from saml2.request import IncorrectlySigned
     from saml2.server import Server
 
-__all__ = ["SSO_URL", "IncorrectlySigned", "SamlIdp", "edited"]
+__all__ = ["SSO_URL", "IncorrectlySigned", "SamlIdp", "edited", "encrypted"]
 
 ENTITY_ID = "https://idp.example.test/metadata"
 SSO_URL = "https://idp.example.test/sso"
@@ -197,3 +197,29 @@ class SamlIdp:
 def edited(encoded: str, change: Any) -> str:
     """The response with its XML text changed, as an attacker in the browser can."""
     return base64.b64encode(change(base64.b64decode(encoded).decode()).encode()).decode()
+
+
+def encrypted(encoded: str, service_metadata: str) -> str:
+    """The response with its assertion encrypted for the certificate in our metadata."""
+    names = {"ds": "http://www.w3.org/2000/09/xmldsig#", "md": "urn:oasis:names:tc:SAML:2.0:metadata"}
+    found = etree.fromstring(service_metadata.encode()).find(
+        ".//md:KeyDescriptor[@use='encryption']//ds:X509Certificate", namespaces=names
+    )
+    pem = "-----BEGIN CERTIFICATE-----\n" + "".join(found.text.split()) + "\n-----END CERTIFICATE-----\n"
+    root = etree.fromstring(base64.b64decode(encoded))
+    assertion = root.find("{urn:oasis:names:tc:SAML:2.0:assertion}Assertion")
+    wrapper = etree.SubElement(root, "{urn:oasis:names:tc:SAML:2.0:assertion}EncryptedAssertion")
+    wrapper.append(assertion)
+    data = xmlsec.template.encrypted_data_create(
+        root, xmlsec.Transform.AES128, type=xmlsec.EncryptionType.ELEMENT, ns="xenc"
+    )
+    xmlsec.template.encrypted_data_ensure_cipher_value(data)
+    key_info = xmlsec.template.encrypted_data_ensure_key_info(data, ns="ds")
+    wrapped = xmlsec.template.add_encrypted_key(key_info, xmlsec.Transform.RSA_OAEP)
+    xmlsec.template.encrypted_data_ensure_cipher_value(wrapped)
+    manager = xmlsec.KeysManager()
+    manager.add_key(xmlsec.Key.from_memory(pem, xmlsec.KeyFormat.CERT_PEM, None))
+    context = xmlsec.EncryptionContext(manager)
+    context.key = xmlsec.Key.generate(xmlsec.KeyData.AES, 128, xmlsec.KeyDataType.SESSION)
+    context.encrypt_xml(data, assertion)
+    return base64.b64encode(etree.tostring(root)).decode()

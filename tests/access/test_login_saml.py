@@ -14,7 +14,7 @@ from accounts.models import AccessSession, AuditEvent, Identity, IdentityProvide
 from tests.access.edge_client import HOST, TEAM, EdgeBrowser
 from tests.access.idp_flows import team_url, to_provider
 from tests.access.login_flows import make_application, start_at_application
-from tests.access.saml_idp import SSO_URL, IncorrectlySigned, SamlIdp, edited
+from tests.access.saml_idp import SSO_URL, IncorrectlySigned, SamlIdp, edited, encrypted
 
 ALICE = "alice@widgetcorp.test"
 ATTRIBUTES = {"email": ALICE, "groups": ["engineering", "staff"], "department": ["R&D"], "secretNote": ["x"]}
@@ -235,6 +235,19 @@ def test_a_transient_subject_is_refused(cast, idp, provider):
     request, relay_state = begin(browser, idp, provider)
     transient = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
     refused(browser, idp.respond(request, ATTRIBUTES, name_format=transient), relay_state, "persistent")
+
+
+def test_encrypted_assertions_are_read_and_plain_ones_refused_when_wanted(cast, idp):
+    provider = saml_provider(cast.widgetcorp, idp, enable_encryption=True)
+    metadata = EdgeBrowser().get(team_url(f"/cdn-cgi/access/saml-metadata/{provider.id}")).content.decode()
+    browser = EdgeBrowser()
+    request, relay_state = begin(browser, idp, provider)
+    refused(browser, idp.respond(request, ATTRIBUTES), relay_state, "not encrypted")
+    request, relay_state = begin(browser, idp, provider)
+    answer = deliver(browser, encrypted(idp.respond(request, ATTRIBUTES), metadata), relay_state)
+    assert answer.status_code == 302, answer.content.decode()
+    assert Identity.objects.get().groups == ["engineering", "staff"]
+    assert AccessSession.objects.get().authentication_methods == ["mfa"]
 
 
 def test_metadata_of_another_tenants_provider_is_not_here(cast, idp, provider):
