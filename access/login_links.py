@@ -31,12 +31,16 @@ _APP_SESSION_COOKIE_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class LoginContext:
-    """Where a login is going. `application_id` empty: a page of the team domain itself (`redirect_path`)."""
+    """Where a login is going. `application_id` empty: a page of the team domain itself (`redirect_path`).
+
+    `test_id`: nowhere; it is an admin's test of a login method (accounts.actions.provider_tests).
+    """
 
     application_id: str = ""
     hostname: str = ""
     redirect_path: str = "/"
     app_session_sha256: str = ""
+    test_id: str = ""
 
     def as_dict(self) -> dict[str, str]:
         return {
@@ -44,6 +48,7 @@ class LoginContext:
             "hostname": self.hostname,
             "redirect_path": self.redirect_path,
             "app_session_sha256": self.app_session_sha256,
+            "test_id": self.test_id,
         }
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from access.views import callback, certs, cli, host_files, identity, launcher, login, public
+from access.views import callback, certs, cli, host_files, identity, launcher, login, provider_test, public
 from access.views.cert_sign import cert_sign
 from accounts.views.scim import scim
 
@@ -16,6 +16,9 @@ urlpatterns = [
     path("cdn-cgi/access/pin", login.request_pin, name="public_request_pin"),
     path("cdn-cgi/access/pin/<str:state>", login.enter_pin, name="public_pin"),
     path("cdn-cgi/access/callback", callback.callback, name="public_callback"),
+    path("cdn-cgi/access/callback/<slug:slug>", callback.callback, name="public_callback_of"),
+    path("cdn-cgi/access/saml-metadata/<uuid:provider_id>", callback.saml_metadata, name="saml_metadata"),
+    path("cdn-cgi/access/test/<str:ticket>", provider_test.begin_test, name="public_provider_test"),
     path("cdn-cgi/access/cli", cli.cli, name="public_cli"),
     path("cdn-cgi/access/certs", certs.certs, name="public_certs"),
     path("cdn-cgi/access/cert_sign", cert_sign, name="cert_sign"),

@@ -21,6 +21,7 @@ from accounts.models import (
     LoginAttempt,
     Membership,
     Organization,
+    ProviderTest,
     User,
 )
 from accounts.staff import ReadOnlyAdmin, staff_action
@@ -118,6 +119,13 @@ class LoginAttemptAdmin(ReadOnlyAdmin):
     list_display = ("id", "organization", "provider", "ip_address", "created_at", "used_at")
     list_select_related = ("organization", "provider")
     search_fields = ("organization__team_name", "ip_address")
+
+
+@admin.register(ProviderTest)
+class ProviderTestAdmin(ReadOnlyAdmin):
+    list_display = ("id", "organization", "provider", "started_by", "created_at", "finished_at")
+    list_select_related = ("organization", "provider", "started_by")
+    search_fields = ("organization__team_name",)
 
 
 @admin.register(AuditEvent)

@@ -1,4 +1,4 @@
-"""/client/v4 {accounts|zones}/…/access/identity_providers (product.md 1.6). Client secrets go in and never come out."""
+"""/client/v4 {accounts|zones}/…/access/identity_providers (product.md 1.6). Secrets go in and never come out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from accounts.api_scim import ScimConfigBody, configure_scim, shape_scim_config
 from accounts.errors import InvalidInput
 from accounts.models import IdentityProvider
 from accounts.permissions import Permission
+from accounts.providers import LOGIN_METHODS, redirect_url
+from accounts.providers.discovery import discovered
 
 router = ApiRouter(tags=["Identity providers"])
 _MISSING = "No such identity provider."
@@ -42,7 +44,8 @@ def list_identity_providers(request: ApiRequest, paging: Query[Paging]) -> Page:
 
 @router.route("POST", "/identity_providers", Permission.IDENTITY_EDIT, ProviderResult)
 def create_identity_provider(request: ApiRequest, body: ProviderBody) -> ProviderResult:
-    config, secret = _config(body)
+    config, secret, secrets = _config(body)
+    config = discovered(body.type, config)
     with transaction.atomic():
         provider = create_provider(
             request.organization,
@@ -50,6 +53,7 @@ def create_identity_provider(request: ApiRequest, body: ProviderBody) -> Provide
             name=body.name,
             config=config,
             client_secret=secret,
+            secrets=secrets,
             actor=request.actor,
         )
         scim_secret = configure_scim(provider, body.scim_config, actor=request.actor)
@@ -68,9 +72,12 @@ def update_identity_provider(request: ApiRequest, provider_id: str, body: Provid
     provider = _own(request, provider_id)
     if body.type != provider.type:
         raise InvalidInput("An identity provider's type cannot be changed.", fields={"type": "Cannot be changed."})
-    config, secret = _config(body)
+    config, secret, secrets = _config(body)
+    config = discovered(body.type, config)
     with transaction.atomic():
-        updated = update_provider(provider, name=body.name, config=config, client_secret=secret, actor=request.actor)
+        updated = update_provider(
+            provider, name=body.name, config=config, client_secret=secret, secrets=secrets, actor=request.actor
+        )
         scim_secret = configure_scim(updated, body.scim_config, actor=request.actor)
     updated.refresh_from_db()
     return shape_provider(updated, scim_secret)
@@ -86,9 +93,10 @@ def delete_identity_provider(request: ApiRequest, provider_id: str) -> Deleted:
 
 def shape_provider(provider: IdentityProvider, scim_secret: str | None = None) -> ProviderResult:
     """`scim_secret`: just made, shown in this one answer."""
-    config = {key: value for key, value in provider.config.items() if key != "client_secret"}
-    if provider.type == IdentityProvider.Type.ONE_TIME_PIN:
-        config["redirect_url"] = f"{provider.organization.team_url}/cdn-cgi/access/callback"
+    config = {**provider.config, "redirect_url": redirect_url(provider)}
+    if provider.type == IdentityProvider.Type.SAML:
+        base = provider.organization.team_url
+        config["sp_metadata_url"] = f"{base}/cdn-cgi/access/saml-metadata/{provider.pk}"
     return ProviderResult(
         id=str(provider.pk),
         name=provider.name,
@@ -102,10 +110,14 @@ def _own(request: ApiRequest, provider_id: str) -> IdentityProvider:
     return find(IdentityProvider.objects.for_organization(request.organization), provider_id, _MISSING)
 
 
-def _config(body: ProviderBody) -> tuple[dict[str, Any], str | None]:
-    """The config as actions take it, and the client secret apart from it."""
-    config = {key: value for key, value in body.config.items() if key not in ("client_secret", "redirect_url")}
-    secret = body.config.get("client_secret")
-    if secret is not None and not isinstance(secret, str):
-        raise InvalidInput("config.client_secret must be text.", fields={"config": "client_secret must be text."})
-    return config, secret or None
+def _config(body: ProviderBody) -> tuple[dict[str, Any], str | None, dict[str, str]]:
+    """The config as actions take it, and the client secret and the type's other secrets apart from it."""
+    method = LOGIN_METHODS.get(body.type)
+    names = ("client_secret", *(method.secret_names if method is not None else ()))
+    secrets = {name: body.config[name] for name in names if body.config.get(name) is not None}
+    for name, value in secrets.items():
+        if not isinstance(value, str):
+            raise InvalidInput(f"config.{name} must be text.", fields={"config": f"{name} must be text."})
+    read_only = ("redirect_url", "sp_metadata_url")
+    config = {key: value for key, value in body.config.items() if key not in (*names, *read_only)}
+    return config, secrets.pop("client_secret", None) or None, secrets

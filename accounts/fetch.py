@@ -41,6 +41,10 @@ class FetchError(Exception):
 class Answer:
     status: int
     body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def header(self, name: str) -> str:
+        return self.headers.get(name.lower(), "")
 
     def json(self) -> Any:
         try:
@@ -102,7 +106,10 @@ def _fetch(method: str, url: str, body: bytes | None, headers: Mapping[str, str]
         raise FetchError(f"{host} answered with more than {MAX_BODY_BYTES // 1024} KiB")
     if response.length:
         raise FetchError(f"{host} ended its answer half-way")
-    return Answer(response.status, content)
+    found: dict[str, str] = {}
+    for name, value in response.getheaders():
+        found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
+    return Answer(response.status, content, found)
 
 
 @contextlib.contextmanager

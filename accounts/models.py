@@ -141,6 +141,11 @@ class IdentityProvider(models.Model):
         ONE_TIME_PIN = "onetimepin", "One-time PIN"
         OIDC = "oidc", "OpenID Connect"
         OKTA = "okta", "Okta"
+        AZURE_AD = "azureAD", "Microsoft Entra ID"
+        GOOGLE = "google", "Google"
+        GOOGLE_APPS = "google-apps", "Google Workspace"
+        GITHUB = "github", "GitHub"
+        SAML = "saml", "SAML 2.0"
 
     class ScimBehavior(models.TextChoices):
         """What a changed group does to a person who is logged in."""
@@ -155,6 +160,8 @@ class IdentityProvider(models.Model):
     name = models.CharField(max_length=350)
     config = models.JSONField(default=dict, blank=True)
     client_secret_sealed = models.BinaryField(default=bytes, blank=True)
+    # Named secrets (API token, service account key, signing key), one sealed JSON object.
+    secrets_sealed = models.BinaryField(default=bytes, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -326,6 +333,8 @@ class AccessSession(models.Model):
     country = models.CharField(max_length=2, blank=True)
     user_agent = models.CharField(max_length=300, blank=True)
     authentication_methods = models.JSONField(default=list, blank=True)
+    # When the person proved who they are at the provider, where it says so: often earlier than created_at.
+    authenticated_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True)
 
     objects = TenantQuerySet["AccessSession"].as_manager()
@@ -368,6 +377,30 @@ class LoginAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"login attempt {self.id}"
+
+
+class ProviderTest(models.Model):
+    """An admin's trial login with a login method: what policies would see, and neither session nor identity.
+
+    The ticket goes from the dashboard to the team domain once; from then on the test belongs to that browser.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE)
+    started_by = models.ForeignKey(User, on_delete=models.CASCADE)
+    ticket_sha256 = models.CharField(max_length=64, unique=True)
+    browser_sha256 = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    # The person as policies see them, or {"error": {"code", "message"}}.
+    result = models.JSONField(default=dict, blank=True)
+
+    objects = TenantQuerySet["ProviderTest"].as_manager()
+
+    def __str__(self) -> str:
+        return f"test of {self.provider}"
 
 
 class AuditEvent(models.Model):

@@ -21,7 +21,11 @@ from accounts.models import User
 ModelT = TypeVar("ModelT", bound=Model)
 # Columns whose name holds one of these never leave the database, sealed and hashed ones included.
 SECRET_PARTS = ("sealed", "sha256", "secret", "password", "pin_hash", "nonce", "verification_token", "token_generation")
-_SECRET_COLUMNS = {"Transfer": ("body", "service_public_key"), "HandOver": ("redirect_path",)}
+_SECRET_COLUMNS = {
+    "Transfer": ("body", "service_public_key"),
+    "HandOver": ("redirect_path",),
+    "ProviderTest": ("result",),
+}
 
 admin.site.site_header = "Sallyport support"
 admin.site.site_title = "Sallyport support"

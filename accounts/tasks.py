@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts import pin
-from accounts.actions import pins, sessions
+from accounts.actions import pins, provider_tests, sessions
 from accounts.actions.scim import sweep_scim_updates
 from accounts.actor import system
 from accounts.models import LoginAttempt
@@ -56,4 +56,5 @@ def sweep_expired() -> None:
     sessions.sweep_attempts(now=now)
     sessions.sweep_sessions(now=now)
     sweep_scim_updates(now=now)
+    provider_tests.sweep_provider_tests(now=now)
     Session.objects.filter(expire_date__lt=now).delete()

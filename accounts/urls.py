@@ -34,6 +34,12 @@ urlpatterns = [
         login_methods.login_method_delete,
         name="login_method_delete",
     ),
+    path("settings/login-methods/<uuid:provider_id>/test/", login_methods.login_method_test, name="login_method_test"),
+    path(
+        "settings/login-methods/<uuid:provider_id>/tests/<uuid:provider_test_id>/",
+        login_methods.login_method_test_result,
+        name="login_method_test_result",
+    ),
     path("settings/api-tokens/", api_tokens.api_tokens, name="api_tokens"),
     path("settings/api-tokens/create/", api_tokens.api_token_create, name="api_token_create"),
     path("settings/api-tokens/<slug:token_id>/revoke/", api_tokens.api_token_revoke, name="api_token_revoke"),

@@ -27,7 +27,7 @@ from access.models import (
 )
 from accounts.actor import system
 from accounts.audit import record
-from accounts.models import AccessSession, ApiToken, Identity, IdentityProvider, Membership, Organization
+from accounts.models import AccessSession, ApiToken, Identity, IdentityProvider, Membership, Organization, ProviderTest
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
@@ -60,6 +60,7 @@ class World:
     dns_record: DnsRecord
     audit_event: Any
     membership: Membership
+    provider_test: ProviderTest
 
     def url_arguments(self) -> dict[str, Any]:
         """A value for every argument that dashboard URLs take."""
@@ -70,6 +71,7 @@ class World:
             "membership_id": self.membership.pk,
             "kind": "oidc",
             "provider_id": self.oidc.pk,
+            "provider_test_id": self.provider_test.pk,
             "token_id": self.service_token.pk,
             "event_id": self.audit_event.pk,
             "application_id": self.application.pk,
@@ -116,6 +118,14 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        provider_test=ProviderTest.objects.create(
+            organization=organization,
+            provider=people["oidc"],
+            started_by=membership.user,
+            ticket_sha256=uuid4().hex * 2,
+            expires_at=now + timedelta(minutes=10),
+            result={"subject": "subject-1", "email": "carol@people.test", "groups": ["engineers"], "claims": {}},
+        ),
         **people,
         **access,
         **network,

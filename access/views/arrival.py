@@ -48,7 +48,7 @@ def login_page(
     application = application_of(request, context)
     providers = allowed_providers(request, application)
     signed = context.sign()
-    links = [(provider, _start_link(provider, signed)) for provider in providers if not _is_pin(provider)]
+    links = [(provider, start_link(provider, signed)) for provider in providers if not _is_pin(provider)]
     if may_redirect and request.method == "GET" and len(providers) == 1 and links and _is_instant(request, application):
         return redirect_to(links[0][1])
     page = {
@@ -166,7 +166,7 @@ def _help_url(application: Application) -> str:
     return url if url.startswith("https://") else ""
 
 
-def _start_link(provider: IdentityProvider, signed: str) -> str:
+def start_link(provider: IdentityProvider, signed: str) -> str:
     return f"{reverse('public_start')}?{urlencode({'provider': str(provider.id), 'ctx': signed})}"
 
 

@@ -1,65 +1,83 @@
-"""The answer of an OIDC provider: state, browser and issuer first, then the code, once."""
+"""The answer of an identity provider: state, browser and address first, then the code or assertion, once."""
 
 from __future__ import annotations
 
-from django.http import HttpResponse
+from collections.abc import Mapping
+
+from django.http import Http404, HttpResponse
 from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
 
 from access.decisions import record_failed_login as record_failed_access
-from access.views.login import finish, redirect_uri
-from access.views.public import PublicRequest, browser_of, public_page, visitor
-from accounts import oidc
-from accounts.actions.login import MAX_CODE_CHARACTERS, claim_attempt, find_attempt, record_failed_login
-from accounts.models import LoginAttempt
+from access.views.login import finish
+from access.views.provider_test import tell_admin
+from access.views.public import PublicRequest, browser_of, posting_browser_of, public_page, visitor
+from accounts.actions.login import claim_attempt, find_attempt, record_failed_login
+from accounts.models import IdentityProvider, LoginAttempt
+from accounts.providers import method_of, redirect_url
+from accounts.providers.base import Flow, LoginFailed
+from accounts.providers.saml import service_metadata
 from accounts.ratelimits import CALLBACK_BY_ADDRESS, spend
 
-# RFC 6749 4.1.2.1 and OpenID Connect Core 3.1.2.6: the only words of a provider we repeat to people.
-_KNOWN_ERRORS = {
-    "access_denied": "it denied access, or you cancelled",
-    "login_required": "it wants you to log in there first",
-    "consent_required": "it wants your consent first",
-    "interaction_required": "it wants to ask you something first",
-    "server_error": "it has an internal error",
-    "temporarily_unavailable": "it is temporarily unavailable",
-    "unauthorized_client": "this login method is not set up there",
-    "invalid_scope": "a scope of this login method is not allowed there",
-    "invalid_request": "the request was not understood; check the login method's settings",
-}
 
+@csrf_exempt
+@public_page("GET", "POST")
+def callback(request: PublicRequest, slug: str = "") -> HttpResponse:
+    """A state that is missing, used, another browser's, another tenant's or too old stops the login (AC-39, AC-40).
 
-@public_page("GET")
-def callback(request: PublicRequest) -> HttpResponse:
-    """A state that is missing, used, another browser's, another tenant's or too old stops the login (AC-39, AC-40)."""
+    POST is for SAML: the provider's page sends it, so no CSRF token; the cookie of posting_browser_of takes its place.
+    """
     spend(CALLBACK_BY_ADDRESS, request.client_ip)
-    state = request.GET.get("state", "")
-    attempt = find_attempt(request.organization, state=state, browser=browser_of(request)) if state else None
+    is_post = request.method == "POST"
+    answer: Mapping[str, str] = (request.POST if is_post else request.GET).dict()
+    state = answer.get("RelayState" if is_post else "state", "")
+    browser = posting_browser_of(request) if is_post else browser_of(request)
+    attempt = find_attempt(request.organization, state=state, browser=browser) if state and browser else None
     if attempt is None or attempt.email:
-        raise oidc.LoginFailed(
-            "This answer belongs to no login that was started in this browser. Start again.", code="state_unknown"
+        raise LoginFailed(
+            "This answer belongs to no login that was started in this browser. Start again, at the application or at "
+            "this address.",
+            code="state_unknown",
         )
     try:
-        return _complete(request, attempt)
-    except oidc.LoginFailed as error:
+        return _complete(request, attempt, answer, slug)
+    except LoginFailed as error:
         # finish() has recorded what record_login refused.
         if error.code not in {"identity_disabled", "provider_deleted"}:
             record_failed_login(attempt, reason=error.code, actor=visitor(request))
             record_failed_access(
                 attempt.provider, subject="", email="", reason=error.code, ip=request.client_ip, ray_id=request.ray_id
             )
-        raise
+        told = tell_admin(request, attempt, error)
+        if told is None:
+            raise
+        return told
 
 
-def _complete(request: PublicRequest, attempt: LoginAttempt) -> HttpResponse:
+def _complete(request: PublicRequest, attempt: LoginAttempt, answer: Mapping[str, str], slug: str) -> HttpResponse:
     code_verifier = claim_attempt(attempt, now=timezone.now())
-    provider = attempt.provider
-    oidc.check_response_issuer(provider, request.GET.get("iss"))
-    if "error" in request.GET:
-        reason = _KNOWN_ERRORS.get(request.GET["error"], "it gave no reason we know")
-        raise oidc.LoginFailed(f"{provider.name} did not log you in: {reason}.", code="provider_error")
-    code = request.GET.get("code", "")
-    if not code or len(code) > MAX_CODE_CHARACTERS:
-        raise oidc.LoginFailed(f"{provider.name} sent no login code. Start again.", code="code_missing")
-    person = oidc.fetch_person(
-        provider, code=code, redirect_uri=redirect_uri(request), code_verifier=code_verifier, nonce=attempt.nonce
+    provider, method = attempt.provider, method_of(attempt.provider)
+    if slug != method.callback_slug(provider) or request.method != method.answer_method:
+        raise LoginFailed(
+            f"The answer came to an address that is not the one of {provider.name}. Start the login again.",
+            code="wrong_callback",
+        )
+    # The state itself was checked by its hash; nothing after this needs it.
+    flow = Flow(redirect_uri=redirect_url(provider), state="", nonce=attempt.nonce, code_verifier=code_verifier)
+    return finish(request, attempt, method.finish(provider, flow, answer))
+
+
+@public_page("GET", "HEAD")
+def saml_metadata(request: PublicRequest, provider_id: str) -> HttpResponse:
+    """Our half of a SAML trust, for import at the identity provider. Public by nature: addresses and a certificate."""
+    provider = (
+        IdentityProvider.objects.for_organization(request.organization)
+        .select_related("organization")
+        .filter(pk=provider_id, type=IdentityProvider.Type.SAML)
+        .first()
     )
-    return finish(request, attempt, person)
+    if provider is None:
+        raise Http404
+    response = HttpResponse(service_metadata(provider), content_type="application/samlmetadata+xml")
+    response["Content-Disposition"] = f'attachment; filename="{request.organization.team_name}-saml-metadata.xml"'
+    return response

@@ -67,6 +67,7 @@ def identity_document(session: AccessSession) -> dict[str, Any]:
         "groups": identity.groups,
         "oidc_fields": identity.claims,
         "amr": session.authentication_methods,
+        "auth_time": int(session.authenticated_at.timestamp()) if session.authenticated_at else None,
         "geo": {"country": session.country},
         "ip": session.ip_address,
         "iat": int(session.created_at.timestamp()),

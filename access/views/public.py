@@ -32,6 +32,9 @@ from dataplane.wire.names import COOKIE_APP_SESSION, COOKIE_AUTH, H_TOKEN
 
 # Binds a login under way to the browser that started it. The prefix keeps sibling hosts from planting one.
 BROWSER_COOKIE = "__Host-CF_Session"
+# The same value for answers that a provider's page posts to us (SAML): Lax cookies do not come with those.
+POSTING_BROWSER_COOKIE = "__Host-CF_SAML"
+POSTING_BROWSER_SECONDS = 900
 BROWSER_COOKIE_SECONDS = 4 * 3600
 STYLESHEET_PATH = "/cdn-cgi/access/public.css"
 _MAX_COOKIE_CHARACTERS = 200
@@ -138,6 +141,12 @@ def browser_of(request: PublicRequest) -> str:
     return value if 20 <= len(value) <= _MAX_COOKIE_CHARACTERS else secrets.token_urlsafe(32)
 
 
+def posting_browser_of(request: PublicRequest) -> str:
+    """The browser behind a cross-site POST; "" when this browser started no login that ends in one."""
+    value = _cookie(request, POSTING_BROWSER_COOKIE)
+    return value if 20 <= len(value) <= _MAX_COOKIE_CHARACTERS else ""
+
+
 def visitor(request: PublicRequest) -> Actor:
     """Somebody who has not logged in (yet)."""
     return Actor(ActorKind.IDENTITY, "", "not logged in", request.client_ip)
@@ -164,6 +173,12 @@ def keep_browser(response: HttpResponse, browser: str) -> None:
     )
 
 
+def keep_posting_browser(response: HttpResponse, browser: str) -> None:
+    response.set_cookie(
+        POSTING_BROWSER_COOKIE, browser, max_age=POSTING_BROWSER_SECONDS, secure=True, httponly=True, samesite="None"
+    )
+
+
 def start_team_session(response: HttpResponse, session: AccessSession, *, now: datetime) -> None:
     """The organization token, and a fresh browser cookie: nothing from before the login stays valid (AC-39)."""
     response.set_cookie(
@@ -175,6 +190,7 @@ def start_team_session(response: HttpResponse, session: AccessSession, *, now: d
         samesite="Lax",
     )
     keep_browser(response, secrets.token_urlsafe(32))
+    response.delete_cookie(POSTING_BROWSER_COOKIE, samesite="None")
 
 
 def end_session_cookie(response: HttpResponse) -> None:

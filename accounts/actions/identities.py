@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -15,7 +15,7 @@ from accounts.actions.sessions import end_sessions
 from accounts.actor import Actor, ActorKind
 from accounts.errors import Conflict
 from accounts.models import AccessSession, Identity, IdentityProvider, ScimUser
-from accounts.oidc import LoginFailed
+from accounts.providers.base import LoginFailed
 from accounts.text import ascii_lower
 
 MAX_USER_AGENT = 300
@@ -36,6 +36,7 @@ def record_login(
     country: str,
     user_agent: str,
     session_seconds: int,
+    authenticated_at: datetime | None = None,
 ) -> AccessSession:
     """A new session for the identity (provider, subject), made at its first login, never found by e-mail.
 
@@ -69,6 +70,7 @@ def record_login(
         country=country,
         user_agent=user_agent[:MAX_USER_AGENT],
         authentication_methods=list(amr),
+        authenticated_at=authenticated_at,
         last_seen_at=now,
     )
     audit.record(

@@ -1,46 +1,27 @@
-"""Login methods of an organization. Client secrets are sealed; `config` never holds one."""
+"""Login methods of an organization. Secrets are sealed; `config` never holds one.
+
+What a type's configuration may hold is said by its class (accounts.providers); nothing here asks the network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts import audit, events, fetch
+from accounts import audit, events
 from accounts.actions.sessions import end_sessions
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import Identity, IdentityProvider, Organization
-from accounts.oidc import secret_context
-from accounts.sealing import seal
+from accounts.providers import LOGIN_METHODS
+from accounts.providers.config import bad, clean_config, clean_secret
+from accounts.providers.secrets import named_secrets, seal_client_secret, seal_named_secrets
+from accounts.providers.signing_keys import make_signing_key
 
-_URLS = ("auth_url", "token_url", "certs_url", "userinfo_url")
-_TEXTS = ("client_id", "issuer", "email_claim_name", "authorization_server_id", "okta_account")
-_LISTS = ("scopes", "claims")
-_FLAGS = ("pkce_enabled", "email_verified_trusted")
-_AUTH_METHODS = ("client_secret_post", "client_secret_basic")
-_REQUIRED = {
-    IdentityProvider.Type.OIDC: ("client_id", "auth_url", "token_url", "certs_url"),
-    IdentityProvider.Type.OKTA: ("client_id", "okta_account"),
-    IdentityProvider.Type.ONE_TIME_PIN: (),
-}
-_KEYS = {
-    IdentityProvider.Type.OIDC: {*_URLS, "client_id", "issuer", "email_claim_name", *_LISTS, *_FLAGS},
-    IdentityProvider.Type.OKTA: {
-        "client_id",
-        "okta_account",
-        "authorization_server_id",
-        "email_claim_name",
-        *_LISTS,
-        *_FLAGS,
-    },
-    IdentityProvider.Type.ONE_TIME_PIN: set[str](),
-}
-MAX_TEXT = 2048
-MAX_LIST = 100
+MAX_CLIENT_SECRET = 2048
 
 
 @transaction.atomic
@@ -52,17 +33,23 @@ def create_provider(
     config: Mapping[str, Any],
     client_secret: str | None,
     actor: Actor,
+    secrets: Mapping[str, str] | None = None,
 ) -> IdentityProvider:
+    """`secrets`: named ones of the type (LoginMethod.secret_names), besides the client secret."""
     kind = _clean_type(type)
     provider = IdentityProvider(
-        organization=organization, type=kind, name=_clean_name(name), config=_clean_config(kind, config)
+        organization=organization, type=kind, name=_clean_name(name), config=clean_config(kind, config)
     )
     if kind == IdentityProvider.Type.ONE_TIME_PIN:
         _only_one_pin(organization)
-    elif not client_secret:
+    elif LOGIN_METHODS[kind].needs_client_secret and not client_secret:
         raise InvalidInput("Enter the client secret.", fields={"client_secret": "Required."})
-    if client_secret and kind != IdentityProvider.Type.ONE_TIME_PIN:
-        provider.client_secret_sealed = _sealed(provider, client_secret)
+    named = _clean_secrets(kind, secrets or {})
+    if kind == IdentityProvider.Type.SAML:
+        named |= make_signing_key(organization.team_domain, now=timezone.now())
+    _seal_client_secret(provider, client_secret)
+    provider.secrets_sealed = seal_named_secrets(provider, named)
+    _check_together(provider, named)
     _save(provider, lambda: provider.save(force_insert=True))
     audit.record(
         events.PROVIDER_CREATED,
@@ -82,17 +69,22 @@ def update_provider(
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
     client_secret: str | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> IdentityProvider:
-    """Only what is given changes; an empty client secret keeps the stored one."""
+    """Only what is given changes; an empty client secret, or named secret, keeps the stored one."""
     kind = IdentityProvider.Type(provider.type)
     old = {"name": provider.name, "config": provider.config}
     if name is not None:
         provider.name = _clean_name(name)
     if config is not None:
-        provider.config = _clean_config(kind, config)
-    if client_secret and kind != IdentityProvider.Type.ONE_TIME_PIN:
-        provider.client_secret_sealed = _sealed(provider, client_secret)
-    fields = ["name", "config", "client_secret_sealed", "updated_at"]
+        provider.config = clean_config(kind, config)
+    given = _clean_secrets(kind, secrets or {})
+    named = {**named_secrets(provider), **given}
+    _seal_client_secret(provider, client_secret)
+    if given:
+        provider.secrets_sealed = seal_named_secrets(provider, named)
+    _check_together(provider, named)
+    fields = ["name", "config", "client_secret_sealed", "secrets_sealed", "updated_at"]
     _save(provider, lambda: provider.save(update_fields=fields))
     audit.record(
         events.PROVIDER_UPDATED,
@@ -100,7 +92,7 @@ def update_provider(
         actor=actor,
         target=provider,
         old=old,
-        new={"name": provider.name, "config": provider.config, "credential_changed": bool(client_secret)},
+        new={"name": provider.name, "config": provider.config, "credential_changed": bool(client_secret or given)},
     )
     return provider
 
@@ -119,7 +111,7 @@ def delete_provider(provider: IdentityProvider, *, actor: Actor) -> None:
             code="provider_in_use",
         )
     deleted = IdentityProvider.objects.filter(pk=provider.pk, deleted_at__isnull=True).update(
-        deleted_at=timezone.now(), client_secret_sealed=b""
+        deleted_at=timezone.now(), client_secret_sealed=b"", secrets_sealed=b""
     )
     if not deleted:
         raise Conflict(f"{provider.name} is deleted already.", code="already_deleted")
@@ -143,10 +135,22 @@ def _save(provider: IdentityProvider, write: Callable[[], None]) -> None:
         raise Conflict(message, fields={"name": message}) from error
 
 
-def _sealed(provider: IdentityProvider, client_secret: str) -> bytes:
-    if len(client_secret) > MAX_TEXT:
+def _seal_client_secret(provider: IdentityProvider, client_secret: str | None) -> None:
+    if not client_secret or not LOGIN_METHODS[provider.type].needs_client_secret:
+        return
+    if len(client_secret) > MAX_CLIENT_SECRET:
         raise InvalidInput("The client secret is too long.", fields={"client_secret": "Too long."})
-    return seal(settings.SEAL_KEY, client_secret.encode(), *secret_context(provider))
+    provider.client_secret_sealed = seal_client_secret(provider, client_secret)
+
+
+def _clean_secrets(kind: IdentityProvider.Type, secrets: Mapping[str, str]) -> dict[str, str]:
+    names = LOGIN_METHODS[kind].secret_names
+    return {name: clean_secret(name, secrets[name]) for name in names if secrets.get(name)}
+
+
+def _check_together(provider: IdentityProvider, named: Mapping[str, str]) -> None:
+    if "service_account_key" in named and not provider.config.get("admin_email"):
+        raise bad("admin_email", "is required with a service account: the administrator it reads groups as")
 
 
 def _only_one_pin(organization: Organization) -> None:
@@ -171,60 +175,3 @@ def _clean_name(name: str) -> str:
     if not 1 <= len(clean) <= 350:
         raise InvalidInput("The name must have 1 to 350 characters.", fields={"name": "1 to 350 characters."})
     return clean
-
-
-def _clean_config(kind: IdentityProvider.Type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Known keys only (mass assignment, AC-106), each of its type, URLs by the rules of the fetch guard (AC-66)."""
-    clean: dict[str, Any] = {}
-    for key in sorted(_KEYS[kind]):
-        value = config.get(key)
-        if value not in (None, "", []):
-            clean[key] = _clean_value(key, value)
-    method = config.get("token_endpoint_auth_method")
-    if method and kind != IdentityProvider.Type.ONE_TIME_PIN:
-        if method not in _AUTH_METHODS:
-            raise _bad("token_endpoint_auth_method", f"must be one of: {', '.join(_AUTH_METHODS)}")
-        clean["token_endpoint_auth_method"] = method
-    for key in _REQUIRED[kind]:
-        if key not in clean:
-            raise _bad(key, "is required")
-    return clean
-
-
-def _clean_value(key: str, value: object) -> object:
-    if key in _FLAGS:
-        if not isinstance(value, bool):
-            raise _bad(key, "must be true or false")
-        return value
-    if key in _LISTS:
-        return _clean_list(key, value)
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise _bad(key, f"must be text of at most {MAX_TEXT} characters")
-    text = value.strip()
-    if key in _URLS or key == "issuer":
-        return _clean_url(key, text)
-    if key == "okta_account":
-        return _clean_url(key, text if "://" in text else f"https://{text}").rstrip("/")
-    return text
-
-
-def _clean_list(key: str, value: object) -> list[str]:
-    items = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(items, list) or len(items) > MAX_LIST or not all(isinstance(item, str) for item in items):
-        raise _bad(key, f"must be a list of at most {MAX_LIST} words")
-    words = [item.strip() for item in items if item.strip()]
-    if any(len(word) > 200 or len(word.split()) > 1 for word in words):
-        raise _bad(key, "must hold words without spaces")
-    return words
-
-
-def _clean_url(key: str, text: str) -> str:
-    try:
-        fetch.check_url(text)
-    except fetch.FetchError as error:
-        raise _bad(key, f"is refused: {error}") from error
-    return text
-
-
-def _bad(key: str, problem: str) -> InvalidInput:
-    return InvalidInput(f"{key} {problem}.", fields={key: f"{problem[0].upper()}{problem[1:]}."})

@@ -1,6 +1,6 @@
 """Login attempts at the team domain: started once, claimed once, in the browser that started them.
 
-start_oidc_login ──> browser goes to the provider ──> claim_attempt ──> identities.record_login
+start_redirect_login ──> browser goes to the provider ──> claim_attempt ──> identities.record_login
 start_pin_login ──> accounts.tasks.send_pin ──> issue_pin ──> mail ──> try_pin ──> identities.record_login
 """
 
@@ -27,13 +27,12 @@ from accounts import audit, events, pin
 from accounts.actor import Actor
 from accounts.errors import InvalidInput, TemporarilyUnavailable
 from accounts.models import IdentityProvider, LoginAttempt, Organization
-from accounts.oidc import LoginFailed
+from accounts.providers.base import LoginFailed
 from accounts.sealing import seal, unseal
 from accounts.tasks import send_pin
 from accounts.text import ascii_lower
 
-OIDC_LIFETIME_SECONDS = 900
-MAX_CODE_CHARACTERS = 4096
+REDIRECT_LIFETIME_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def hash_of(value: str) -> str:
 
 
 @transaction.atomic
-def start_oidc_login(
+def start_redirect_login(
     provider: IdentityProvider, *, browser: str, return_to: Mapping[str, str], actor: Actor
 ) -> StartedLogin:
     """`browser` is the pre-login cookie the answer must come back with."""
@@ -68,11 +67,12 @@ def start_oidc_login(
         provider=provider,
         state_sha256=hash_of(state),
         browser_sha256=hash_of(browser),
-        nonce=secrets.token_urlsafe(32),
+        # Also the id of a SAML request, which must not begin with a digit.
+        nonce=f"_{secrets.token_urlsafe(32)}",
         code_verifier_sealed=seal(settings.SEAL_KEY, verifier.encode(), "login-attempt", str(identifier)),
         return_to=dict(return_to),
         ip_address=actor.ip,
-        expires_at=timezone.now() + timedelta(seconds=OIDC_LIFETIME_SECONDS),
+        expires_at=timezone.now() + timedelta(seconds=REDIRECT_LIFETIME_SECONDS),
     )
     _record_start(attempt, actor)
     return StartedLogin(attempt, state, verifier)

@@ -87,7 +87,7 @@ def test_a_rotated_provider_key_is_fetched_but_not_in_a_loop(cast, idp, provider
     assert log_in_at(second, idp, start_at_application(second, application), provider, "alice").status_code == 401
     fetched = idp.requests.count("/jwks")
     assert fetched == 1
-    monkeypatch.setattr("accounts.oidc.time.time", lambda: clock() + 61)
+    monkeypatch.setattr("accounts.providers.idtokens.time.time", lambda: clock() + 61)
     third = EdgeBrowser()
     assert log_in_at(third, idp, start_at_application(third, application), provider, "alice").status_code == 302
     assert idp.requests.count("/jwks") == fetched + 1

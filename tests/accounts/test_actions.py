@@ -20,8 +20,9 @@ from accounts.actor import Actor, ActorKind, system
 from accounts.audit import edge_version
 from accounts.errors import AuthenticationFailed, Conflict, InvalidInput, PermissionDenied
 from accounts.models import AccessSession, ApiToken, AuditEvent, IdentityProvider, Membership, User
-from accounts.oidc import client_secret, endpoints
 from accounts.permissions import Permission
+from accounts.providers import method_of
+from accounts.providers.secrets import client_secret
 from accounts.tasks import sweep_expired
 from tests.factories import make_cast
 
@@ -289,11 +290,11 @@ def test_ac66_bad_settings_are_refused_with_the_field(cast, change):
 
 def test_okta_derives_its_endpoints(cast):
     config = {"client_id": "abc", "okta_account": "corp.okta.com/"}
-    plain = endpoints(make_oidc(cast, type="okta", config=config))
+    provider = make_oidc(cast, type="okta", config=config)
+    plain = method_of(provider).endpoints(provider)
     assert (plain.auth_url, plain.issuer) == ("https://corp.okta.com/oauth2/v1/authorize", "https://corp.okta.com")
-    custom = endpoints(
-        make_oidc(cast, type="okta", name="Two", config={**config, "authorization_server_id": "default"})
-    )
+    second = make_oidc(cast, type="okta", name="Two", config={**config, "authorization_server_id": "default"})
+    custom = method_of(second).endpoints(second)
     assert custom.certs_url == "https://corp.okta.com/oauth2/default/v1/keys"
     assert custom.issuer == "https://corp.okta.com/oauth2/default"
 

@@ -15,7 +15,7 @@ from accounts.actions.scim_settings import refresh_scim_secret, set_scim
 from accounts.audit import edge_version
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import AccessSession, AuditEvent, Identity, IdentityProvider, ScimUpdate, ScimUser
-from accounts.oidc import LoginFailed
+from accounts.providers.base import LoginFailed
 from tests.access.makers import ACTOR, CLIENT_IP, make_application, make_session
 from tests.accounts.scim_kit import PATCH, Scim, make_scim
 from tests.factories import Cast

@@ -8,6 +8,7 @@ import pytest
 
 from access.models import Application, Group, Policy, ServiceToken, SshAuthority
 from accounts.models import AccessSession, AuditEvent, IdentityProvider
+from accounts.providers.secrets import named_secrets
 from tests.controlplane.api_kit import Api, Tenant, event_count, event_names, make_access_request
 
 EVERYONE: list[dict[str, Any]] = [{"everyone": {}}]
@@ -355,6 +356,29 @@ def test_identity_providers_never_show_their_secret(api: Api, base: str, setting
     api.refused("PUT", path, {**body, "type": "okta"}, status=400)
     assert api.ok("DELETE", path) == {"id": created["id"]}
     assert created["id"] not in [provider["id"] for provider in api.ok("GET", f"{base}/identity_providers")]
+
+
+def test_secrets_of_every_type_go_in_and_never_come_out(api: Api, base: str) -> None:
+    okta = {"client_id": "abc", "client_secret": "canary-secret", "okta_account": "corp.okta.com"}
+    body = {"name": "Okta", "type": "okta", "config": {**okta, "api_token": "canary-token"}}
+    response = api.send("POST", f"{base}/identity_providers", body)
+    assert response.status_code == 200 and b"canary" not in response.content
+    created = response.json()["result"]
+    assert created["config"]["redirect_url"] == "https://widgetcorp.access.example.test/cdn-cgi/access/callback"
+    row = IdentityProvider.objects.get(pk=created["id"])
+    assert named_secrets(row) == {"api_token": "canary-token"} and "canary" not in str(row.config)
+    path = f"{base}/identity_providers/{created['id']}"
+    api.ok("PUT", path, {**body, "config": {**created["config"], "claims": ["department"]}})
+    assert named_secrets(IdentityProvider.objects.get(pk=created["id"])) == {"api_token": "canary-token"}
+    api.refused("PUT", path, {**body, "config": {**okta, "api_token": 7}}, status=400)
+    github = {
+        "name": "Hub",
+        "type": "github",
+        "config": {"client_id": "abc", "client_secret": "canary", "api_token": "x"},
+    }
+    made = api.ok("POST", f"{base}/identity_providers", github)
+    assert set(made["config"]) == {"client_id", "redirect_url"}
+    assert made["config"]["redirect_url"].endswith("/cdn-cgi/access/callback/github")
 
 
 # --- Organization ----------------------------------------------------------------------------------------------
