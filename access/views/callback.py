@@ -22,11 +22,23 @@ from accounts.ratelimits import CALLBACK_BY_ADDRESS, spend
 
 @csrf_exempt
 @public_page("GET", "POST")
-def callback(request: PublicRequest, slug: str = "") -> HttpResponse:
-    """A state that is missing, used, another browser's, another tenant's or too old stops the login (AC-39, AC-40).
+def callback(request: PublicRequest) -> HttpResponse:
+    """The shared address. POST is for SAML: the provider's page sends it, which knows no CSRF token of ours.
 
-    POST is for SAML: the provider's page sends it, so no CSRF token; the cookie of posting_browser_of takes its place.
+    What a CSRF token would prove is proved by state and cookie: posting_browser_of must be the browser that started
+    this very login, so another site's form finds no login to answer (AC-39, AC-40).
     """
+    return _answered(request, "")
+
+
+@public_page("GET")
+def callback_of(request: PublicRequest, slug: str) -> HttpResponse:
+    """The address of one type, or of one login method (LoginMethod.callback_slug)."""
+    return _answered(request, slug)
+
+
+def _answered(request: PublicRequest, slug: str) -> HttpResponse:
+    """A state that is missing, used, another browser's, another tenant's or too old stops the login (AC-39, AC-40)."""
     spend(CALLBACK_BY_ADDRESS, request.client_ip)
     is_post = request.method == "POST"
     answer: Mapping[str, str] = (request.POST if is_post else request.GET).dict()
