@@ -364,6 +364,19 @@ class TestGroups:
         assert [cut["stream_id"] for cut in recheck_streams([stream])] == ["s"]
         assert AccessSession.objects.get(pk=session.pk).revoked_at is None
 
+    def test_the_groups_claim_says_the_same(self, scim: Scim) -> None:
+        """Rules of type "oidc" ask for the claim by its name."""
+        alice = scim.user(externalId="00u1")
+        group = scim.group("engineering", alice)
+        session = record_login(
+            scim.provider, subject="00u1", email=ALICE, email_verified=True, name="", groups=["engineering", "x"],
+            claims={"groups": ["engineering", "x"], "team": 5}, amr=[], ip=CLIENT_IP, country="", user_agent="",
+            session_seconds=3600,
+        )  # fmt: skip
+        assert set(identity_of(session).claims["groups"]) == {"engineering", "x"}
+        scim.patch(f"/Groups/{group['id']}", {"op": "remove", "path": "members"})
+        assert identity_of(session).claims == {"groups": ["x"], "team": 5}
+
     def test_rename_delete_and_replace(self, scim: Scim) -> None:
         alice, bob = scim.user(externalId="00u1"), scim.user("bob@widgetcorp.test", externalId="00u2")
         session = log_in(scim)
