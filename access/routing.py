@@ -12,6 +12,8 @@ def find_application(hostname: str, path: str, aud: str | None = None) -> Applic
     requests below /cdn-cgi/access/, which serve every application of a host. Applications left by an organization
     that lost the name are not looked at: they would answer for the host of its present owner.
     """
+    if "\0" in hostname:
+        return None
     _, _, parent = hostname.partition(".")
     candidates = list(
         Application.objects.all_organizations(reason="hostnames are unique across tenants")

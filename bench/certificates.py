@@ -35,7 +35,7 @@ from demo.installation import Installation, installation
 from demo.person import Person
 from tools.services import free_port, services
 
-SECONDS = 5.0
+SECONDS = 4.0
 CALLERS = 8
 ROUND_TRIPS = 300
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -6,6 +6,7 @@ The near one does what the edge does (TLS in, TLS out), the far one what the con
 thread each, like ours; haproxy's own defaults otherwise.
 """
 
+import shutil
 import socket
 import subprocess
 import time
@@ -46,7 +47,7 @@ class Relays:
 
 @contextmanager
 def relays(directory: Path, origin_port: int) -> Iterator[Relays]:
-    """Start both, stop both. Raises FileNotFoundError when haproxy is not installed."""
+    """Start both, stop both. Raises RuntimeError when haproxy is not installed."""
     directory.mkdir()
     ca_file = _make_pair(directory)
     processes: list[subprocess.Popen[bytes]] = []
@@ -78,9 +79,9 @@ def _start(config: Path, port: int, next_port: int, next_tls: str) -> subprocess
     pair = config.parent / "pair.pem"
     config.write_text(_CONFIG.format(port=port, pair=pair, next_port=next_port, next_tls=next_tls))
     # The package puts it where only root's PATH looks.
-    program = next(
-        (path for path in ("/usr/sbin/haproxy", "/usr/local/sbin/haproxy") if Path(path).exists()), "haproxy"
-    )
+    program = "/usr/sbin/haproxy" if Path("/usr/sbin/haproxy").exists() else shutil.which("haproxy")
+    if program is None:
+        raise RuntimeError("haproxy, the anchor, is not installed: run tools/system-packages.sh bench")
     process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:

@@ -67,6 +67,9 @@ class HostGuard:
             return True
         if not via_edge:
             return False
+        if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
+            # No name of ours has a NUL, and PostgreSQL answers one with an error instead of nothing found.
+            return False
         context = cast(Any, request)
         suffix = f".{settings.ACCESS_DOMAIN}"
         if name.endswith(suffix):

@@ -85,3 +85,22 @@ def test_ac105_only_json_is_taken_from_the_broker() -> None:
         loads("!!python/object/apply:os.getcwd []", "application/x-yaml", "utf-8", accept=accepted)
     content_type, encoding, body = dumps([[], {}, {}], serializer="json")
     assert loads(body, content_type, encoding, accept=accepted) == [[], {}, {}]
+
+
+@pytest.mark.django_db
+def test_ac101_nul_in_addresses_and_forms_is_refused_before_the_database(cast: Cast) -> None:
+    """PostgreSQL refuses NUL with an error of its own; nobody may turn that into a server error."""
+    make_application(cast.widgetcorp, authority=False)
+    team = EdgeBrowser(csrf=False)
+    access = f"https://{TEAM}/cdn-cgi/access"
+    for path in (
+        "login/a%00b",
+        "login/x?kid=%00",
+        "ssh/%00/ca.pub",
+        "pin/%00",
+        "cli?host=%00&aud=x",
+        "callback?state=%00",
+    ):
+        assert team.get(f"{access}/{path}").status_code == 404, path
+    answer = team.request("POST", f"{access}/cli", {"host": "a\0b", "aud": "x", "token": "x"})
+    assert answer.status_code == 404

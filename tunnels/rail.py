@@ -128,6 +128,8 @@ def _tunnel(facts: Facts) -> Step:
 
 
 def _run_hint(facts: Facts) -> str:
+    if facts.tunnel_is_local and facts.tunnel_status == "down":
+        return "Start its connector again."
     if facts.tunnel_is_local:
         return "Run its connector where you created it; for one host, say ssh://ADDRESS:22 instead of bastion."
     return "Its page has the command that runs a connector, with the token."

@@ -135,7 +135,6 @@ def _store(
     return transfer
 
 
-@transaction.atomic
 def take_transfer(public_key: str, *, client_ip: str | None, now: datetime) -> tuple[str, str] | None:
     """(service public key, sealed body) exactly once, or None: not approved yet, fetched before, unknown, malformed.
 
@@ -145,11 +144,18 @@ def take_transfer(public_key: str, *, client_ip: str | None, now: datetime) -> t
         key = clean_public_key(public_key)
     except InvalidInput:
         return None
+    # Anybody may ask twice a second, and nearly all of these questions come too early: they get by with a read.
     transfer = Transfer.objects.select_related("organization").filter(pk=key, expires_at__gt=now).first()
-    waiting = Transfer.objects.filter(pk=key, fetched_at__isnull=True, expires_at__gt=now)
-    if transfer is None or not waiting.update(fetched_at=now, body=""):
-        if transfer is None:
-            _note_waiting(key, client_ip, now)
+    if transfer is None:
+        _note_waiting(key, client_ip, now)
+        return None
+    return _take(transfer, client_ip=client_ip, now=now) if transfer.fetched_at is None else None
+
+
+@transaction.atomic
+def _take(transfer: Transfer, *, client_ip: str | None, now: datetime) -> tuple[str, str] | None:
+    key = transfer.public_key
+    if not Transfer.objects.filter(pk=key, fetched_at__isnull=True).update(fetched_at=now, body=""):
         return None
     audit.record(
         events.TRANSFER_FETCHED,

@@ -93,13 +93,16 @@ def tunnel_request_headers(
 
 
 def control_plane_headers(head: RequestHead, *, client_ip: str, reference: str, edge_token: str) -> list[Header]:
-    """HTTP/1.1 request headers toward the control plane; Host stays as the client sent it."""
+    """HTTP/1.1 request headers toward the control plane; Host stays as the client sent it, also when it calls Host a
+    hop-by-hop header. Names with "_" are dropped: WSGI cannot tell them from names with "-"."""
     headers = [
         (name, value)
         for name, value in strip_hop_by_hop(head.headers)
-        if name not in ("content-length", "expect") and (name in _KEPT_FOR_CONTROL_PLANE or not _is_forged(name))
+        if name not in _REQUEST_FRAMING and "_" not in name
+        if name in _KEPT_FOR_CONTROL_PLANE or not _is_forged(name)
     ]
     return [
+        ("host", head.get("host") or head.hostname),
         *headers,
         ("sallyport-edge-token", edge_token),
         ("sallyport-client-ip", client_ip),
