@@ -80,9 +80,7 @@ def test_both_secrets_work_during_an_overlap(workshop: Workshop, token: dict[str
         assert done.stdout == "in\n", done.stderr
 
 
-def test_disabling_the_token_cuts_its_live_stream_and_stops_new_ones(
-    workshop: Workshop, token: dict[str, Any]
-) -> None:
+def test_disabling_the_token_cuts_its_live_stream_and_stops_new_ones(workshop: Workshop, token: dict[str, Any]) -> None:
     machine = job(workshop, (token["client_id"], token["client_secret"]))
     process = subprocess.Popen(
         [sys.executable, "-m", "dataplane.cli", "access", "ssh", "--hostname", HOSTNAME],
