@@ -10,6 +10,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 
+from access.login_models import HandOver, Transfer
 from access.simulation_models import SavedTest, Simulation, SimulationResult
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization, public_url
 from accounts.tenancy import TenantQuerySet
@@ -422,43 +423,3 @@ class AccessRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{'allowed' if self.allowed else 'denied'} {self.email} {self.application_label}"
-
-
-class HandOver(models.Model):
-    """One-time code that carries a login from the team domain to an application host (`authorized`)."""
-
-    code_sha256 = models.CharField(primary_key=True, max_length=64)
-    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
-    application = models.ForeignKey(Application, on_delete=models.CASCADE)
-    session = models.ForeignKey(AccessSession, on_delete=models.CASCADE)
-    # Hash of the application-host cookie (CF_AppSession) of the browser that started the login.
-    app_session_sha256 = models.CharField(max_length=64)
-    hostname = models.CharField(max_length=253)
-    redirect_path = models.TextField()
-    policy_id = models.UUIDField(null=True)
-    session_duration_seconds = models.PositiveIntegerField()
-    created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField()
-    used_at = models.DateTimeField(null=True, blank=True)
-
-    objects = TenantQuerySet["HandOver"].as_manager()
-
-    def __str__(self) -> str:
-        return f"hand-over to {self.hostname}"
-
-
-class Transfer(models.Model):
-    """Tokens sealed to a command-line client's public key, waiting to be fetched once."""
-
-    public_key = models.CharField(primary_key=True, max_length=44, help_text="The client's X25519 key, base64url.")
-    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
-    service_public_key = models.CharField(max_length=44)
-    body = models.TextField()
-    created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField()
-    fetched_at = models.DateTimeField(null=True, blank=True)
-
-    objects = TenantQuerySet["Transfer"].as_manager()
-
-    def __str__(self) -> str:
-        return f"transfer {self.public_key[:8]}…"

@@ -50,11 +50,9 @@ def record_login(
         provider, subject=subject, confirmed_email=ascii_lower(email) if email_verified is True else ""
     )
     identity = _locked_identity(provider, subject)
-    disabled = LoginFailed(
-        "This account was disabled. Ask an administrator of your organization.", code="identity_disabled"
-    )
     if identity.disabled_at is not None or not scim_effects.may_log_in(provisioned, provider):
-        raise disabled
+        message = "This account was disabled. Ask an administrator of your organization."
+        raise LoginFailed(message, code="identity_disabled")
     scim_effects.link_login(provisioned, identity)
     old_email = identity.email
     identity.email, identity.email_verified = ascii_lower(email), email_verified
