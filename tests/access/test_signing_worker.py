@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import _state as celery_state
 from celery.contrib.testing.worker import start_worker
 from celery.signals import task_postrun
 from django.conf import LazySettings
@@ -33,8 +32,6 @@ def worker() -> Iterator[Any]:
             yield started
     finally:
         task_postrun.disconnect(_close_connection_of_thread)
-        # The worker marks its whole process as "inside a task" and leaves it so; later tests wait for results.
-        celery_state._set_task_join_will_block(False)
         app.conf.task_always_eager = eager
 
 
