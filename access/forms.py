@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 
 from access.domain_choices import domains_of
-from access.models import DEFAULT_EXTENSIONS, Application, Policy, SshAuthority
+from access.models import DEFAULT_EXTENSIONS, AccessList, Application, Policy, SshAuthority
 from accounts.forms import DAY, HOUR, SESSION_CHOICES, LinesField, duration_choices
 from accounts.models import IdentityProvider, Organization
 
@@ -215,6 +215,40 @@ class GroupForm(forms.Form):
         label="Default group",
         help_text="The first policy of every new application starts with it.",
     )
+
+
+class ListForm(forms.Form):
+    """Entries one per line, with a description after the first blank."""
+
+    name = forms.CharField(max_length=350, label="List name")
+    type = forms.ChoiceField(label="Holds", choices=AccessList.Type.choices, initial=AccessList.Type.EMAIL)
+    description = forms.CharField(required=False, max_length=500)
+    items = forms.CharField(
+        required=False,
+        max_length=2_000_000,
+        label="Entries",
+        widget=forms.Textarea(attrs={"rows": 12, "class": "mono", "spellcheck": "false", "autocapitalize": "none"}),
+        help_text="One per line, at most 5,000. A description may follow after a blank: 192.0.2.0/24 Lisbon office",
+    )
+
+    def __init__(self, *args: Any, changes: AccessList | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if changes is not None:
+            self.fields["type"].disabled = True
+            self.fields["type"].help_text = "The type of a list never changes: rules rely on it."
+
+    @staticmethod
+    def initial_of(row: AccessList) -> dict[str, Any]:
+        lines = (f"{item['value']} {item.get('description', '')}".rstrip() for item in row.items)
+        return {"name": row.name, "type": row.type, "description": row.description, "items": "\n".join(lines)}
+
+    def clean_items(self) -> list[dict[str, str]]:
+        found = []
+        for line in self.cleaned_data["items"].splitlines():
+            value, _, description = line.strip().partition(" ")
+            if value:
+                found.append({"value": value.rstrip(",;"), "description": description.strip()})
+        return found
 
 
 class ServiceTokenForm(forms.Form):

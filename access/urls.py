@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from access.views import application_policies, application_wizard, applications, groups, logs, policies
+from access.views import application_policies, application_wizard, applications, groups, lists, logs, policies
 from access.views import service_tokens as tokens
 from access.views import ssh_authorities as ssh
 
@@ -47,6 +47,10 @@ urlpatterns = [
     path("groups/add/", groups.group_add, name="group_add"),
     path("groups/<uuid:group_id>/edit/", groups.group_edit, name="group_edit"),
     path("groups/<uuid:group_id>/delete/", groups.group_delete, name="group_delete"),
+    path("lists/", lists.lists, name="lists"),
+    path("lists/add/", lists.list_add, name="list_add"),
+    path("lists/<uuid:list_id>/edit/", lists.list_edit, name="list_edit"),
+    path("lists/<uuid:list_id>/delete/", lists.list_delete, name="list_delete"),
     path("policies/", policies.policies, name="policies"),
     path("policies/add/", policies.policy_add, name="policy_add"),
     path("policies/<uuid:policy_id>/edit/", policies.policy_edit, name="policy_edit"),

@@ -18,7 +18,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 from ninja.parser import Parser
 
-from access import api_apps, api_groups, api_keys, api_logs, api_policies, api_service_tokens
+from access import api_apps, api_groups, api_keys, api_lists, api_logs, api_policies, api_service_tokens
 from accounts import api as accounts_api
 from accounts import api_organization, api_providers, api_users
 from accounts.api_base import failure, set_zone_owner
@@ -236,4 +236,5 @@ for _router in (
     api.add_router("/zones/{zone_id}/access", _router, url_name_prefix="zone")
 for _router in (api_policies.account_router, api_users.router, api_logs.router, api_keys.router):
     api.add_router("/accounts/{account_id}/access", _router)
+api.add_router("/accounts/{account_id}/gateway", api_lists.router)
 set_zone_owner(api_zones.organization_id_of_zone)

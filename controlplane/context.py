@@ -29,6 +29,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...], Permission]
         "My Team",
         (
             ("Users", "users", ("user", "session"), Permission.IDENTITY_READ),
+            ("Lists", "lists", ("list",), Permission.ACCESS_READ),
             ("Members", "members", ("member",), Permission.MEMBERS_READ),
         ),
     ),

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from access.models import (
+    AccessList,
     AccessRequest,
     Application,
     ApplicationPolicy,
@@ -43,6 +44,7 @@ class World:
     policy: Policy
     reusable: Policy
     group: Group
+    access_list: AccessList
     service_token: ServiceToken
     authority: SshAuthority
     claim: PrincipalClaim
@@ -70,6 +72,7 @@ class World:
             "application_id": self.application.pk,
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
+            "list_id": self.access_list.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
             "certificate_id": self.certificate.pk,
@@ -159,6 +162,9 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         include=[{"okta": {"name": "engineers", "identity_provider_id": str(people["oidc"].pk)}}],
         require=[{"geo": {"country_code": "PT"}}],
     )
+    access_list = AccessList.objects.create(
+        organization=organization, name="Contractors", type="EMAIL", items=[{"value": "dora@people.test"}]
+    )
     application = Application.objects.create(
         organization=organization, name="SSH bastion", hostname=f"ssh-bastion.{domain}"
     )
@@ -236,6 +242,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     )
     return {
         "group": group,
+        "access_list": access_list,
         "application": application,
         "policy": policy,
         "reusable": reusable,
