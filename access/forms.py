@@ -251,6 +251,27 @@ class ListForm(forms.Form):
         return found
 
 
+class ClientAuthorityForm(forms.Form):
+    name = forms.CharField(max_length=350)
+    certificate = forms.CharField(
+        max_length=16 * 1024,
+        label="Root certificate (PEM)",
+        widget=forms.Textarea(attrs={"rows": 8, "class": "mono", "spellcheck": "false", "autocapitalize": "none"}),
+        help_text="The self-signed certificate of the authority. Never its private key.",
+    )
+    associated_hostnames = LinesField(
+        required=False,
+        label="Hostnames",
+        help_text="Where clients are asked for a certificate, one per line. Each must be in one of your active zones.",
+    )
+
+    def __init__(self, *args: Any, is_new: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not is_new:
+            self.fields["certificate"].disabled = True
+            self.fields["certificate"].help_text = "A root never changes: add the new one, then delete this one."
+
+
 class ServiceTokenForm(forms.Form):
     name = forms.CharField(max_length=350, help_text="The machine or job that will use it, for example: ansible.")
     duration_seconds = forms.TypedChoiceField(

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from access.views import application_policies, application_wizard, applications, groups, lists, logs, policies
+from access.views import (
+    application_policies,
+    application_wizard,
+    applications,
+    client_authorities,
+    groups,
+    lists,
+    logs,
+    policies,
+)
 from access.views import service_tokens as tokens
 from access.views import ssh_authorities as ssh
 
@@ -61,6 +70,16 @@ urlpatterns = [
     path("service-auth/<uuid:token_id>/refresh/", tokens.service_token_refresh, name="service_token_refresh"),
     path("service-auth/<uuid:token_id>/rotate/", tokens.service_token_rotate, name="service_token_rotate"),
     path("service-auth/<uuid:token_id>/delete/", tokens.service_token_delete, name="service_token_delete"),
+    path("service-auth/mtls/", client_authorities.client_authorities, name="client_authorities"),
+    path("service-auth/mtls/add/", client_authorities.client_authority_add, name="client_authority_add"),
+    path(
+        "service-auth/mtls/<uuid:root_id>/edit/", client_authorities.client_authority_edit, name="client_authority_edit"
+    ),
+    path(
+        "service-auth/mtls/<uuid:root_id>/delete/",
+        client_authorities.client_authority_delete,
+        name="client_authority_delete",
+    ),
     path("service-auth/ssh/", ssh.ssh_authorities, name="ssh_authorities"),
     path("service-auth/ssh/generate/", ssh.ssh_authority_generate, name="ssh_authority_generate"),
     path("service-auth/ssh/<uuid:application_id>/", ssh.ssh_authority_detail, name="ssh_authority_detail"),

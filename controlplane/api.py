@@ -18,7 +18,16 @@ from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 from ninja.parser import Parser
 
-from access import api_apps, api_groups, api_keys, api_lists, api_logs, api_policies, api_service_tokens
+from access import (
+    api_apps,
+    api_certificates,
+    api_groups,
+    api_keys,
+    api_lists,
+    api_logs,
+    api_policies,
+    api_service_tokens,
+)
 from accounts import api as accounts_api
 from accounts import api_organization, api_providers, api_users
 from accounts.api_base import failure, set_zone_owner
@@ -231,6 +240,7 @@ for _router in (
     api_apps.router,
     api_policies.router,
     api_service_tokens.router,
+    api_certificates.router,
 ):
     api.add_router("/accounts/{account_id}/access", _router, url_name_prefix="account")
     api.add_router("/zones/{zone_id}/access", _router, url_name_prefix="zone")

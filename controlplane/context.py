@@ -20,7 +20,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...], Permission]
             ("Applications", "applications", ("application",), Permission.ACCESS_READ),
             ("Groups", "groups", ("group",), Permission.ACCESS_READ),
             ("Policies", "policies", ("polic",), Permission.ACCESS_READ),
-            ("Service Auth", "service_tokens", ("service_token", "ssh_"), Permission.ACCESS_READ),
+            ("Service Auth", "service_tokens", ("service_token", "ssh_", "client_authorit"), Permission.ACCESS_READ),
             ("Tunnels", "tunnels", ("tunnel",), Permission.TUNNELS_READ),
         ),
     ),

@@ -16,6 +16,7 @@ from access.models import (
     Application,
     ApplicationPolicy,
     Certificate,
+    ClientAuthority,
     Group,
     Policy,
     PrincipalClaim,
@@ -45,6 +46,7 @@ class World:
     reusable: Policy
     group: Group
     access_list: AccessList
+    client_authority: ClientAuthority
     service_token: ServiceToken
     authority: SshAuthority
     claim: PrincipalClaim
@@ -73,6 +75,7 @@ class World:
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
+            "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
             "certificate_id": self.certificate.pk,
@@ -165,6 +168,15 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     access_list = AccessList.objects.create(
         organization=organization, name="Contractors", type="EMAIL", items=[{"value": "dora@people.test"}]
     )
+    client_authority = ClientAuthority.objects.create(
+        organization=organization,
+        name="Machines",
+        certificate="-----BEGIN CERTIFICATE-----",
+        subject="CN=Machines",
+        fingerprint="ab" * 32,
+        associated_hostnames=[f"ssh-bastion.{domain}"],
+        expires_at=now + timedelta(days=365),
+    )
     application = Application.objects.create(
         organization=organization, name="SSH bastion", hostname=f"ssh-bastion.{domain}"
     )
@@ -243,6 +255,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     return {
         "group": group,
         "access_list": access_list,
+        "client_authority": client_authority,
         "application": application,
         "policy": policy,
         "reusable": reusable,

@@ -38,6 +38,7 @@ class LiveStream:
             "service_token_id": self.service_token_id,
             "client_ip": self.client_ip,
             "destination": self.allowed.destination,
+            "evidence": self.allowed.evidence,
         }
 
 
