@@ -14,7 +14,7 @@ from accounts.models import IdentityProvider, Organization
 
 CERTIFICATE_CHOICES = (60, 120, 240, 300, 600, 1800, HOUR, 8 * HOUR, DAY)
 TOKEN_DAYS = (30, 90, 180, 365, 730)
-_EXTENSION_TEXTS = (
+EXTENSION_TEXTS = (
     ("permit-pty", "A terminal (permit-pty)"),
     ("permit-port-forwarding", "Port forwarding (permit-port-forwarding)"),
     ("permit-agent-forwarding", "Agent forwarding (permit-agent-forwarding)"),
@@ -139,7 +139,7 @@ class SshProfileForm(forms.Form):
     certificate_extensions = forms.MultipleChoiceField(
         required=False,
         label="Sessions may use",
-        choices=_EXTENSION_TEXTS,
+        choices=EXTENSION_TEXTS,
         widget=forms.CheckboxSelectMultiple,
         initial=list(DEFAULT_EXTENSIONS),
     )
@@ -186,26 +186,6 @@ class SetupForm(SshProfileForm):
         label="Command-line logins need no Approve click",
         help_text="Leave this off unless a program logs in without a person watching the browser.",
     )
-
-
-class PolicyForm(forms.Form):
-    """A policy apart from its rules, which the rule builder reads."""
-
-    name = forms.CharField(max_length=350, label="Policy name", help_text="Appears in logs: say who this lets in.")
-    decision = forms.ChoiceField(label="Action", choices=Policy.Decision.choices, initial=Policy.Decision.ALLOW)
-    session_duration_seconds = forms.TypedChoiceField(
-        coerce=int,
-        empty_value=None,
-        required=False,
-        label="Session duration",
-        help_text="For people this policy lets in.",
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        current = (self.initial or {}).get("session_duration_seconds")
-        choices = duration_choices(SESSION_CHOICES, current)
-        set_choices(self.fields["session_duration_seconds"], [("", "As the application says"), *choices])
 
 
 class GroupForm(forms.Form):

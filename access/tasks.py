@@ -7,7 +7,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.utils import timezone
 
-from access.actions import authorities, signing, token_keys
+from access.actions import authorities, consent, signing, token_keys
 from access.models import HandOver, Transfer
 from accounts.actor import system
 
@@ -39,4 +39,5 @@ def sweep_expired() -> dict[str, int]:
     before = timezone.now() - _KEEP_EXPIRED
     hand_overs, _ = HandOver.objects.all_organizations(reason="a sweeper").filter(expires_at__lt=before).delete()
     transfers, _ = Transfer.objects.all_organizations(reason="a sweeper").filter(expires_at__lt=before).delete()
-    return {"hand_overs": hand_overs, "transfers": transfers}
+    requests = consent.sweep_requests(now=timezone.now())
+    return {"hand_overs": hand_overs, "transfers": transfers, "approval_requests": requests}

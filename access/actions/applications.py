@@ -318,6 +318,7 @@ def _resolve(application: Application, item: PolicyItem, own: set[str]) -> tuple
         lists=(item.get("include"), item.get("require"), item.get("exclude")),
         session_duration_seconds=item.get("session_duration_seconds"),
         reusable=False,
+        terms=item.get("terms"),
     )
     return policy, precedence
 

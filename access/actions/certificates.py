@@ -15,13 +15,14 @@ from django.db.models import Q
 from django.utils import timezone
 
 from access import events, sshcert
-from access.actions.principals import PrincipalTaken, claim_principal
-from access.decisions import decide, record_decision
+from access.actions.principals import PrincipalTaken, claim_principals
+from access.decisions import decide, external_facts_of, record_decision
 from access.dispatch import await_result, submit
 from access.evaluation import Decision, Outcome
 from access.krl import build_krl
 from access.models import Application, Certificate, PrincipalClaim, SshAuthority
 from access.principals import PrincipalRefused
+from access.selectors import ExternalFacts
 from access.signing import sign_certificate
 from accounts import audit
 from accounts.actor import Actor
@@ -56,6 +57,8 @@ class _Request:
     ray_id: str
     actor: Actor
     now: datetime
+    # Asked before the transaction: nothing waits for a network inside one.
+    external_facts: ExternalFacts
 
 
 class _Refused(Exception):
@@ -79,7 +82,9 @@ def request_certificate(
         key = sshcert.parse_public_key(public_key)
     except sshcert.PublicKeyRefused as error:
         raise PublicKeyInvalid(str(error), code=error.reason) from error
-    request = _Request(application, session, key, ip, ray_id, actor, timezone.now())
+    now = timezone.now()
+    facts = external_facts_of(application, session=session, ip=ip, now=now)
+    request = _Request(application, session, key, ip, ray_id, actor, now, facts)
     try:
         return _approve_in_time(request)
     except _Refused as refused:
@@ -161,7 +166,14 @@ def _approve_in_time(request: _Request) -> Certificate:
 @transaction.atomic
 def _approve(request: _Request) -> Certificate:
     application, identity = request.application, request.session.identity
-    decision = decide(application, session=request.session, service_token=None, ip=request.ip, now=request.now)
+    decision = decide(
+        application,
+        session=request.session,
+        service_token=None,
+        ip=request.ip,
+        now=request.now,
+        external_facts=request.external_facts,
+    )
     if not decision.allowed:
         raise _Refused(PolicyDenied(decision.message, code=decision.reason), decision)
     if decision.outcome is not Outcome.ALLOW:
@@ -175,10 +187,10 @@ def _approve(request: _Request) -> Certificate:
         message = "This public key was already certified for another person. Make a fresh key and try again."
         raise _Refused(PublicKeyReused(message), decision)
     try:
-        claim = claim_principal(application, identity)
+        claims = claim_principals(application, identity, decision.terms.ssh)
     except PrincipalRefused as error:
         raise _Refused(error, decision) from error
-    certificate = _store(request, authority, claim)
+    certificate = _store(request, authority, claims, decision)
     record_decision(
         application,
         decision,
@@ -192,16 +204,16 @@ def _approve(request: _Request) -> Certificate:
     return certificate
 
 
-def _store(request: _Request, authority: SshAuthority, claim: PrincipalClaim) -> Certificate:
+def _store(request: _Request, authority: SshAuthority, claims: list[PrincipalClaim], decision: Decision) -> Certificate:
     start = int(request.now.timestamp())
     after = start - sshcert.BACKDATE_SECONDS
-    before = start + _lifetime(request)
+    before = start + _lifetime(request, decision)
     application = request.application
     intent: dict[str, Any] = {
         "serial": str(_new_serial()),
-        "key_id": claim.key_id,
-        "principals": [claim.principal],
-        "extensions": sorted(application.certificate_extensions),
+        "key_id": claims[0].key_id,
+        "principals": [claim.principal for claim in claims],
+        "extensions": _extensions(application, decision),
     }
     facts = {**intent, "public_key": request.key.line, "authority": str(authority.pk), "validity": [after, before]}
     certificate = Certificate.objects.create(
@@ -227,7 +239,8 @@ def _store(request: _Request, authority: SshAuthority, claim: PrincipalClaim) ->
             **intent,
             "email": request.session.identity.email,
             # Differs when the provider has changed the address since: the name stays, and this shows it (AC-10).
-            "principal_claimed_as": claim.email,
+            "principal_claimed_as": claims[0].email,
+            "shared_accounts": [claim.principal for claim in claims if claim.shared],
             "application": application.name,
             "authority": authority.fingerprint,
             "public_key": request.key.fingerprint,
@@ -237,10 +250,22 @@ def _store(request: _Request, authority: SshAuthority, claim: PrincipalClaim) ->
     return certificate
 
 
-def _lifetime(request: _Request) -> int:
-    """As the application says, but no longer than the session lives (never under the minimum)."""
-    left = int((request.session.expires_at - request.now) / timedelta(seconds=1))
-    return max(sshcert.MIN_LIFETIME_SECONDS, min(request.application.certificate_lifetime_seconds, left))
+def _lifetime(request: _Request, decision: Decision) -> int:
+    """As the policy or the application says, but no longer than session and approval live (never under the minimum)."""
+    rights = decision.terms.ssh
+    own = rights.certificate_lifetime_seconds if rights is not None else None
+    ends = [own or request.application.certificate_lifetime_seconds]
+    ends.append(int((request.session.expires_at - request.now) / timedelta(seconds=1)))
+    if decision.approved_seconds is not None:
+        ends.append(decision.approved_seconds)
+    return max(sshcert.MIN_LIFETIME_SECONDS, min(ends))
+
+
+def _extensions(application: Application, decision: Decision) -> list[str]:
+    """The deciding policy's, when it says anything about them."""
+    rights = decision.terms.ssh
+    own = rights.extensions if rights is not None else None
+    return sorted(application.certificate_extensions if own is None else own)
 
 
 def _new_serial() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.db import transaction
@@ -12,6 +12,7 @@ from django.db.models import Max
 from access import events
 from access.actions.groups import checked_name
 from access.models import Application, ApplicationPolicy, Policy
+from access.policy_terms import FIELDS, checked_terms
 from access.rules import check_rules
 from accounts import audit
 from accounts.actor import Actor
@@ -43,6 +44,7 @@ def create_policy(
     session_duration_seconds: int | None = None,
     application: Application | None = None,
     precedence: int | None = None,
+    terms: Mapping[str, Any] | None = None,
 ) -> Policy:
     """A reusable policy, or with `application` that application's own, placed last unless `precedence` says where."""
     policy = new_policy(
@@ -52,6 +54,7 @@ def create_policy(
         lists=(include, require, exclude),
         session_duration_seconds=session_duration_seconds,
         reusable=application is None,
+        terms=terms,
     )
     if application is not None:
         application = lock_application(organization, application)
@@ -78,9 +81,10 @@ def update_policy(
     exclude: Rules | None = None,
     session_duration_seconds: int | Keep | None = KEEP,
     precedence: int | None = None,
+    terms: Mapping[str, Any] | None = None,
 ) -> Policy:
-    """None keeps a value; session_duration_seconds None means "as the application says". `precedence` moves an
-    application's own policy."""
+    """None keeps a value, and so does what `terms` (policy_terms.FIELDS) leaves out. session_duration_seconds None
+    means "as the application says". `precedence` moves an application's own policy."""
     organization = policy.organization
     policy = Policy.objects.for_organization(organization).select_for_update().get(pk=policy.pk)
     old = facts(policy)
@@ -95,6 +99,8 @@ def update_policy(
         policy.exclude if exclude is None else exclude,
         decision=policy.decision,
     )
+    for name_of_field, value in checked_terms(organization, policy.decision, terms or {}, policy).items():
+        setattr(policy, name_of_field, value)
     policy.save()
     if precedence is not None:
         _move_own(policy, precedence)
@@ -176,6 +182,7 @@ def new_policy(
     lists: tuple[Any, Any, Any],
     session_duration_seconds: int | None,
     reusable: bool,
+    terms: Mapping[str, Any] | None = None,
 ) -> Policy:
     """A checked, saved policy; the calling action records it."""
     decision = checked_decision(decision)
@@ -189,6 +196,7 @@ def new_policy(
         exclude=exclude,
         session_duration_seconds=checked_session(session_duration_seconds),
         reusable=reusable,
+        **checked_terms(organization, decision, terms or {}),
     )
 
 
@@ -230,8 +238,8 @@ def checked_decision(decision: str) -> str:
 
 
 def checked_session(seconds: int | None) -> int | None:
-    if seconds is not None and not 0 < seconds <= MAX_SESSION_SECONDS:
-        message = "The session duration must be between a second and 31 days."
+    if seconds is not None and not 0 <= seconds <= MAX_SESSION_SECONDS:
+        message = "The session duration must be between 0 (immediate) and 31 days."
         raise InvalidInput(message, code="invalid_session_duration", fields={"session_duration_seconds": message})
     return seconds
 
@@ -244,6 +252,7 @@ def facts(policy: Policy) -> dict[str, Any]:
         "require": policy.require,
         "exclude": policy.exclude,
         "session_duration_seconds": policy.session_duration_seconds,
+        **{name: getattr(policy, name) for name in FIELDS},
     }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from django.db import transaction
 
 from access import events
-from access.models import Application, Certificate, PrincipalClaim
-from access.principals import PrincipalRefused, principal_of
+from access.models import Application, ApplicationPolicy, Certificate, PrincipalClaim
+from access.principals import PrincipalRefused, names_in_claim, principal_of
 from access.selectors import ascii_lower
-from access.sshcert import is_key_id
+from access.sshcert import MAX_PRINCIPALS, is_key_id
+from access.terms import SshRights
 from accounts import audit
 from accounts.actor import Actor
 from accounts.models import Identity
@@ -23,41 +24,123 @@ class PrincipalTaken(PrincipalRefused):
     code = "principal_collision"
 
 
-def claim_principal(application: Application, identity: Identity) -> PrincipalClaim:
-    """The identity's claim in this application, made at the first use. Part of the action that issues a certificate.
+def claim_principals(application: Application, identity: Identity, rights: SshRights | None) -> list[PrincipalClaim]:
+    """What a certificate for the identity carries under these rights, claimed at the first use. At least one.
 
-    Raises PrincipalRefused or PrincipalTaken; IntegrityError when somebody claims the same name at this very moment.
+    Part of the action that issues a certificate. Raises PrincipalRefused or PrincipalTaken; IntegrityError when
+    somebody claims the same name at this very moment.
     """
-    own = list(PrincipalClaim.objects.filter(application=application, identity=identity).order_by("pk"))
+    shared = _shared_names(application)
+    if rights is None:
+        return [_claim_alias(application, identity, shared)]
+    claims = [_hold_shared(application, identity, name) for name in rights.usernames]
+    if rights.username_claim:
+        held = identity.claims.get(rights.username_claim) if isinstance(identity.claims, dict) else None
+        for name in names_in_claim(held, rights.username_pattern, reserved=_reserved(application)):
+            if name not in rights.usernames:
+                claims.append(_hold(application, identity, name, shared, email=""))
+    if rights.allow_email_alias:
+        claims += _alias_beside(application, identity, shared, claims)
+    if not claims:
+        raise PrincipalRefused(
+            f'Your login method sent no account name in "{rights.username_claim}" that this application accepts.',
+            code="principal_missing",
+        )
+    if len(claims) > MAX_PRINCIPALS:
+        raise PrincipalRefused(f"A certificate carries at most {MAX_PRINCIPALS} account names.")
+    return claims
+
+
+def _alias_beside(
+    application: Application, identity: Identity, shared: Collection[str], claims: Sequence[PrincipalClaim]
+) -> list[PrincipalClaim]:
+    """The local part beside other accounts: one that is no account name is left out, one that is somebody else's is
+    an error even then (AC-01: nothing is dropped silently)."""
+    try:
+        alias = _claim_alias(application, identity, shared)
+    except PrincipalTaken:
+        raise
+    except PrincipalRefused:
+        if not claims:
+            raise
+        return []
+    return [] if alias.principal in {claim.principal for claim in claims} else [alias]
+
+
+def _claim_alias(application: Application, identity: Identity, shared: Collection[str]) -> PrincipalClaim:
+    """The name the e-mail address yields. Rows without an address came from a policy or a claim: not looked at here."""
+    own = list(
+        PrincipalClaim.objects.filter(application=application, identity=identity, shared=False, email__gt="").order_by(
+            "pk"
+        )
+    )
     kept = _kept_after_email_change(own, identity)
     if kept is not None:
         return kept
-    reserved = application.settings.get("reserved_principals", [])
     name = principal_of(
         email=identity.email,
         email_verified=identity.email_verified,
         overrides=application.principal_overrides,
-        reserved=reserved,
+        reserved=_reserved(application),
     )
-    held = next((claim for claim in own if claim.principal == name), None)
-    if held is not None:
-        return held
-    holder = PrincipalClaim.objects.filter(application=application, principal=name).first()
+    return _hold(application, identity, name, shared, email=identity.email)
+
+
+def _hold(
+    application: Application, identity: Identity, name: str, shared: Collection[str], *, email: str
+) -> PrincipalClaim:
+    """The exclusive claim on `name`, found or made."""
+    holder = PrincipalClaim.objects.filter(application=application, principal=name, shared=False).first()
     if holder is not None and holder.identity_id == identity.pk:
-        return holder  # claimed between the two queries, by another request of the same person
+        return holder
     if holder is not None:
         raise PrincipalTaken(
             f'The account name "{name}" is held by another person here. An administrator can map your e-mail address '
             "to another account, or release the name."
+        )
+    if name in shared:
+        raise PrincipalTaken(
+            f'The account name "{name}" is one that people share here by a policy, so nobody gets it for themselves. '
+            "An administrator can map your e-mail address to another account."
         )
     return PrincipalClaim.objects.create(
         organization_id=application.organization_id,
         application=application,
         principal=name,
         identity=identity,
-        email=identity.email,
-        key_id=own[0].key_id if own else _new_key_id(application, identity),
+        email=email,
+        key_id=_key_id(application, identity),
     )
+
+
+def _hold_shared(application: Application, identity: Identity, name: str) -> PrincipalClaim:
+    """A shared account: every identity has its own row, and by it a key id that names the person (AC-15)."""
+    values = {"application": application, "identity": identity, "principal": name, "shared": True}
+    held = PrincipalClaim.objects.filter(**values).first()
+    if held is not None:
+        return held
+    # One first use after the other: two people with the same address never get the same key id.
+    Application.objects.select_for_update().get(pk=application.pk)
+    return PrincipalClaim.objects.create(
+        organization_id=application.organization_id, key_id=_key_id(application, identity), **values
+    )
+
+
+def _shared_names(application: Application) -> set[str]:
+    """Accounts that any policy of the application names."""
+    rows = ApplicationPolicy.objects.filter(application=application, policy__ssh__isnull=False)
+    return {name for (rights,) in rows.values_list("policy__ssh") if rights for name in rights.get("usernames", [])}
+
+
+def _reserved(application: Application) -> Collection[str]:
+    names: Collection[str] = application.settings.get("reserved_principals", [])
+    return names
+
+
+def _key_id(application: Application, identity: Identity) -> str:
+    """One per person and application: that of an earlier claim, if there is one."""
+    known = PrincipalClaim.objects.filter(application=application, identity=identity).order_by("pk").first()
+    return known.key_id if known is not None else _new_key_id(application, identity)
 
 
 @transaction.atomic

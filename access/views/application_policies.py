@@ -17,8 +17,9 @@ from access.actions.policies import (
     reorder_policies,
     update_policy,
 )
-from access.forms import AttachForm, PolicyForm
+from access.forms import AttachForm
 from access.models import Application, ApplicationPolicy, Policy
+from access.policy_forms import PolicyForm
 from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from access.rules import warnings
@@ -42,7 +43,7 @@ def application_policies(request: OrganizationRequest, application_id: UUID) -> 
 def application_policy_add(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form, builder, step = sent_policy(request)
-    values = policy_values(form, builder) if step == "save" else None
+    values = policy_values(request, form, builder) if step == "save" else None
     if values is not None:
         with refusals(form):
             policy = create_policy(request.organization, application=application, actor=request.actor, **values)
@@ -58,7 +59,7 @@ def application_policy_edit(request: OrganizationRequest, application_id: UUID, 
     if policy.reusable:
         return redirect(at(request, "policy_edit", policy.pk))
     form, builder, step = sent_policy(request, policy)
-    values = policy_values(form, builder) if step == "save" else None
+    values = policy_values(request, form, builder) if step == "save" else None
     if values is not None:
         with refusals(form):
             update_policy(policy, actor=request.actor, **values)

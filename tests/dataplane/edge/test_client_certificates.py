@@ -86,6 +86,11 @@ async def connected(stage: Stage, state_dir: Path, host: str, client_file: Path 
     return eyeball
 
 
+async def asked(stage: Stage, state_dir: Path, client_file: Path) -> None:
+    eyeball = await connected(stage, state_dir, SSH_HOST, client_file)
+    await eyeball.request()
+
+
 async def test_common_name_and_roots_reach_the_control_plane(stage: Stage, tmp_path: Path, root: Root) -> None:
     await serve_roots(stage, {SSH_HOST: [root]})
     eyeball = await connected(stage, tmp_path, SSH_HOST, root.client_file("dev1", tmp_path))
@@ -117,8 +122,7 @@ async def test_another_organizations_root_opens_nothing(stage: Stage, tmp_path: 
     await serve_roots(stage, {SSH_HOST: [root], WEB_HOST: [stranger]})
     before = len(stage.control.authorized)
     with pytest.raises((ssl.SSLError, OSError, asyncio.IncompleteReadError)):
-        eyeball = await connected(stage, tmp_path, SSH_HOST, stranger.client_file("dev1", tmp_path))
-        await eyeball.request()
+        await asked(stage, tmp_path, stranger.client_file("dev1", tmp_path))
     assert len(stage.control.authorized) == before
 
 
