@@ -28,7 +28,7 @@ check: $(VENV)/.dev  ## Lint, types, import rules, migrations, docs
 	$(BIN)/python -m tools.check_docs
 
 bench: $(VENV)/.dev  ## Benchmarks: certificates and tunnel, each against an anchor of the same run
-	@tools/system-packages.sh test
+	@tools/system-packages.sh bench
 	$(BIN)/python -m bench.certificates
 	$(BIN)/python -m bench.tunnel
 
@@ -41,13 +41,14 @@ clean:  ## Remove the virtual environment and caches (state in STATE_DIR stays)
 
 $(VENV)/bin/python:
 	@tools/system-packages.sh venv
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Installing into $(VENV) (once; about half a minute) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -25,6 +25,7 @@ from access.recheck import recheck_streams
 from access.routing import find_application
 from accounts.errors import DomainError, PermissionDenied
 from accounts.models import AccessSession, public_url
+from accounts.ratelimits import SERVICE_TOKEN_FAILURE_BY_ADDRESS, spend
 
 __all__ = ["AuthorizeRequest", "AuthorizeResult", "as_json", "authorize_request", "login_redirect", "recheck_streams"]
 
@@ -183,6 +184,9 @@ class _Authorization:
             return None
         found = authenticate_service_token(self.application.organization, client_id or "", secret or "", now=self.now)
         if found is None:
+            # Only failures count, so that a good token works from an address where another one is wrong. Beyond the
+            # limit nothing is written either: strangers must not fill the log.
+            spend(SERVICE_TOKEN_FAILURE_BY_ADDRESS, self.payload.client_ip)
             message = "The service token is unknown, disabled or expired, or its secret is wrong."
             self._record(Decision(False, Outcome.DENY, "service_token_invalid", message))
             raise ServiceTokenRefused(message)

@@ -8,11 +8,19 @@ import json
 from datetime import datetime
 from typing import Any
 
+from django.db.models import CharField
+
 from access import tokens
 from access.models import Application
 from accounts.errors import AuthenticationFailed, PermissionDenied
 from accounts.models import AccessSession, Organization
+from accounts.prepared import Parameter, PreparedRows
 
+_SESSION = PreparedRows(
+    lambda: AccessSession.objects.filter(
+        organization=Parameter("organization", Organization._meta.pk), nonce=Parameter("nonce", CharField())
+    ).select_related("identity__provider", "organization")
+)
 # A login gives a good token in place of these; any other invalid token is refused outright.
 RENEWABLE = frozenset(
     {
@@ -79,12 +87,7 @@ def _unverified_claims(token: str) -> dict[str, Any]:
 
 
 def _live_session(organization: Organization, nonce: str, now: datetime) -> AccessSession:
-    session = (
-        AccessSession.objects.for_organization(organization)
-        .select_related("identity__provider", "organization")
-        .filter(nonce=nonce)
-        .first()
-    )
+    session = _SESSION.first(organization=organization.pk, nonce=nonce)
     if session is None:
         raise SessionEnded("The session of this token is gone. Log in again.", code="session_unknown")
     if session.identity.disabled_at is not None:

@@ -16,9 +16,18 @@ from access.models import Group as GroupRow
 from access.rules import group_ids
 from access.selectors import ExternalFacts, NamedList
 from access.terms import SshRights, Terms
-from accounts.models import AccessSession, Identity
+from accounts.models import AccessSession, Identity, Organization
+from accounts.prepared import Parameter, PreparedRows, insert
 
 log = logging.getLogger(__name__)
+_LINKS = PreparedRows(
+    lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).select_related(
+        "policy"
+    )
+)
+_GROUPS = PreparedRows(
+    lambda: GroupRow.objects.filter(organization=Parameter("organization", Organization._meta.pk)).order_by()
+)
 
 
 def decide(
@@ -137,7 +146,7 @@ def decide_many(
 
 def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
     """One query for the policies, and one for the groups when any rule names one."""
-    links = list(ApplicationPolicy.objects.filter(application=application).select_related("policy"))
+    links = _LINKS.all(application=application.pk)
     rows = [link.policy for link in links]
     named = any(group_ids(policy.include, policy.require, policy.exclude) for policy in rows)
     return [_policy(link) for link in links], _load_groups(application) if named else {}
@@ -185,7 +194,7 @@ def record_decision(
     """One row of the access log. `action`: login, connect or certificate."""
     identity = session.identity if session is not None else None
     connection = "service_token" if service_token is not None else _provider_type(identity)
-    return AccessRequest.objects.create(
+    entry = AccessRequest(
         organization_id=application.organization_id,
         application=application,
         application_label=application.name,
@@ -202,6 +211,7 @@ def record_decision(
         purpose=_purpose(application, decision, session),
         approvers=_approvers(application, decision, session),
     )
+    return insert(entry)
 
 
 def _purpose(application: Application, decision: Decision, session: AccessSession | None) -> str:
@@ -230,7 +240,7 @@ def _approvers(application: Application, decision: Decision, session: AccessSess
 
 
 def _load_groups(application: Application) -> dict[str, Group]:
-    rows = GroupRow.objects.filter(organization_id=application.organization_id)
+    rows = _GROUPS.all(organization=application.organization_id)
     return {
         str(row.pk): parse_group(
             id=str(row.pk), name=row.name, include=row.include, require=row.require, exclude=row.exclude

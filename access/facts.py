@@ -22,9 +22,9 @@ from access.selectors import (
     NamedList,
     Person,
     Rule,
-    ascii_lower,
 )
 from accounts.models import AccessSession, Identity
+from accounts.text import ascii_lower
 
 
 @dataclass(frozen=True, slots=True)

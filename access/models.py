@@ -63,6 +63,9 @@ class Application(models.Model):
     name = models.CharField(max_length=350)
     hostname = models.CharField(max_length=253, help_text="Lower case; may start with '*.'.")
     path = models.CharField(max_length=255, blank=True, help_text="Empty, or starting with '/'.")
+    # False while the organization does not prove that it owns the hostname (see tunnels.serving). Nothing is routed to
+    # such an application, and its hostname is free for the organization that does prove it.
+    is_served = models.BooleanField(default=True, db_default=True, editable=False)
     aud = models.CharField(max_length=64, unique=True, default=new_aud, editable=False)
     session_duration_seconds = models.PositiveIntegerField(default=24 * 3600)
     allowed_providers = models.ManyToManyField(IdentityProvider, blank=True, related_name="applications")
@@ -86,7 +89,11 @@ class Application(models.Model):
     objects = TenantQuerySet["Application"].as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["hostname", "path"], name="application_domain")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["hostname", "path"], condition=Q(is_served=True), name="application_served_domain"
+            )
+        ]
         ordering = ["name", "id"]
 
     def __str__(self) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from access.selectors import ascii_lower
 from access.terms import name_in
 from accounts.errors import PolicyDenied
+from accounts.text import ascii_lower
 
 MAX_PRINCIPAL = 32
 PRINCIPAL = re.compile(r"[a-z_][a-z0-9_-]{0,31}")

@@ -1,8 +1,8 @@
 """Live streams after a change: which of them must end (flow F). One pass and few queries, however many streams.
 
 A stream outlives its token and the natural end of its session (both limit new connections only); it ends when the
-session was revoked, the identity or service token disabled, the application deleted, or the policies or the list of
-destinations no longer allow it.
+session was revoked, the identity or service token disabled, the application deleted, or its login methods, policies or
+list of destinations no longer allow it.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def _load(streams: Sequence[Stream]) -> _Facts:
         lambda ids: (
             Application.objects.all_organizations(reason="edges serve every organization")
             .select_related("organization")
+            .prefetch_related("allowed_providers")
             .filter(pk__in=ids)
         ),
     )
@@ -158,6 +159,9 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
             return "session_unknown", "Your session is gone. Log in again."
         if session.revoked_at is not None or session.identity.provider.deleted_at is not None:
             return "session_revoked", "Your session was revoked. Log in again."
+        chosen = {provider.pk for provider in application.allowed_providers.all()}
+        if chosen and session.identity.provider_id not in chosen:
+            return "login_method_not_allowed", "This application no longer takes your login method."
     if stream.service_token_id:
         service_token = facts.service_tokens.get(stream.service_token_id)
         if service_token is None or service_token.organization_id != application.organization_id:

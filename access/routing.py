@@ -9,13 +9,16 @@ def find_application(hostname: str, path: str, aud: str | None = None) -> Applic
     """The application served at `hostname` (lower case, no port) and `path`.
 
     The most specific hostname wins (exact before wildcard), then the longest path prefix. `aud` narrows the choice for
-    requests below /cdn-cgi/access/, which serve every application of a host.
+    requests below /cdn-cgi/access/, which serve every application of a host. Applications left by an organization
+    that lost the name are not looked at: they would answer for the host of its present owner.
     """
+    if "\0" in hostname:
+        return None
     _, _, parent = hostname.partition(".")
     candidates = list(
         Application.objects.all_organizations(reason="hostnames are unique across tenants")
         .select_related("organization")
-        .filter(hostname__in=[hostname, f"*.{parent}"])
+        .filter(hostname__in=[hostname, f"*.{parent}"], is_served=True)
     )
     if aud and any(application.aud == aud for application in candidates):
         return next(application for application in candidates if application.aud == aud)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+from accounts.text import ascii_lower
 
 
 class RuleError(Exception):
@@ -112,11 +112,6 @@ class Selector:
     body: Mapping[str, str]
     ask: Callable[[Rule, Context], Answer]
     optional: frozenset[str] = frozenset()
-
-
-def ascii_lower(text: str) -> str:
-    """Lower case of A-Z only: str.lower() would fold U+212A (Kelvin sign) into "k" (security.md AC-05)."""
-    return text.translate(_ASCII_LOWER)
 
 
 def _person(rule: Rule, context: Context) -> Person:

@@ -17,13 +17,22 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
+from django.db.models import CharField
 
 from access.actions.token_keys import PUBLISHED, active_key, key_context
 from access.models import Application, ServiceToken, TokenKey
 from accounts.errors import AuthenticationFailed
 from accounts.models import AccessSession, Organization
+from accounts.prepared import Parameter, PreparedRows
 from accounts.sealing import unseal
 
+_KEY = PreparedRows(
+    lambda: TokenKey.objects.filter(
+        organization=Parameter("organization", Organization._meta.pk),
+        kid=Parameter("kid", CharField()),
+        state__in=PUBLISHED,
+    )
+)
 ALGORITHM = "RS256"
 TYPE_APPLICATION = "app"
 TYPE_ORGANIZATION = "org"
@@ -166,7 +175,7 @@ def _key_of(organization: Organization, token: str, now: datetime) -> TokenKey:
     kid = header.get("kid")
     if not isinstance(kid, str) or not 0 < len(kid) <= 64 or "\0" in kid:
         raise _malformed()
-    key = TokenKey.objects.for_organization(organization).filter(kid=kid, state__in=PUBLISHED).first()
+    key = _KEY.first(organization=organization.pk, kid=kid)
     # The task that retires keys may be late; the key's end is not.
     if key is None or (key.retires_at is not None and key.retires_at <= now):
         raise TokenInvalid("The token's signing key is not in use (any more). Log in again.", code="token_key_unknown")

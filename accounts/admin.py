@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.contrib.auth.models import Group as DjangoGroup
 from django.db.models import QuerySet
@@ -23,7 +25,10 @@ from accounts.models import (
 )
 from accounts.staff import ReadOnlyAdmin, staff_action
 
-admin.site.unregister(DjangoGroup)
+# Other apps' pages: Django's groups are not used here, allauth's would show the secrets of second factors.
+for _model in (DjangoGroup, Authenticator, EmailAddress):
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
 
 
 @admin.register(User)

@@ -15,6 +15,7 @@ from django.db.models import F, Model
 
 from accounts.actor import Actor
 from accounts.models import AuditEvent, EdgeVersion, Organization
+from accounts.prepared import insert
 
 _SECRET_WORDS = ("secret", "password", "private", "token_sha256", "sealed", "pin")
 
@@ -56,7 +57,7 @@ def record(
     event_type = _REGISTRY[name]
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("Audit events are written inside the action's transaction.")
-    event = AuditEvent.objects.create(
+    event = AuditEvent(
         organization=organization,
         name=name,
         actor_kind=actor.kind.value,
@@ -69,6 +70,7 @@ def record(
         old=_without_secrets(old),
         new=_without_secrets(new),
     )
+    insert(event)
     if event_type.affects_edge:
         raise_edge_version()
     return event

@@ -65,7 +65,10 @@ def check_url(url: str) -> SplitResult:
         raise FetchError("the URL must not hold user names, fragments or port 0")
     if not _is_allowed_private(parts):
         if parts.scheme != "https":
-            raise FetchError("the URL must start with https://")
+            raise FetchError(
+                "the URL must start with https://; plain http is for hosts that the operator lists in "
+                "FETCH_ALLOWED_PRIVATE_HOSTS"
+            )
         with contextlib.suppress(ValueError):
             _refuse_private(ipaddress.ip_address(host), host)
     return parts

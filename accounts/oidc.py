@@ -25,6 +25,7 @@ from accounts import fetch
 from accounts.errors import AuthenticationFailed
 from accounts.models import IdentityProvider
 from accounts.sealing import SealError, unseal
+from accounts.text import ascii_lower
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384")
 CLOCK_SKEW_SECONDS = 120
@@ -33,6 +34,7 @@ JWKS_CACHE_SECONDS = 3600
 JWKS_MIN_REFETCH_SECONDS = 60
 MAX_GROUPS = 2000
 MAX_TEXT = 255
+MAX_EMAIL = 254
 
 
 class LoginFailed(AuthenticationFailed):
@@ -313,8 +315,7 @@ def _header_safe(token: str) -> str:
 
 def _person(provider: IdentityProvider, claims: Mapping[str, Any]) -> Person:
     claim_name = str(provider.config.get("email_claim_name") or "email")
-    email = claims.get(claim_name)
-    email = email.strip().lower() if isinstance(email, str) and len(email) <= 254 else ""
+    email = _address(claims.get(claim_name))
     wanted = {str(name) for name in provider.config.get("claims") or []}
     methods = claims.get("amr")
     return Person(
@@ -337,17 +338,31 @@ def _is_verified(provider: IdentityProvider, claims: Mapping[str, Any], email: s
     is_flagged = provider.config.get("email_verified_trusted") is True
     if flag is not True and not (is_flagged and flag == "true"):
         return False
-    standard = claims.get("email")
-    return isinstance(standard, str) and standard.strip().lower() == email
+    return _address(claims.get("email")) == email
+
+
+def _address(value: object) -> str:
+    """An e-mail address as the provider wrote it, A-Z in lower case; "" for what cannot be one.
+
+    Nothing else is folded, trimmed or repaired: two addresses of the provider must never become one of ours (AC-05).
+    """
+    if not isinstance(value, str) or len(value) > MAX_EMAIL or not value.isprintable() or value.strip() != value:
+        return ""
+    return ascii_lower(value)
 
 
 def _text(value: object) -> str:
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
+    return _storable(value[:MAX_TEXT]) if isinstance(value, str) else ""
 
 
 def _texts(value: object) -> list[str]:
     if isinstance(value, str):
-        return [value[:MAX_TEXT]]
+        return [_storable(value[:MAX_TEXT])]
     if not isinstance(value, list):
         return []
-    return [item[:MAX_TEXT] for item in value if isinstance(item, str)][:MAX_GROUPS]
+    return [_storable(item[:MAX_TEXT]) for item in value if isinstance(item, str)][:MAX_GROUPS]
+
+
+def _storable(text: str) -> str:
+    """Without what PostgreSQL cannot hold: NUL and lone surrogates."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode()

@@ -32,6 +32,7 @@ PIN_SEND_BY_ACCOUNT = Limit("pin-send-account", 5, 600)
 PIN_TRY_BY_ADDRESS = Limit("pin-try-ip", 50, 600)
 PIN_TRY_BY_ACCOUNT = Limit("pin-try-account", 15, 1800)
 CALLBACK_BY_ADDRESS = Limit("callback-ip", 120, 600)
+SERVICE_TOKEN_FAILURE_BY_ADDRESS = Limit("service-token-ip", 100, 600)
 HAND_OVER_BY_SESSION = Limit("hand-over-session", 600, 600)
 
 

@@ -3,8 +3,9 @@
     .venv/bin/python -m bench.tunnel [MiB per transfer]
 
 client (TLS, WebSocket) -> `sallyport edge run` -> `sallyport tunnel run` -> origin (TCP sink, source, echo), each in a
-process of its own, on loopback. The anchors are the same client and origin without anything in between, over TCP
-and over TLS. Ratios travel between machines, absolute figures do not.
+process of its own, on loopback. Anchors of the same run: client and origin without anything in between, over TCP and
+over TLS, and with two haproxy in place of edge and connector (bench/haproxy.py). "near" and "far" are megabytes per
+second of CPU time of the first and the second relay. Ratios travel between machines, absolute figures do not.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ from typing import cast
 
 import uvloop
 
+from bench.haproxy import HOSTNAME as HAPROXY_NAME
+from bench.haproxy import relays
 from dataplane.edge.certificates import CertificateStore
 from dataplane.transport import SharedReader, tune_allocator
 from dataplane.wire.credentials import TunnelCredentials
@@ -37,6 +40,7 @@ OPEN_ROUNDS = 100
 IDLE_SESSIONS = 500
 PASSES = 3
 ORIGIN_NAME = "origin.localhost"
+DIRECT = ("direct TCP", "direct TLS")
 
 
 # ---- origin ----------------------------------------------------------------------------------------------------------
@@ -157,7 +161,8 @@ class Way:
     port: int
     context: ssl.SSLContext | None
     hostname: str | None
-    is_tunnel: bool
+    is_tunnel: bool = False
+    pids: tuple[int, ...] = ()  # of the relays on the way, first the one next to the client
 
     async def open(self, token: str) -> Client:
         request, frame = b"", bytes
@@ -260,38 +265,49 @@ def resident_kib(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-async def measure(ways: list[Way], token: str, total: int, edge_pid: int, connector_pid: int) -> None:
-    print(f"{'throughput, one stream':<26}{'MB/s':>8}{'of TCP':>9}{'of TLS':>9}{'edge':>10}{'connector':>11}  MB/cpu-s")
-    transfers: list[tuple[str, Callable[[Way, str, int], Awaitable[float]]]] = [("up", upload), ("down", download)]
-    for name, transfer in transfers:
-        rates: dict[str, float] = {}
-        for way in ways:
-            before = cpu_seconds(edge_pid), cpu_seconds(connector_pid)
-            runs = [await transfer(way, token, total) for _ in range(PASSES)]
-            used = [
-                (after - first) / PASSES
-                for after, first in zip((cpu_seconds(edge_pid), cpu_seconds(connector_pid)), before, strict=True)
-            ]
-            rates[way.name] = total / 1e6 / statistics.median(runs)
-            shares = [rates[way.name] / rates[anchor] for anchor in rates if anchor != "tunnel"]
-            shares += [1.0] * (2 - len(shares)) if not way.is_tunnel else []
-            costs = "".join(f"{total / 1e6 / seconds:>10.0f}" for seconds in used) if way.is_tunnel else ""
-            print(f"{way.name + ' ' + name:<26}{rates[way.name]:>8.0f}{shares[0]:>9.2f}{shares[1]:>9.2f}{costs}")
-    print(f"\n{'64-byte echo':<26}{'p50 us':>8}{'p99 us':>9}{'added p50 to TLS, us':>24}")
+async def measure(ways: list[Way], token: str, total: int) -> None:
+    tunnel, anchor = ways[-1], ways[-2]
+    await measure_throughput(ways, token, total)
+    print(f"\n{'64-byte echo':<20}{'p50 us':>9}{'p99 us':>9}{'added p50 to TLS, us':>22}")
     medians: dict[str, float] = {}
     for way in ways:
         samples = await echo(way, token)
         medians[way.name] = statistics.median(samples) * 1e6
-        added = f"{medians[way.name] - medians['direct TLS']:>24.0f}" if way.is_tunnel else ""
-        print(f"{way.name:<26}{medians[way.name]:>8.0f}{samples[len(samples) * 99 // 100] * 1e6:>9.0f}{added}")
-    print(f"\n{'open to first byte':<26}{'p50 ms':>8}")
+        added = f"{medians[way.name] - medians['direct TLS']:>22.0f}" if way.pids else ""
+        print(f"{way.name:<20}{medians[way.name]:>9.0f}{samples[len(samples) * 99 // 100] * 1e6:>9.0f}{added}")
+    gain, reference = (medians[way.name] - medians["direct TLS"] for way in (tunnel, anchor))
+    print(f"added by {tunnel.name} / added by {anchor.name}: {gain / reference:.2f}; p50 / p50: ", end="")
+    print(f"{medians[tunnel.name] / medians[anchor.name]:.2f}")
+    print(f"\n{'open to first byte':<20}{'p50 ms':>9}")
     for way in ways:
-        print(f"{way.name:<26}{await opening(way, token) * 1e3:>8.2f}")
-    before_kib = resident_kib(edge_pid)
-    sessions = [await ways[-1].open(token) for _ in range(IDLE_SESSIONS)]
-    print(f"\nedge memory per idle session: {(resident_kib(edge_pid) - before_kib) / IDLE_SESSIONS:.1f} KiB")
+        print(f"{way.name:<20}{await opening(way, token) * 1e3:>9.2f}")
+    before_kib = resident_kib(tunnel.pids[0])
+    sessions = [await tunnel.open(token) for _ in range(IDLE_SESSIONS)]
+    print(f"\nedge memory per idle session: {(resident_kib(tunnel.pids[0]) - before_kib) / IDLE_SESSIONS:.1f} KiB")
     for client in sessions:
         client.transport.abort()
+
+
+async def measure_throughput(ways: list[Way], token: str, total: int) -> None:
+    tunnel, anchor = ways[-1], ways[-2]
+    names = ("MB/s", "of TCP", "of TLS", "near", "far")
+    print(f"{'one stream':<20}" + "".join(f"{name:>9}" for name in names) + "   (near, far: MB per CPU second)")
+    transfers: list[tuple[str, Callable[[Way, str, int], Awaitable[float]]]] = [("up", upload), ("down", download)]
+    for name, transfer in transfers:
+        rates: dict[str, float] = {}
+        per_cpu: dict[str, list[float]] = {}
+        for way in ways:
+            before = [cpu_seconds(pid) for pid in way.pids]
+            runs = [await transfer(way, token, total) for _ in range(PASSES)]
+            spent = [cpu_seconds(pid) - first for pid, first in zip(way.pids, before, strict=True)]
+            rates[way.name] = total / 1e6 / statistics.median(runs)
+            per_cpu[way.name] = [PASSES * total / 1e6 / max(seconds, 0.01) for seconds in spent]
+            shares = [rates[way.name] / rates[direct] if direct in rates else 1.0 for direct in DIRECT]
+            costs = "".join(f"{value:>9.0f}" for value in per_cpu[way.name])
+            print(f"{way.name + ' ' + name:<20}{rates[way.name]:>9.0f}{shares[0]:>9.2f}{shares[1]:>9.2f}{costs}")
+        ratios = [ours / theirs for ours, theirs in zip(per_cpu[tunnel.name], per_cpu[anchor.name], strict=True)]
+        print(f"{name}: edge / near haproxy {ratios[0]:.2f}, connector / far haproxy {ratios[1]:.2f}, ", end="")
+        print(f"tunnel / {anchor.name} MB/s {rates[tunnel.name] / rates[anchor.name]:.2f}")
 
 
 async def main(mebibytes: int) -> None:
@@ -303,7 +319,7 @@ async def main(mebibytes: int) -> None:
     for name in ("origin", "edge", "home"):
         (state / name).mkdir()
     try:
-        origin, line = start(["bench.tunnel", "origin", str(state / "origin")], str.strip)
+        origin, line = start(["bench.tunnel", "origin", str(state / "origin")], bool)
         children.append(origin)
         plain_port, tls_port = (int(text) for text in line.split())
         ingress = {"ingress": [{"service": f"tcp://127.0.0.1:{plain_port}"}]}
@@ -340,12 +356,18 @@ async def main(mebibytes: int) -> None:
                 await asyncio.sleep(0.05)
         origin_tls = ssl.create_default_context(cafile=state / "origin" / "ca.pem")
         edge_tls = ssl.create_default_context(cafile=state / "edge" / "ca.pem")
-        ways = [
-            Way("direct TCP", plain_port, None, None, is_tunnel=False),
-            Way("direct TLS", tls_port, origin_tls, ORIGIN_NAME, is_tunnel=False),
-            Way("tunnel", int(facts["public"].rpartition(":")[2]), edge_tls, SSH_HOST, is_tunnel=True),
-        ]
-        await measure(ways, make_token(), mebibytes << 20, edge.pid, connector.pid)
+        public_port = int(facts["public"].rpartition(":")[2])
+        with relays(state / "haproxy", plain_port) as haproxy:
+            haproxy_tls = ssl.create_default_context(cafile=haproxy.ca_file)
+            both = (haproxy.near_pid, haproxy.far_pid)
+            ways = [
+                Way(DIRECT[0], plain_port, None, None),
+                Way(DIRECT[1], tls_port, origin_tls, ORIGIN_NAME),
+                Way("haproxy", haproxy.far_port, haproxy_tls, HAPROXY_NAME, pids=(haproxy.far_pid,)),
+                Way("haproxy twice", haproxy.near_port, haproxy_tls, HAPROXY_NAME, pids=both),
+                Way("tunnel", public_port, edge_tls, SSH_HOST, is_tunnel=True, pids=(edge.pid, connector.pid)),
+            ]
+            await measure(ways, make_token(), mebibytes << 20)
     finally:
         for child in reversed(children):
             child.terminate()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from django.conf import settings
+from django.db.models import CharField
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import Resolver404, get_resolver
@@ -16,8 +17,10 @@ from django.urls import Resolver404, get_resolver
 from access.routing import find_application
 from accounts.errors import DomainError
 from accounts.models import Organization
+from accounts.prepared import Parameter, PreparedRows
 
 log = logging.getLogger(__name__)
+_ORGANIZATION = PreparedRows(lambda: Organization.objects.filter(team_name=Parameter("team_name", CharField())))
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 _EDGE_HEADERS = ("HTTP_SALLYPORT_EDGE_TOKEN", "HTTP_SALLYPORT_CLIENT_IP", "HTTP_SALLYPORT_RAY")
@@ -64,10 +67,13 @@ class HostGuard:
             return True
         if not via_edge:
             return False
+        if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
+            # No name of ours has a NUL, and PostgreSQL answers one with an error instead of nothing found.
+            return False
         context = cast(Any, request)
         suffix = f".{settings.ACCESS_DOMAIN}"
         if name.endswith(suffix):
-            organization = Organization.objects.filter(team_name=name.removesuffix(suffix)).first()
+            organization = _ORGANIZATION.first(team_name=name.removesuffix(suffix))
             context.organization = organization
             context.urlconf = "access.team_urls"
             return organization is not None

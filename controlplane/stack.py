@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import secrets
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -81,7 +82,10 @@ def _plan() -> Plan:
         edge_port=_port("EDGE_PORT", 8443),
         tunnel_port=_port("TUNNEL_PORT", 7844),
     )
-    for name, port in (("PORT", plan.port), ("EDGE_PORT", plan.edge_port), ("TUNNEL_PORT", plan.tunnel_port)):
+    ports = {"PORT": plan.port, "EDGE_PORT": plan.edge_port, "TUNNEL_PORT": plan.tunnel_port}
+    if len(set(ports.values())) < len(ports):
+        raise StackError("PORT, EDGE_PORT and TUNNEL_PORT must be three different ports")
+    for name, port in ports.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -106,7 +110,24 @@ def _run(plan: Plan) -> int:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    plan.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.umask(0o077)  # database, logs and mails are nobody else's, even in a directory that others may enter
+    plan.state.mkdir(parents=True, exist_ok=True)
+    with _only_one(plan.state):
+        return _run_all(plan, stopping)
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """The embedded broker and worker live in one process: a second one on the same state would lose tasks."""
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(f"already running on {state}; stop it first, or choose another STATE_DIR") from error
+        yield
+
+
+def _run_all(plan: Plan, stopping: list[int]) -> int:
     (plan.state / "logs").mkdir(exist_ok=True)
     keys = _load_or_make_secrets(plan.state / "secrets.json")
     common = _common_environment(plan, keys)

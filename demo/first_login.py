@@ -86,7 +86,8 @@ def _tell(base: Path, stack: contextlib.ExitStack) -> None:
         _check(refused.returncode != 0 and "never" not in refused.stdout, "carol got no shell")
         reason = next((line for line in refused.stderr.splitlines() if line.startswith("sallyport:")), "")
         _check("group" in reason and "reference" in reason, f"her terminal says why; it said {refused.stderr}")
-        _check(reason.rpartition("reference ")[2].strip(") ") in carol.browser_saw()["text"], "her page says the same")
+        reference = reason.rpartition("reference ")[2].strip(")")
+        _check(reference in carol.browser_saw()["text"], "her page names the same reference")
         print(f"      {reason}")
     with _step("7 alice is revoked: her live session is cut, nothing new is issued"):
         seconds = _revoke(alice, here, server)

@@ -291,7 +291,8 @@ def _form_page(provider: IdentityProviderServer, query: Mapping[str, str]) -> st
         for person in provider.people.values()
     )
     return (
-        '<!doctype html><html lang="en"><title>Demo identity provider</title><h1>Demo identity provider</h1>'
+        '<!doctype html><html lang="en"><title>Demo identity provider</title><link rel="icon" href="data:,">'
+        "<h1>Demo identity provider</h1>"
         f'<form method="post" action="/authorize">{hidden}<label>User name <input name="username" autofocus></label> '
         f'<button>Log in</button></form><h2>Or as</h2><form method="post" action="/authorize">{hidden}{known}</form>'
     )

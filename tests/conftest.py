@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,15 @@ from tests.factories import Cast, make_cast
 from tests.token_keys import ready_made_token_keys
 
 __all__ = ["ready_made_token_keys"]
+
+# Folders whose tests use neither database nor broker, or only draw what other tests have checked on both.
+_ONCE = ("dataplane", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in _ONCE:
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture(autouse=True)

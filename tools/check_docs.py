@@ -1,10 +1,12 @@
-"""Docs against code: every variable, audit event and make target is documented, every relative link leads somewhere.
+"""Docs against code: every variable, audit event and make target is documented, every relative link leads somewhere,
+every test the threat model names exists, and every case in it has a test or says why not.
 
 `python -m tools.check_docs` lists what is wrong and exits 1; `--write` rewrites the generated pages.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -15,16 +17,25 @@ import django
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 AUDIT_EVENTS = ROOT / "docs" / "audit-events.md"
+THREAT_MODEL = ROOT / "docs" / "threat-model.md"
 _TYPED_READER = re.compile(r'env\.(?:text|secret|boolean|integer|words|key_bytes|database)\(\s*"([A-Z][A-Z0-9_]+)"')
 _ENVIRON = re.compile(r'(?:environ(?:\.get\(|\[)|getenv\()\s*"([A-Z][A-Z0-9_]+)"')
 _READER = re.compile(r'\w+\(\s*environ\w*,\s*"([A-Z][A-Z0-9_]+)"|\b(?:_env|_port)\(\s*"([A-Z][A-Z0-9_]+)"')
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_THREAT_ROW = re.compile(r"^\| ((?:AC|F)-\d+) \|[^|]*\|(.*)\|$", re.MULTILINE)
+_TEST_NAME = re.compile(r"`([a-z_/0-9]+\.py)::(test_\w+)`")
 # Read for their own reasons, not settings of ours.
 _NOT_OURS = {"HOME", "PATH", "BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "DJANGO_SETTINGS_MODULE", "XDG_RUNTIME_DIR"}
 
 
 def problems() -> list[str]:
-    return [*_undocumented_variables(), *_broken_links(), *_stale_audit_page(), *_undocumented_targets()]
+    return [
+        *_undocumented_variables(),
+        *_broken_links(),
+        *_stale_audit_page(),
+        *_undocumented_targets(),
+        *threat_model_problems(THREAT_MODEL.read_text(encoding="utf-8")),
+    ]
 
 
 def _sources() -> list[Path]:
@@ -91,6 +102,32 @@ def _undocumented_targets() -> list[str]:
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     return [f"README.md does not mention make {target}" for target in targets if f"make {target}" not in readme]
+
+
+def threat_model_problems(text: str) -> list[str]:
+    """`text` has one table row per case: | id | what must hold | tests or a reason |. Tests are written in backticks,
+    folder/test_file.py::test_name below tests/."""
+    found = []
+    seen: set[str] = set()
+    functions: dict[str, set[str]] = {}
+    for identifier, evidence in _THREAT_ROW.findall(text):
+        if identifier in seen:
+            found.append(f"docs/threat-model.md has {identifier} twice")
+        seen.add(identifier)
+        named = _TEST_NAME.findall(evidence)
+        if not named and not evidence.strip().startswith(("Not here:", "Later:")):
+            found.append(f"docs/threat-model.md: {identifier} has neither a test nor a reason")
+        for file, test in named:
+            if test not in functions.setdefault(file, _functions_of(ROOT / "tests" / file)):
+                found.append(f"docs/threat-model.md: {identifier} names tests/{file}::{test}, which does not exist")
+    return found
+
+
+def _functions_of(path: Path) -> set[str]:
+    if not path.is_file():
+        return set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def main() -> int:

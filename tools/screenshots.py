@@ -113,7 +113,9 @@ def collect(page: Page, here: Installation, names: dict[str, str]) -> dict[str, 
         names[address] = "-".join(parts) or "home"
         print(answer.status, kind, flush=True)
         links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
-        queue += [link.split("#")[0].split("?")[0] for link in links if "logout" not in link and not link.endswith(".pub")]
+        queue += [
+            link.split("#")[0].split("?")[0] for link in links if "logout" not in link and not link.endswith(".pub")
+        ]
     return names
 
 

@@ -3,19 +3,21 @@
 set -euo pipefail
 
 declare -A packages=([python3-venv]=ensurepip [openssh-server]=sshd [openssh-client]=ssh [rsync]=rsync
-  [postgresql]=postgres [redis-server]=redis-server [chromium]=chromium)
+  [postgresql]=postgres [redis-server]=redis-server [chromium]=chromium
+  [haproxy]=haproxy [openssl]=openssl)
 case "${1:-}" in
   venv) wanted=(python3-venv) ;;
   demo) wanted=(openssh-server openssh-client rsync) ;;
   test) wanted=(openssh-server openssh-client rsync postgresql redis-server chromium) ;;
-  *) echo "usage: $0 venv|demo|test" >&2; exit 2 ;;
+  bench) wanted=(openssh-server openssh-client postgresql redis-server haproxy openssl) ;;
+  *) echo "usage: $0 venv|demo|test|bench" >&2; exit 2 ;;
 esac
 
 present() {
   case "$1" in
     ensurepip) "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null ;;
     postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
-    sshd) [ -x /usr/sbin/sshd ] ;;
+    sshd|haproxy) [ -x "/usr/sbin/$1" ] ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }

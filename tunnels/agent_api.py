@@ -5,6 +5,8 @@ Paths are below /agent/v1/; docs/wire-protocol.md describes the documents.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
@@ -74,7 +76,7 @@ def transfer(request: HttpRequest, public_key: str) -> HttpResponse:
     taken = take_transfer(public_key, client_ip=client_ip, now=timezone.now())
     refusal = refusal_of(public_key) if taken is None else None
     if refusal is not None:
-        return JsonResponse({"status": 410, "reason": refusal.reason, "message": refusal.message}, status=410)
+        return JsonResponse({"status": 410, **asdict(refusal)}, status=410)
     if taken is None:
         return JsonResponse({"status": 404, "reason": "not_found", "message": "Nothing to fetch yet."}, status=404)
     service_public_key, body = taken

@@ -26,7 +26,8 @@ class RotateTokenForm(forms.Form):
     cut = forms.BooleanField(
         required=False,
         label="Also cut live connections now",
-        help_text="Tick this when the token may be in wrong hands: connectors with the old one are thrown out at once.",
+        help_text="Tick this when the token may be in wrong hands: connectors with the old one are thrown out at once. "
+        "Otherwise they stay connected until you restart them with the new one.",
     )
 
 

@@ -6,6 +6,7 @@ reality: what resolvers answered, which connections edges report, which certific
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -39,6 +40,7 @@ class Facts:
     tunnel_name: str = ""  # the tunnel the record points at, or else the organization's likeliest one
     tunnel_target: str = ""
     tunnel_status: str = ""  # tunnels.status.TunnelStatus, "" when there is no tunnel
+    tunnel_is_local: bool = False  # configured by a file next to its connector
     tunnel_is_routed: bool = False
     serves_hostname: bool | None = None  # None: the configuration is not known (yet)
     zone_name: str = ""
@@ -107,15 +109,15 @@ def _tunnel(facts: Facts) -> Step:
     title = "Connect a tunnel"
     page = ("tunnel", "Tunnel")
     if not facts.tunnel_status:
-        text = "Create a tunnel, here or on the machine next to your servers, and run a connector there."
-        commands = "sallyport tunnel create ssh-pool\nsallyport tunnel run ssh-pool"
-        return Step("tunnel", title, State.NEXT, text, commands, "tunnel_create", "Create a tunnel")
+        text = "On a machine next to your servers; this page then shows what to run there. Or create it here."
+        command = "sallyport tunnel create ssh-pool"
+        return Step("tunnel", title, State.NEXT, text, command, "tunnel_create", "Create a tunnel")
     name = facts.tunnel_name
     if facts.tunnel_status in {"inactive", "down"}:
         never = facts.tunnel_status == "inactive"
         text = f"{name} has never been connected." if never else f"{name} was connected and is not any more."
         state = State.NEXT if never else State.BROKEN
-        return Step("tunnel", title, state, f"{text} Run its connector.", f"sallyport tunnel run {name}", *page)
+        return Step("tunnel", title, state, f"{text} {_run_hint(facts)}", _run_commands(facts), *page)
     if facts.serves_hostname is False:
         text = f"{name} is connected, but its configuration has no rule for {facts.hostname}."
         return Step("tunnel", title, State.BROKEN, text, "", "tunnel_hostnames", "Published hostnames")
@@ -123,6 +125,34 @@ def _tunnel(facts: Facts) -> Step:
         ", with fewer connections than it should have." if facts.tunnel_status == "degraded" else "."
     )
     return Step("tunnel", title, State.DONE, text, "", *page)
+
+
+def _run_hint(facts: Facts) -> str:
+    if facts.tunnel_is_local and facts.tunnel_status == "down":
+        return "Start its connector again."
+    if facts.tunnel_is_local:
+        return "Run its connector where you created it; for one host, say ssh://ADDRESS:22 instead of bastion."
+    return "Its page has the command that runs a connector, with the token."
+
+
+def _run_commands(facts: Facts) -> str:
+    """The configuration file belongs to it: without one, a connector started by name knows no credentials. Commands of
+    a tunnel that the dashboard configures hold its token, so only its own page shows them."""
+    if not facts.tunnel_is_local:
+        return ""
+    name, tunnel_id = shlex.quote(facts.tunnel_name), facts.tunnel_target.partition(".")[0]
+    if facts.tunnel_status == "down":
+        return f"sallyport tunnel run {name}"
+    # A file of its own: config.yml may belong to another tunnel of that machine.
+    return (
+        f"cat > ~/.sallyport/{tunnel_id}.yml <<'END'\n"
+        f"tunnel: {tunnel_id}\n"
+        "ingress:\n"
+        f"  - hostname: {facts.hostname}\n"
+        "    service: bastion\n"
+        "  - service: http_status:404\n"
+        f"END\nsallyport tunnel run --config ~/.sallyport/{tunnel_id}.yml {name}"
+    )
 
 
 def _record(facts: Facts) -> Step:

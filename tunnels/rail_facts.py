@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Exists, OuterRef
+
 from access.models import AccessRequest, Application, ApplicationPolicy, Certificate, Policy, SshAuthority
 from accounts.models import Organization
 from dataplane.wire.ingress import IngressError, parse_ingress
@@ -35,18 +37,7 @@ class RailFacts:
         self.statuses = statuses(self.tunnels.values(), now)
         self.configurations = _configurations(organization, self._routed_ids())
         self.authorities = _authorities(ids)
-        self.certified = set(
-            Certificate.objects.for_organization(organization)
-            .filter(application_id__in=ids, status=Certificate.Status.ISSUED)
-            .values_list("application_id", flat=True)
-            .distinct()
-        )
-        self.connected = set(
-            AccessRequest.objects.for_organization(organization)
-            .filter(application_id__in=ids, action="connect", allowed=True)
-            .values_list("application_id", flat=True)
-            .distinct()
-        )
+        self.certified, self.connected = _used(organization, ids)
         self.zones = list(Zone.objects.for_organization(organization).only("id", "name"))
 
     def facts(self, application: Application) -> Facts:
@@ -66,6 +57,7 @@ class RailFacts:
             tunnel_name=tunnel.name if tunnel else "",
             tunnel_target=tunnel.target if tunnel else "",
             tunnel_status=self.statuses[tunnel.pk].value if tunnel else "",
+            tunnel_is_local=tunnel is not None and tunnel.config_source == Tunnel.ConfigSource.LOCAL,
             tunnel_is_routed=routed,
             serves_hostname=self._serves(tunnel, application) if tunnel and routed else None,
             zone_name=zone.name if zone else "",
@@ -127,9 +119,25 @@ def _records(organization: Organization, applications: Sequence[Application]) ->
 
 
 def _configurations(organization: Organization, tunnel_ids: Sequence[UUID]) -> dict[UUID, Any]:
-    rows = TunnelConfiguration.objects.for_organization(organization).filter(tunnel_id__in=tunnel_ids)
-    # Ascending, so that the newest version is the one that stays.
-    return {row.tunnel_id: row.config for row in rows.order_by("version")}
+    """The newest version of each tunnel; a tunnel may have thousands of large ones."""
+    newer = TunnelConfiguration.objects.filter(tunnel=OuterRef("tunnel"), version__gt=OuterRef("version"))
+    rows = TunnelConfiguration.objects.for_organization(organization).filter(~Exists(newer), tunnel_id__in=tunnel_ids)
+    return dict(rows.values_list("tunnel_id", "config"))
+
+
+def _used(organization: Organization, ids: Sequence[UUID]) -> tuple[set[UUID], set[UUID]]:
+    """Applications with an issued certificate, and those with a connection let through. Asked per application with
+    EXISTS, which stops at the first row: the logs are long."""
+    issued = Certificate.objects.filter(application=OuterRef("pk"), status=Certificate.Status.ISSUED)
+    connected = AccessRequest.objects.filter(application=OuterRef("pk"), action="connect", allowed=True)
+    rows = list(
+        Application.objects.for_organization(organization)
+        .filter(pk__in=ids)
+        .order_by()
+        .annotate(has_certificate=Exists(issued), has_session=Exists(connected))
+        .values_list("pk", "has_certificate", "has_session")
+    )
+    return {pk for pk, has, _ in rows if has}, {pk for pk, _, has in rows if has}
 
 
 def _authorities(ids: Sequence[UUID]) -> dict[UUID, str]:

@@ -1,9 +1,15 @@
-"""Whether an application's hostname is still vouched for by an active zone of its organization."""
+"""Whether an application's hostname is vouched for by an active zone of its organization.
+
+An organization that loses its proof keeps its applications, marked as not served: with a new proof they work again as
+they were. Meanwhile their hostnames are closed to nobody who proves them (AC-80: never silently transferable, AC-77).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from uuid import UUID
+
+from django.db.models import Q, QuerySet
 
 from access.models import Application
 from tunnels.models import Zone
@@ -28,6 +34,25 @@ def unserved_applications(application_ids: Iterable[str]) -> set[str]:
         .values_list("organization_id", "name")
     )
     return {str(pk) for pk, organization_id, hostname in rows if not _is_covered(hostname, organization_id, active)}
+
+
+def serve_names(zone: Zone) -> None:
+    """The zone has become active: its organization's applications within it are served, and nobody else's. Call with
+    zones.lock_zone_names held."""
+    within = _applications_within(zone)
+    within.exclude(organization=zone.organization).update(is_served=False)
+    within.filter(organization=zone.organization).update(is_served=True)
+
+
+def stop_serving_names(zone: Zone) -> None:
+    """The zone is active no longer. Zones do not nest, so no other one vouches for these names."""
+    _applications_within(zone).filter(organization=zone.organization).update(is_served=False)
+
+
+def _applications_within(zone: Zone) -> QuerySet[Application]:
+    return Application.objects.all_organizations(reason="a name has one owner among all tenants").filter(
+        Q(hostname__in=[zone.name, f"*.{zone.name}"]) | Q(hostname__endswith=f".{zone.name}")
+    )
 
 
 def _is_covered(hostname: str, organization_id: str, active: set[tuple[str, str]]) -> bool:

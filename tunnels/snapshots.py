@@ -209,7 +209,8 @@ def _load_zones() -> dict[str, str]:
 
 def _load_applications() -> list[ApplicationFacts]:
     fields = ("id", "organization_id", "name", "hostname", "path", "aud")
-    rows = Application.objects.all_organizations(reason=_REASON).order_by("hostname", "path").values_list(*fields)
+    served = Application.objects.all_organizations(reason=_REASON).filter(is_served=True)
+    rows = served.order_by("hostname", "path").values_list(*fields)
     return [ApplicationFacts(*row) for row in rows]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Q, QuerySet
 
 from accounts.errors import Conflict, InvalidInput
@@ -41,9 +42,14 @@ def needs_proof(name: str) -> bool:
 
 
 def assert_owned(organization: Organization, hostname: str) -> None:
-    """Refuse (InvalidInput) a hostname, plain or `*.name`, outside the organization's active zones."""
+    """Refuse (InvalidInput) a hostname, plain or `*.name`, outside the organization's active zones.
+
+    Within a transaction the answer holds until its end: no zone changes hands before what follows is committed.
+    """
     bare = normalize_hostname(hostname).removeprefix("*.")
     assert_not_reserved(bare)
+    if connection.in_atomic_block:
+        lock_zone_names()
     covering = Zone.objects.for_organization(organization).filter(name__in=[bare, *parents(bare)])
     zones = list(covering.only("name", "status"))
     if any(zone.status == Zone.Status.ACTIVE for zone in zones):

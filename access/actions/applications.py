@@ -16,12 +16,12 @@ from access.actions.token_keys import active_key
 from access.hostnames import assert_owned, split_domain
 from access.models import Application, ApplicationPolicy, Policy
 from access.principals import PrincipalRefused, check_principal
-from access.selectors import ascii_lower
 from access.sshcert import EXTENSIONS, MAX_LIFETIME_SECONDS, MIN_LIFETIME_SECONDS
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import IdentityProvider, Organization
+from accounts.text import ascii_lower
 from dataplane.wire.destination import DestinationError, parse_rule
 
 # A reusable policy (row or id), {"id", "precedence"}, or an inline policy as the public API writes it.
@@ -97,7 +97,9 @@ def update_application(
     **values: Any,
 ) -> Application:
     """`values`: name, domain, session_duration_seconds, settings and the flags of create_application. What is not
-    given, or None, stays. `policies` replaces the whole list; the application's own policies left out are deleted."""
+    given, or None, stays. `policies` replaces the whole list; the application's own policies left out are deleted.
+
+    When a login method is no longer allowed, the tokens issued so far end: they may have come from it."""
     application = lock_application(application.organization, application)
     old = facts(application)
     _set_values(application, **{key: value for key, value in values.items() if value is not None})
@@ -105,6 +107,8 @@ def update_application(
         providers = list(application.allowed_providers.all())
     else:
         providers = _own_providers(application.organization, allowed_provider_ids)
+        if _excludes_some(set(application.allowed_providers.all()), set(providers)):
+            application.tokens_revoked_at = timezone.now()
     _check_redirect(application, providers)
     _save(application)
     application.allowed_providers.set(providers)
@@ -179,6 +183,7 @@ def _set_domain(application: Application, domain: str) -> None:
     hostname, path = split_domain(domain)
     if (hostname, path) != (application.hostname, application.path):
         assert_owned(application.organization, hostname)
+        application.is_served = True
     application.hostname, application.path = hostname, path
 
 
@@ -261,7 +266,7 @@ def _save(application: Application) -> None:
         with transaction.atomic():
             application.save()
     except IntegrityError as error:
-        # Hostnames are unique across tenants; ownership was checked, so the other one is this organization's own.
+        # Served hostnames are unique; ownership was checked, so the other one is this organization's own.
         message = f"There is already an application at {application.domain}."
         raise Conflict(message, code="application_already_exists", fields={"domain": message}) from error
 
@@ -270,6 +275,11 @@ def _check_redirect(application: Application, providers: Sequence[IdentityProvid
     if application.auto_redirect_to_identity and len(providers) != 1:
         text = "Instant Auth needs exactly one allowed login method."
         raise _invalid("auto_redirect_to_identity", text)
+
+
+def _excludes_some(old: set[IdentityProvider], new: set[IdentityProvider]) -> bool:
+    """Whether a login method that was allowed is not allowed by the new list. An empty list allows all."""
+    return bool(new) and (not old or not old <= new)
 
 
 def _own_providers(organization: Organization, ids: Sequence[uuid.UUID | str]) -> list[IdentityProvider]:

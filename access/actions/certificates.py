@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import CharField, Q
 from django.utils import timezone
 
 from access import events, sshcert
@@ -27,11 +27,25 @@ from access.signing import sign_certificate
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, DomainError, InvalidInput, NotFound, PolicyDenied, TemporarilyUnavailable
-from accounts.models import AccessSession
+from accounts.models import AccessSession, Identity
+from accounts.prepared import Parameter, PreparedRows, insert
 
 # A job not started by then is dropped: nobody waits for it any more (fault 4).
 JOB_EXPIRES_SECONDS = 10.0
 _ATTEMPTS = 3
+_AUTHORITY = PreparedRows(
+    lambda: SshAuthority.objects.filter(
+        application=Parameter("application", Application._meta.pk), state=SshAuthority.State.ACTIVE
+    )
+)
+_FOREIGN_KEY = PreparedRows(
+    lambda: (
+        Certificate.objects.all_organizations(reason="a key belongs to one person anywhere (AC-21)")
+        .filter(public_key_fingerprint=Parameter("fingerprint", CharField()))
+        .exclude(identity=Parameter("identity", Identity._meta.pk))
+        .only("pk")[:1]
+    )
+)
 
 
 class PublicKeyInvalid(InvalidInput):
@@ -179,7 +193,7 @@ def _approve(request: _Request) -> Certificate:
     if decision.outcome is not Outcome.ALLOW:
         message = "Certificates need an Allow policy that names people; a Bypass policy lets everyone through unnamed."
         raise _Refused(PolicyDenied(message, code="allow_policy_required"), decision)
-    authority = SshAuthority.objects.filter(application=application, state=SshAuthority.State.ACTIVE).first()
+    authority = _AUTHORITY.first(application=application.pk)
     if authority is None:
         message = "This application has no SSH certificate authority. An administrator can generate one."
         raise _Refused(NoAuthority(message), decision)
@@ -216,7 +230,7 @@ def _store(request: _Request, authority: SshAuthority, claims: list[PrincipalCla
         "extensions": _extensions(application, decision),
     }
     facts = {**intent, "public_key": request.key.line, "authority": str(authority.pk), "validity": [after, before]}
-    certificate = Certificate.objects.create(
+    certificate = Certificate(
         organization=application.organization,
         application=application,
         authority=authority,
@@ -230,6 +244,7 @@ def _store(request: _Request, authority: SshAuthority, claims: list[PrincipalCla
         ip_address=request.ip or None,
         **intent,
     )
+    insert(certificate)
     audit.record(
         events.CERTIFICATE_APPROVED,
         organization=application.organization,
@@ -274,10 +289,8 @@ def _new_serial() -> int:
 
 
 def _key_belongs_to_another(request: _Request) -> bool:
-    known = Certificate.objects.all_organizations(reason="a key belongs to one person anywhere (AC-21)").filter(
-        public_key_fingerprint=request.key.fingerprint
-    )
-    return known.exclude(identity=request.session.identity).exists()
+    fingerprint, identity = request.key.fingerprint, request.session.identity_id
+    return _FOREIGN_KEY.first(fingerprint=fingerprint, identity=identity) is not None
 
 
 @transaction.atomic

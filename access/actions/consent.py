@@ -12,11 +12,11 @@ from access import events
 from access.consent_mail import approvers_of, mail_approvers, mail_requester
 from access.models import AccessList, Application, ApprovalRequest, ApprovalVote, Justification, Policy
 from access.policy_models import MAX_APPROVED_SECONDS
-from access.selectors import ascii_lower
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound, PermissionDenied
 from accounts.models import AccessSession, Identity, Organization
+from accounts.text import ascii_lower
 
 MAX_REASON = 500
 MIN_APPROVED_SECONDS = 300

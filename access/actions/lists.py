@@ -13,11 +13,12 @@ from access import events
 from access.actions.groups import checked_name
 from access.models import AccessList, Group, Policy
 from access.rules import named_ids
-from access.selectors import LIST_TYPES, ascii_lower
+from access.selectors import LIST_TYPES
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import Organization
+from accounts.text import ascii_lower
 
 MAX_ITEMS = 5000
 MAX_DESCRIPTION = 500

@@ -9,12 +9,20 @@ from django.db import transaction
 from access import events
 from access.models import Application, ApplicationPolicy, Certificate, PrincipalClaim
 from access.principals import PrincipalRefused, names_in_claim, principal_of
-from access.selectors import ascii_lower
 from access.sshcert import MAX_PRINCIPALS, is_key_id
 from access.terms import SshRights
 from accounts import audit
 from accounts.actor import Actor
 from accounts.models import Identity
+from accounts.prepared import Parameter, PreparedRows
+from accounts.text import ascii_lower
+
+_CLAIMS = PreparedRows(
+    lambda: PrincipalClaim.objects.filter(
+        application=Parameter("application", Application._meta.pk),
+        identity=Parameter("identity", Identity._meta.pk),
+    ).order_by("pk")
+)
 
 
 class PrincipalTaken(PrincipalRefused):
@@ -30,17 +38,16 @@ def claim_principals(application: Application, identity: Identity, rights: SshRi
     Part of the action that issues a certificate. Raises PrincipalRefused or PrincipalTaken; IntegrityError when
     somebody claims the same name at this very moment.
     """
-    shared = _shared_names(application)
     if rights is None:
-        return [_claim_alias(application, identity, shared)]
+        return [_claim_alias(application, identity)]
     claims = [_hold_shared(application, identity, name) for name in rights.usernames]
     if rights.username_claim:
         held = identity.claims.get(rights.username_claim) if isinstance(identity.claims, dict) else None
         for name in names_in_claim(held, rights.username_pattern, reserved=_reserved(application)):
             if name not in rights.usernames:
-                claims.append(_hold(application, identity, name, shared, email=""))
+                claims.append(_hold(application, identity, name, email=""))
     if rights.allow_email_alias:
-        claims += _alias_beside(application, identity, shared, claims)
+        claims += _alias_beside(application, identity, claims)
     if not claims:
         raise PrincipalRefused(
             f'Your login method sent no account name in "{rights.username_claim}" that this application accepts.',
@@ -52,12 +59,12 @@ def claim_principals(application: Application, identity: Identity, rights: SshRi
 
 
 def _alias_beside(
-    application: Application, identity: Identity, shared: Collection[str], claims: Sequence[PrincipalClaim]
+    application: Application, identity: Identity, claims: Sequence[PrincipalClaim]
 ) -> list[PrincipalClaim]:
     """The local part beside other accounts: one that is no account name is left out, one that is somebody else's is
     an error even then (AC-01: nothing is dropped silently)."""
     try:
-        alias = _claim_alias(application, identity, shared)
+        alias = _claim_alias(application, identity)
     except PrincipalTaken:
         raise
     except PrincipalRefused:
@@ -67,13 +74,10 @@ def _alias_beside(
     return [] if alias.principal in {claim.principal for claim in claims} else [alias]
 
 
-def _claim_alias(application: Application, identity: Identity, shared: Collection[str]) -> PrincipalClaim:
+def _claim_alias(application: Application, identity: Identity) -> PrincipalClaim:
     """The name the e-mail address yields. Rows without an address came from a policy or a claim: not looked at here."""
-    own = list(
-        PrincipalClaim.objects.filter(application=application, identity=identity, shared=False, email__gt="").order_by(
-            "pk"
-        )
-    )
+    known = _CLAIMS.all(application=application.pk, identity=identity.pk)
+    own = [claim for claim in known if claim.email and not claim.shared]
     kept = _kept_after_email_change(own, identity)
     if kept is not None:
         return kept
@@ -83,12 +87,11 @@ def _claim_alias(application: Application, identity: Identity, shared: Collectio
         overrides=application.principal_overrides,
         reserved=_reserved(application),
     )
-    return _hold(application, identity, name, shared, email=identity.email)
+    held = next((claim for claim in own if claim.principal == name), None)
+    return held if held is not None else _hold(application, identity, name, email=identity.email)
 
 
-def _hold(
-    application: Application, identity: Identity, name: str, shared: Collection[str], *, email: str
-) -> PrincipalClaim:
+def _hold(application: Application, identity: Identity, name: str, *, email: str) -> PrincipalClaim:
     """The exclusive claim on `name`, found or made."""
     holder = PrincipalClaim.objects.filter(application=application, principal=name, shared=False).first()
     if holder is not None and holder.identity_id == identity.pk:
@@ -98,7 +101,7 @@ def _hold(
             f'The account name "{name}" is held by another person here. An administrator can map your e-mail address '
             "to another account, or release the name."
         )
-    if name in shared:
+    if name in _shared_names(application):
         raise PrincipalTaken(
             f'The account name "{name}" is one that people share here by a policy, so nobody gets it for themselves. '
             "An administrator can map your e-mail address to another account."

@@ -15,12 +15,14 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import DateTimeField, QuerySet, TextField
 from django.utils import timezone
 
 from access import events, keystore, sshcert
 from access.models import Certificate, SshAuthority
 from accounts import audit
 from accounts.actor import Actor, system
+from accounts.prepared import Parameter, PreparedRows, PreparedUpdate
 from accounts.sealing import SealError
 
 log = logging.getLogger(__name__)
@@ -32,16 +34,32 @@ _SIGNING_STATES = frozenset({SshAuthority.State.ACTIVE, SshAuthority.State.RETIR
 _WORKER = system("access.signing")
 
 
+def _row() -> QuerySet[Certificate]:
+    rows = Certificate.objects.all_organizations(reason="a worker signs what any organization approved")
+    return rows.filter(pk=Parameter("id", Certificate._meta.pk))
+
+
+_CLAIM = PreparedUpdate(lambda: _row().filter(status=Certificate.Status.APPROVED), status=Certificate.Status.SIGNING)
+_CLAIMED = PreparedRows(lambda: _row().select_related("authority"))
+_STORE = PreparedUpdate(
+    lambda: _row().filter(status=Certificate.Status.SIGNING),
+    status=Certificate.Status.ISSUED,
+    certificate=Parameter("certificate", TextField()),
+    issued_at=Parameter("issued_at", DateTimeField()),
+)
+
+
 class SigningFailed(Exception):
     """Why an approved certificate was not signed; safe to store and show."""
 
 
 def sign_certificate(certificate_id: uuid.UUID) -> dict[str, str]:
     """Claim, sign, lint, store. Returns {"status", "certificate"} or {"status", "failure"}."""
-    rows = Certificate.objects.all_organizations(reason="a worker signs what any organization approved")
-    if not rows.filter(pk=certificate_id, status=Certificate.Status.APPROVED).update(status=Certificate.Status.SIGNING):
+    if not _CLAIM.run(id=certificate_id):
         return _known_outcome(certificate_id)
-    certificate = rows.select_related("authority").get(pk=certificate_id)
+    certificate = _CLAIMED.first(id=certificate_id)
+    if certificate is None:  # deleted with its application, this very moment
+        return {"status": "gone"}
     try:
         line = _signed(certificate, timezone.now())
     except SigningFailed as error:
@@ -49,9 +67,7 @@ def sign_certificate(certificate_id: uuid.UUID) -> dict[str, str]:
     except Exception:
         log.exception("signing failed", extra={"certificate_id": str(certificate_id)})
         return _fail(certificate, "Internal error while signing.")
-    stored = rows.filter(pk=certificate_id, status=Certificate.Status.SIGNING).update(
-        status=Certificate.Status.ISSUED, certificate=line, issued_at=timezone.now()
-    )
+    stored = _STORE.run(id=certificate_id, certificate=line, issued_at=timezone.now())
     return {"status": "issued", "certificate": line} if stored else _known_outcome(certificate_id)
 
 

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from django.core.cache import cache
@@ -48,6 +48,7 @@ class TransferRefusal:
 
     reason: str
     message: str
+    reference: str  # under which the decision is found in the access log
 
 
 def clean_public_key(text: str) -> str:
@@ -108,7 +109,7 @@ def deny_transfer(
         expires_at=now + timedelta(seconds=LIFETIME_SECONDS),
         fetched_at=now,
     )
-    refuse_transfer(public_key, TransferRefusal("login_denied", "The login was denied in the browser."))
+    refuse_transfer(public_key, TransferRefusal("login_denied", "The login was denied in the browser.", ""))
     return _store(application, burned, event=events.TRANSFER_DENIED, session=session, actor=actor)
 
 
@@ -134,7 +135,6 @@ def _store(
     return transfer
 
 
-@transaction.atomic
 def take_transfer(public_key: str, *, client_ip: str | None, now: datetime) -> tuple[str, str] | None:
     """(service public key, sealed body) exactly once, or None: not approved yet, fetched before, unknown, malformed.
 
@@ -144,11 +144,18 @@ def take_transfer(public_key: str, *, client_ip: str | None, now: datetime) -> t
         key = clean_public_key(public_key)
     except InvalidInput:
         return None
+    # Anybody may ask twice a second, and nearly all of these questions come too early: they get by with a read.
     transfer = Transfer.objects.select_related("organization").filter(pk=key, expires_at__gt=now).first()
-    waiting = Transfer.objects.filter(pk=key, fetched_at__isnull=True, expires_at__gt=now)
-    if transfer is None or not waiting.update(fetched_at=now, body=""):
-        if transfer is None:
-            _note_waiting(key, client_ip, now)
+    if transfer is None:
+        _note_waiting(key, client_ip, now)
+        return None
+    return _take(transfer, client_ip=client_ip, now=now) if transfer.fetched_at is None else None
+
+
+@transaction.atomic
+def _take(transfer: Transfer, *, client_ip: str | None, now: datetime) -> tuple[str, str] | None:
+    key = transfer.public_key
+    if not Transfer.objects.filter(pk=key, fetched_at__isnull=True).update(fetched_at=now, body=""):
         return None
     audit.record(
         events.TRANSFER_FETCHED,
@@ -162,13 +169,13 @@ def take_transfer(public_key: str, *, client_ip: str | None, now: datetime) -> t
 def refuse_transfer(public_key: str, refusal: TransferRefusal) -> None:
     """Tell the waiting client that its login ended without a token. The key itself stays usable: the person may still
     log in as somebody the policy allows, within the client's patience."""
-    cache.set(_refusal_key(public_key), {"reason": refusal.reason, "message": refusal.message}, REFUSAL_SECONDS)
+    cache.set(_refusal_key(public_key), asdict(refusal), REFUSAL_SECONDS)
 
 
 def refusal_of(public_key: str) -> TransferRefusal | None:
     """Nothing secret: only the holder of the key asks, and the person has read the same on their page."""
     found = cache.get(_refusal_key(public_key))
-    return TransferRefusal(found["reason"], found["message"]) if found else None
+    return TransferRefusal(**found) if found else None
 
 
 def waiting_client(public_key: str) -> WaitingClient | None:

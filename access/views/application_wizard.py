@@ -146,7 +146,7 @@ def _assert_domain_free(request: OrganizationRequest, domain: str) -> None:
     hostname, path = split_domain(domain)
     assert_owned(request.organization, hostname)
     taken = Application.objects.all_organizations(reason="domains are unique across tenants")
-    owner = taken.filter(hostname=hostname, path=path).first()
+    owner = taken.filter(hostname=hostname, path=path, is_served=True).first()
     if owner is not None and owner.organization_id == request.organization.pk:
         raise Conflict(f"{owner.name} is at {domain} already.", fields={"subdomain": "taken"})
     if owner is not None:

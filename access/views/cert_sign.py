@@ -10,6 +10,7 @@ import json
 from typing import Any, cast
 
 from django.conf import settings
+from django.db.models import CharField
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
@@ -21,9 +22,15 @@ from accounts.errors import DomainError, InvalidInput
 from accounts.http import declares
 from accounts.models import Organization
 from accounts.permissions import Permission
+from accounts.prepared import Parameter, PreparedRows
 
 MAX_BODY_BYTES = 32 * 1024
 RETRY_AFTER_SECONDS = 2
+_APPLICATION = PreparedRows(
+    lambda: Application.objects.filter(
+        organization=Parameter("organization", Organization._meta.pk), aud=Parameter("aud", CharField())
+    ).select_related("organization")
+)
 
 
 @declares(Permission.PUBLIC)
@@ -49,12 +56,7 @@ def _sign(request: HttpRequest) -> HttpResponse:
     public_key, token, issuer = _text(body, "public_key"), _text(body, "jwt"), _text(body, "issuer")
     if issuer != organization.team_url:
         raise TokenRefused(f"This is {organization.team_url}; the request is for another issuer.", code="wrong_issuer")
-    application = (
-        Application.objects.for_organization(organization)
-        .select_related("organization")
-        .filter(aud=unverified_audience(token))
-        .first()
-    )
+    application = _APPLICATION.first(organization=organization.pk, aud=unverified_audience(token))
     if application is None:
         raise TokenRefused("The token belongs to no application of this team.", code="token_wrong_application")
     session = session_behind(application, token, now=timezone.now())

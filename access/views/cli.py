@@ -80,8 +80,7 @@ def cli(request: PublicRequest) -> HttpResponse:
     if asking is not None:
         return asking  # the client waits on; after the answer the person comes back here
     if not decision.allowed:
-        message = f"{decision.message} (reference {request.ray_id})"
-        refuse_transfer(asked.public_key, TransferRefusal(decision.reason, message))
+        refuse_transfer(asked.public_key, TransferRefusal(decision.reason, decision.message, request.ray_id))
         return denied_page(request, session, application, decision, hostname=asked.hostname)
     if Transfer.objects.filter(pk=asked.public_key).exists():
         raise Conflict("This command-line login was answered already. Run the command again.", code="transfer_key_used")

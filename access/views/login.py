@@ -44,6 +44,7 @@ from accounts.ratelimits import (
     PIN_TRY_BY_ADDRESS,
     spend,
 )
+from accounts.text import ascii_lower
 
 CALLBACK_PATH = "/cdn-cgi/access/callback"
 
@@ -93,7 +94,7 @@ def request_pin(request: PublicRequest) -> HttpResponse:
         raise NotFound("This login method sends no PIN.")
     email = request.POST.get("email", "")[:254]
     spend(PIN_SEND_BY_ADDRESS, request.client_ip)
-    spend(PIN_SEND_BY_ACCOUNT, request.organization.id, email.strip().lower())
+    spend(PIN_SEND_BY_ACCOUNT, request.organization.id, ascii_lower(email.strip()))
     browser = browser_of(request)
     try:
         started = start_pin_login(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.db.models import Q
 from django.http import Http404, HttpResponse
@@ -28,6 +30,7 @@ from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
 SSHD_LINES = "PubkeyAuthentication yes\nTrustedUserCAKeys /etc/ssh/ca.pub"
+KRL_LINE = "RevokedKeys /etc/ssh/revoked.krl"
 _LIVE = (SshAuthority.State.PENDING, SshAuthority.State.ACTIVE)
 _MAX_CHOICES = 1000
 
@@ -76,7 +79,7 @@ def ssh_authority_detail(request: OrganizationRequest, application_id: UUID) -> 
         next_key=next((item for item in authorities if item.state == SshAuthority.State.NEXT), None),
         listing=listing,
         sshd_lines=SSHD_LINES,
-        ca_url=request.build_absolute_uri(at(request, "ssh_authority_file", application.pk)),
+        **_host_files(application),
         live=True,
     )
 
@@ -157,6 +160,23 @@ def ssh_principal_release(request: OrganizationRequest, claim_id: int) -> HttpRe
         release_principal(claim, actor=request.actor)
         messages.success(request, f"The account name {principal} is free: the next person it fits may take it.")
     return redirect(at(request, "ssh_authority_detail", application_id))
+
+
+def _host_files(application: Application) -> dict[str, Any]:
+    """Where hosts fetch their two files (access/views/host_files.py), and how: sshd must never see half a list."""
+    base = f"{application.organization.team_url}/cdn-cgi/access/ssh/{application.aud}"
+    authority = "--cacert edge-ca.pem " if settings.EDGE_CA_FILE else ""
+    return {
+        "ca_url": f"{base}/ca.pub",
+        "krl_url": f"{base}/revoked.krl",
+        "krl_line": KRL_LINE,
+        "krl_command": (
+            f"curl -fsS {authority}-o /etc/ssh/revoked.new {base}/revoked.krl \\\n"
+            "  && ssh-keygen -Q -l -f /etc/ssh/revoked.new >/dev/null \\\n"
+            "  && mv /etc/ssh/revoked.new /etc/ssh/revoked.krl"
+        ),
+        "has_authority_file": bool(settings.EDGE_CA_FILE),
+    }
 
 
 def _list(request: OrganizationRequest, form: GenerateForm) -> HttpResponse:

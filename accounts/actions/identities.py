@@ -15,6 +15,7 @@ from accounts.actor import Actor, ActorKind
 from accounts.errors import Conflict
 from accounts.models import AccessSession, Identity, IdentityProvider
 from accounts.oidc import LoginFailed
+from accounts.text import ascii_lower
 
 MAX_USER_AGENT = 300
 
@@ -49,7 +50,7 @@ def record_login(
             "This account was disabled. Ask an administrator of your organization.", code="identity_disabled"
         )
     old_email = identity.email
-    identity.email, identity.email_verified = email.lower(), email_verified
+    identity.email, identity.email_verified = ascii_lower(email), email_verified
     identity.name, identity.groups, identity.claims = name[:350], list(groups), dict(claims)
     identity.last_login_at = now
     identity.save(update_fields=["email", "email_verified", "name", "groups", "claims", "last_login_at"])

@@ -30,6 +30,7 @@ from accounts.models import IdentityProvider, LoginAttempt, Organization
 from accounts.oidc import LoginFailed
 from accounts.sealing import seal, unseal
 from accounts.tasks import send_pin
+from accounts.text import ascii_lower
 
 OIDC_LIFETIME_SECONDS = 900
 MAX_CODE_CHARACTERS = 4096
@@ -82,7 +83,7 @@ def start_pin_login(
     provider: IdentityProvider, *, email: str, browser: str, return_to: Mapping[str, str], actor: Actor
 ) -> StartedLogin:
     """The same for every address: whether it will be let in is decided after the PIN, never told before."""
-    address = email.strip().lower()
+    address = ascii_lower(email.strip())
     try:
         validate_email(address)
     except ValidationError as error:

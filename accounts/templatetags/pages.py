@@ -14,7 +14,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 register = template.Library()
-_UNITS = ((86400 * 7, "week"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+_DAY = 86400
+_UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 @register.simple_tag(takes_context=True)
@@ -49,6 +50,9 @@ def duration(seconds: int | None) -> str:
     """Seconds in words: 86400 -> "1 day", 5400 -> "1 hour 30 minutes"."""
     if seconds is None:
         return "no limit"
+    if seconds % _DAY == 0 and seconds % (7 * _DAY):
+        days = seconds // _DAY
+        return f"{days} day{'s' if days > 1 else ''}"
     parts, rest = [], seconds
     for size, unit in _UNITS:
         count, rest = divmod(rest, size)

@@ -24,6 +24,8 @@ LOGIN_TIMEOUT_SECONDS = 600.0
 POLL_TIMEOUT_SECONDS = 60.0
 MIN_POLL_INTERVAL_SECONDS = 1.0  # a server that answers "not yet" at once must not be hammered
 RETRY_SECONDS = 2.0
+# ssh runs its ProxyCommand although ssh-gen failed; the second of the two must not open the same browser page again.
+REFUSAL_REMEMBERED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,9 @@ class Transferred:
 
 def login_in_browser(context: Context, target: Target, info: AppInfo) -> Transferred:
     """Prints and opens the login page, waits up to ten minutes for the approval. Raises CommandError."""
+    refused = _refused_just_now(context, info)
+    if refused:
+        raise CommandError(refused)
     key = PrivateKey.generate()
     public_text = base64.urlsafe_b64encode(bytes(key.public_key)).decode()
     url = _login_url(context, target, info, public_text)
@@ -81,15 +86,30 @@ def _await_transfer(context: Context, info: AppInfo, public_text: str) -> Respon
         pause = MIN_POLL_INTERVAL_SECONDS
         try:
             timeout = min(POLL_TIMEOUT_SECONDS, deadline - started)
-            response = context.dialer.request("GET", url, timeout=timeout)
+            response = context.dialer.request("GET", url, headers={"Accept": "application/json"}, timeout=timeout)
         except HttpError:
             pause = RETRY_SECONDS  # An edge restart must not waste a login that a person is typing.
         else:
             if response.status == 200 and response.body:
                 return response
             if response.status not in (200, 202, 404, 408, 429, 502, 503, 504):
-                raise CommandError(f"login was not completed: {describe_answer(response)}")
+                message = f"login was not completed: {describe_answer(response)}"
+                context.state.write(_refusal_file(info), json.dumps({"at": time.time(), "message": message}))
+                raise CommandError(message)
         time.sleep(max(0.0, min(pause - (time.monotonic() - started), deadline - time.monotonic())))
+
+
+def _refusal_file(info: AppInfo) -> str:
+    return f"{info.token_file}.refused"
+
+
+def _refused_just_now(context: Context, info: AppInfo) -> str:
+    try:
+        note = json.loads(context.state.read(_refusal_file(info)) or "{}")
+        is_fresh = 0 <= time.time() - float(note["at"]) <= REFUSAL_REMEMBERED_SECONDS
+        return str(note["message"]) if is_fresh else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _unseal(key: PrivateKey, response: Response, info: AppInfo) -> Transferred:

@@ -5,6 +5,7 @@ import base64
 import binascii
 import json
 import secrets
+import shlex
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,8 @@ def _create(options: argparse.Namespace) -> int:
         return 0
     print(f"Created tunnel {options.name} with id {credentials.tunnel_id}")
     print(f"Tunnel credentials written to {path}. Keep this file secret; delete the tunnel to revoke it.")
+    print(f"Next: write {session.state.path('config.yml')} with tunnel:, credentials-file: and ingress:, then")
+    print(f"  sallyport tunnel run {shlex.quote(options.name)}")
     return 0
 
 
@@ -118,7 +121,7 @@ def _info(options: argparse.Namespace) -> int:
     print(f"NAME     {_text(tunnel, 'name')}\nID       {_text(tunnel, 'id')}")
     print(f"CREATED  {_text(tunnel, 'created_at')}\nSTATUS   {_status(tunnel)}\n")
     if not connectors:
-        print("No connector is running. Start one with: sallyport tunnel run")
+        print(f"No connector is running. Start one with: sallyport tunnel run {shlex.quote(_text(tunnel, 'name'))}")
         return 0
     rows = [["CONNECTOR", "STARTED", "ARCHITECTURE", "VERSION", "ORIGIN IP", "EDGE"]]
     rows += [

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dataplane.transport import client_tls_context, enable_keepalive, resolve
-from dataplane.wire.destination import IPAddress, forbidden_reason
+from dataplane.wire.destination import IPAddress, forbidden_reason, unmapped
 from dataplane.wire.origin_request import OriginRequest, is_address_allowed
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ def bastion_policy(origin_request: OriginRequest, metrics_port: int | None) -> A
     The connector's own metrics listener is never a destination (security.md AC-62)."""
 
     def check(address: IPAddress, port: int) -> str | None:
-        if port == metrics_port and address.is_loopback:
+        plain = unmapped(address)
+        if port == metrics_port and (plain.is_loopback or plain.is_unspecified):
             return "the connector's own metrics address"
         if origin_request.ip_rules:
             is_allowed = is_address_allowed(address, port, origin_request.ip_rules)

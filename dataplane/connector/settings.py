@@ -202,7 +202,8 @@ def _search_credentials(lookup: _Lookup) -> Path:
         )
     if _uuid(name) is None:
         raise CommandError(
-            f"no credentials for tunnel {name!r}: name the file with --credentials-file or credentials-file:"
+            f"no credentials for tunnel {name!r}: put its UUID as tunnel: into the configuration file"
+            f" (~/{DIRECTORY_NAME}/config.yml), or name its file with --credentials-file"
         )
     candidates = [folder / f"{_uuid(name)}.json" for folder in config_directories()]
     found = next((path for path in candidates if path.is_file()), None)

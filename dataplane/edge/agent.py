@@ -96,7 +96,8 @@ class AgentApi:
             return None
         try:
             if status == 410:
-                raise Refusal(410, str(document["reason"]), str(document["message"]))
+                told = str(document["reason"]), str(document["message"])
+                raise Refusal(410, *told, reference=str(document.get("reference") or ""))
             return str(document["service_public_key"]), str(document["body"])
         except (KeyError, TypeError) as error:
             raise BadAnswerError("transfer answered in an unexpected shape") from error

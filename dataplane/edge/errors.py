@@ -33,13 +33,15 @@ STATUS_TEXT = {
 class Refusal(Exception):
     """The request ends here. `message` is for people and safe to show."""
 
-    def __init__(self, status: int, reason: str, message: str, *, is_final: bool = False) -> None:
+    def __init__(self, status: int, reason: str, message: str, *, is_final: bool = False, reference: str = "") -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.message = message
         # The rest of the connection cannot be trusted to start at a request: close it after the answer.
         self.is_final = is_final
+        # Of the decision that is being passed on, if it was not made for this request.
+        self.reference = reference
 
 
 _PAGE = """<!doctype html>
@@ -51,6 +53,7 @@ _PAGE = """<!doctype html>
 
 def render(refusal: Refusal, accept: str, reference: str) -> tuple[str, bytes]:
     """Content type and body in the form the client asked for: JSON, HTML or plain text."""
+    reference = refusal.reference or reference
     if "application/json" in accept:
         document = {
             "status": refusal.status,

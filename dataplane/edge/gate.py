@@ -81,11 +81,24 @@ class Gate:
             return self._during_outage(key, now, error)
         return self._settle(decision, application, key, snapshot.version)
 
+    def forget(self, allowed: Allowed) -> None:
+        """A stream let in by `allowed` was cut: what else the same session was let in to is no longer remembered, nor,
+        for a machine, what was let in to the same application without a session."""
+        gone = [
+            key
+            for key, (_, other) in self._allowed.items()
+            if other.session_nonce == allowed.session_nonce
+            and (other.session_nonce is not None or other.application_id == allowed.application_id)
+        ]
+        for key in gone:
+            del self._allowed[key]
+
     def _settle(self, decision: Decision, application: Application, key: bytes, version: int) -> Allowed:
+        if not isinstance(decision, Allowed):
+            self._allowed.pop(key, None)
         if isinstance(decision, LoginNeeded):
             raise LoginRedirect(decision)
         if isinstance(decision, Denied):
-            self._allowed.pop(key, None)
             raise Refusal(decision.status, decision.reason, decision.message)
         if decision.application_id != application.id:
             # Edge and control plane disagree about which application this is: a snapshot is on its way.

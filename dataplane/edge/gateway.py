@@ -136,7 +136,8 @@ class Gateway:
             client_ip=client.peer_ip,
             reference=client.reference,
             assertion=allowed.assertion,
-            identity=allowed.identity,
+            # A machine's is the name somebody gave its service token: it may look like a person's address.
+            identity=allowed.identity if allowed.session_nonce is not None else None,
             destination=allowed.destination,
         )
         for _ in range(OPEN_ATTEMPTS):

@@ -16,8 +16,8 @@ from dataplane.wire.names import (
     UPGRADE_WEBSOCKET,
 )
 
-# Anything a client could pretend to be, or that carries authority behind the edge. Compared with "_" folded
-# to "-".
+# Anything a client could pretend to be, or that carries authority behind the edge. Compared with all
+# punctuation folded to "-".
 _FORGED_PREFIXES = (
     "cf-cloudflared-",
     "cf-int-",
@@ -93,13 +93,16 @@ def tunnel_request_headers(
 
 
 def control_plane_headers(head: RequestHead, *, client_ip: str, reference: str, edge_token: str) -> list[Header]:
-    """HTTP/1.1 request headers toward the control plane; Host stays as the client sent it."""
+    """HTTP/1.1 request headers toward the control plane; Host stays as the client sent it, also when it calls Host a
+    hop-by-hop header. Names with "_" are dropped: WSGI cannot tell them from names with "-"."""
     headers = [
         (name, value)
         for name, value in strip_hop_by_hop(head.headers)
-        if name not in ("content-length", "expect") and (name in _KEPT_FOR_CONTROL_PLANE or not _is_forged(name))
+        if name not in _REQUEST_FRAMING and "_" not in name
+        if name in _KEPT_FOR_CONTROL_PLANE or not _is_forged(name)
     ]
     return [
+        ("host", head.get("host") or head.hostname),
         *headers,
         ("sallyport-edge-token", edge_token),
         ("sallyport-client-ip", client_ip),
@@ -116,7 +119,9 @@ def response_headers(headers: Iterable[Header], *, is_from_origin: bool) -> list
         lower = name.lower()
         if not is_valid_name(name) or not is_valid_value(value) or lower == "content-length":
             continue
-        if is_from_origin and lower == "set-cookie" and value.partition("=")[0].strip() in _OWN_COOKIES:
+        # A cookie without a name, "=CF_Authorization=x", comes back from a browser as "CF_Authorization=x".
+        cookie = value.lstrip("= \t").partition("=")[0].strip()
+        if is_from_origin and lower == "set-cookie" and cookie in _OWN_COOKIES:
             continue
         if lower in ("sallyport-error", "sallyport-edge-token"):
             continue
@@ -142,7 +147,8 @@ def _edge_headers(head: RequestHead, client_ip: str, reference: str) -> list[Hea
 
 
 def _is_forged(name: str) -> bool:
-    folded = name.replace("_", "-")
+    # CGI and its heirs turn more than "-" into "_": "X.Forwarded.User" may arrive as HTTP_X_FORWARDED_USER.
+    folded = "".join(character if character.isalnum() else "-" for character in name)
     return folded in _FORGED_NAMES or folded.startswith(_FORGED_PREFIXES)
 
 

@@ -48,10 +48,15 @@ class LiveStreams:
         self._snapshots = snapshots
         self._streams: dict[str, LiveStream] = {}
         self._wake = asyncio.Event()
+        self._cut_listeners: list[Callable[[Allowed], None]] = []
         snapshots.on_change(self._snapshot_changed)
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def on_cut(self, listener: Callable[[Allowed], None]) -> None:
+        """Called for each stream that the control plane has cut."""
+        self._cut_listeners.append(listener)
 
     def add(self, stream: LiveStream) -> None:
         self._streams[stream.id] = stream
@@ -95,6 +100,8 @@ class LiveStreams:
                 found = self._streams.get(cut.stream_id)
                 if found is not None:
                     logger.info("stream %s cut: %s", cut.stream_id, cut.reason)
+                    for listener in self._cut_listeners:
+                        listener(found.allowed)
                     found.cut(CLOSE_POLICY, f"{cut.reason}: {cut.message}" if cut.message else cut.reason)
         return True
 

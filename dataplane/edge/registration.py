@@ -1,7 +1,7 @@
 """What a connector connection is: its state, and who registered on it."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dataplane.wire.names import FEATURE_REMOTE_CONFIG
@@ -24,8 +24,10 @@ class Registration:
     version: str
     arch: str
     features: tuple[str, ...]
-    secret_sha256: str = field(repr=False)
+    # Epoch seconds by this machine's clock: for people, and to tell the newest of several.
     registered_at: float
+    # Tunnel.revocation_marks of the snapshot that admitted this connection.
+    revocation_marks: tuple[float, float]
     applied_version: int | None = None
     config_error: str | None = None
     local_config: dict[str, Any] | None = None

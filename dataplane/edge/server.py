@@ -50,9 +50,11 @@ class Edge:
         self.pusher = ConfigPusher(self.tunnels, self.snapshots)
         self.control = ControlListener(settings.token, self.snapshots, self.pusher)
         self.reporter = Reporter(agent, settings, self.tunnels, self.streams, self.snapshots, lambda: self.control.url)
+        gate = Gate(agent, settings.outage_grace_seconds)
+        self.streams.on_cut(gate.forget)
         gateway = Gateway(
             self.snapshots,
-            Gate(agent, settings.outage_grace_seconds),
+            gate,
             self.tunnels,
             self.streams,
             ControlPlaneProxy(self._http, settings.token),

@@ -49,9 +49,11 @@ class Tunnel:
     min_registered_at: float
     connectors: Mapping[str, float]
 
-    def not_before(self, client_id: str) -> float:
-        """Connections of this connector registered earlier than this instant (epoch seconds) are revoked."""
-        return max(self.min_registered_at, self.connectors.get(client_id, 0.0))
+    def revocation_marks(self, client_id: str) -> tuple[float, float]:
+        """The control plane's instants for the whole tunnel and for this connector. A connection lives as long as
+        neither rises above what it was when the connection registered; they are compared with each other only, never
+        with this machine's clock."""
+        return self.min_registered_at, self.connectors.get(client_id, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,8 @@ class Snapshot:
         """
         path = target.partition("?")[0]
         as_sent = self._match(hostname, path)
-        decoded = self._match(hostname, _normalize_path(path))
-        return as_sent if as_sent is decoded else None
+        readings = _readings(path)
+        return as_sent if all(self._match(hostname, reading) is as_sent for reading in readings) else None
 
     def find_route(self, hostname: str) -> Route | None:
         if hostname == MANAGEMENT_HOST:
@@ -206,10 +208,18 @@ def _covers(prefix: str, path: str) -> bool:
     return prefix == "/" or path == prefix or path.startswith(prefix + "/")
 
 
-def _normalize_path(path: str) -> str:
-    """As the most liberal origin would read it: decoded, one slash per separator, dot segments resolved."""
+def _readings(path: str) -> set[str]:
+    """As origins and the proxies before them may read it: decoded once or once more, and with path parameters
+    (";x=1", which servlet containers drop before they resolve "..") or without."""
+    once = unquote(path)
+    return {_normalize_path(text, drop) for text in (once, unquote(once)) for drop in (False, True)}
+
+
+def _normalize_path(path: str, drops_parameters: bool) -> str:
+    """One slash per separator, dot segments resolved."""
     segments: list[str] = []
-    for segment in unquote(path).replace("\\", "/").split("/"):
+    for raw in path.replace("\\", "/").split("/"):
+        segment = raw.partition(";")[0] if drops_parameters else raw
         if segment == "..":
             if segments:
                 segments.pop()

@@ -90,6 +90,7 @@ class TunnelConnection(SharedReader):
         )
         self._rpc = RpcServerSession()
         self._control_stream_id = 0
+        self._is_registering = False
         self._streams: dict[int, TunnelStream] = {}
         self._touched: dict[int, TunnelStream] = {}
         self._blocked: dict[int, TunnelStream] = {}
@@ -311,9 +312,11 @@ class TunnelConnection(SharedReader):
     def _take_rpc(self, data: bytes) -> None:
         for call in self._rpc.receive_data(data):
             if isinstance(call, RegisterConnection):
-                if self.state is not State.HANDSHAKE:
+                if self.state is not State.HANDSHAKE or self._is_registering:
                     self.answer(self._rpc.respond_error(call.question_id, "already registered", 0, False))
                     continue
+                # One at a time: each costs a task, and for an unknown tunnel a question to the control plane.
+                self._is_registering = True
                 self._owner.register(self, call)
             elif isinstance(call, UnregisterConnection):
                 self.answer(self._rpc.respond_empty(call.question_id))

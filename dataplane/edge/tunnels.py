@@ -165,21 +165,20 @@ class Tunnels:
         self._refusals.pop(key, None)
 
     async def _admit(self, connection: TunnelConnection, request: RegisterConnection, tunnel_id: str) -> None:
-        digest = hashlib.sha256(request.secret).hexdigest()
-        tunnel = await self._find(tunnel_id)
-        if tunnel is None or not _is_authorized(tunnel, request.account_tag, digest):
-            raise RegistrationRefused("Unauthorized: tunnel, account or secret is not valid")
+        await self._find(tunnel_id)
+        self._authorized(request, tunnel_id)
         if self._is_draining:
             raise RegistrationRefused("Unauthorized: this edge is restarting, try another one")
-        registration = _registration(request, digest)
-        await self._settle_duplicate(registration, is_replacing=request.options.replace_existing)
+        await self._settle_duplicate(request, tunnel_id)
+        # Once more, now that nothing is awaited any longer: the snapshot may have changed meanwhile. From here on
+        # every newer one is compared with what is remembered of this one.
+        tunnel = self._authorized(request, tunnel_id)
+        registration = _registration(request, tunnel)
         group = self._by_tunnel.setdefault(tunnel_id, {})
         if len(group) >= MAX_CONNECTIONS_PER_TUNNEL:
             raise RegistrationRefused("Unauthorized: too many connections for this tunnel")
         if connection.state is not State.HANDSHAKE:
             return
-        if self._is_revoked(registration):
-            raise RegistrationRefused("Unauthorized: tunnel, account or secret is not valid")
         group[registration.client_id, registration.index] = connection
         connection.serve(registration)
         connection.answer(
@@ -199,21 +198,25 @@ class Tunnels:
         for listener in self._registered_listeners:
             listener(connection)
 
-    async def _find(self, tunnel_id: str) -> Tunnel | None:
+    async def _find(self, tunnel_id: str) -> None:
         """A tunnel may be seconds old: ask the control plane once before saying that it does not exist."""
-        tunnel = self._snapshots.current.tunnels.get(tunnel_id)
-        if tunnel is None:
+        if tunnel_id not in self._snapshots.current.tunnels:
             await self._snapshots.refresh()
-            tunnel = self._snapshots.current.tunnels.get(tunnel_id)
+
+    def _authorized(self, request: RegisterConnection, tunnel_id: str) -> Tunnel:
+        """The tunnel by the snapshot of this moment. Raises RegistrationRefused."""
+        tunnel = self._snapshots.current.tunnels.get(tunnel_id)
+        if tunnel is None or not _is_authorized(tunnel, request):
+            raise RegistrationRefused("Unauthorized: tunnel, account or secret is not valid")
         return tunnel
 
-    async def _settle_duplicate(self, registration: Registration, *, is_replacing: bool) -> None:
+    async def _settle_duplicate(self, request: RegisterConnection, tunnel_id: str) -> None:
         """The same connector and index twice: a living first one stays, a dead one makes room."""
-        key = (registration.client_id, registration.index)
-        first = self._by_tunnel.get(registration.tunnel_id, {}).get(key)
+        key = (str(request.options.client_id), request.conn_index)
+        first = self._by_tunnel.get(tunnel_id, {}).get(key)
         if first is None:
             return
-        if not is_replacing and await first.check_alive(DUPLICATE_PING_SECONDS):
+        if not request.options.replace_existing and await first.check_alive(DUPLICATE_PING_SECONDS):
             raise RegistrationRefused("EDUPCONN")
         first.close("replaced by a new connection of the same connector")
 
@@ -233,37 +236,41 @@ class Tunnels:
         for connection in self.registered():
             registration = connection.registration
             if registration is not None and self._is_revoked(registration):
-                connection.close("revoked: tunnel gone, secret rotated or connector removed")
+                connection.close("revoked: tunnel gone, or its connections cut")
 
     def _is_revoked(self, registration: Registration) -> bool:
+        """The tunnel is gone, or somebody cut this tunnel's or this connector's connections after this one came. A
+        secret that is no longer accepted keeps new connections out and leaves this one alone (fault 40): rotating in
+        two steps, or cutting in one, is the administrator's choice."""
         tunnel = self._snapshots.current.tunnels.get(registration.tunnel_id)
-        return (
-            tunnel is None
-            or registration.secret_sha256 not in tunnel.secret_sha256
-            or registration.registered_at < tunnel.not_before(registration.client_id)
-        )
+        if tunnel is None:
+            return True
+        marks = zip(tunnel.revocation_marks(registration.client_id), registration.revocation_marks, strict=True)
+        return any(now > then for now, then in marks)
 
 
-def _is_authorized(tunnel: Tunnel, account_tag: str, digest: str) -> bool:
+def _is_authorized(tunnel: Tunnel, request: RegisterConnection) -> bool:
     """Constant time in the secret: every accepted digest is compared, whatever the others say."""
-    is_account = hmac.compare_digest(account_tag.encode(), tunnel.organization_id.encode())
+    digest = hashlib.sha256(request.secret).hexdigest()
+    is_account = hmac.compare_digest(request.account_tag.encode(), tunnel.organization_id.encode())
     is_secret = False
     for accepted in tunnel.secret_sha256:
         is_secret |= hmac.compare_digest(digest.encode(), accepted.encode())
     return is_account and is_secret
 
 
-def _registration(request: RegisterConnection, digest: str) -> Registration:
+def _registration(request: RegisterConnection, tunnel: Tunnel) -> Registration:
     options = request.options
+    client_id = str(options.client_id)
     return Registration(
-        tunnel_id=str(request.tunnel_id),
-        client_id=str(options.client_id),
+        tunnel_id=tunnel.id,
+        client_id=client_id,
         index=request.conn_index,
         version=options.version,
         arch=options.arch,
         features=options.features,
-        secret_sha256=digest,
         registered_at=time.time(),
+        revocation_marks=tunnel.revocation_marks(client_id),
     )
 
 

@@ -23,6 +23,8 @@ _METADATA_ADDRESSES = frozenset(
     ipaddress.ip_address(text) for text in ("100.100.100.200", "192.0.0.192", "fd00:ec2::254")
 )
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 class DestinationError(ValueError):
     """Text that is no usable destination or rule; the message names the fault."""
@@ -111,9 +113,19 @@ def unmapped(address: IPAddress) -> IPAddress:
     return address
 
 
+def _embedded(address: IPAddress) -> IPAddress:
+    """The IPv4 address that a translator or tunnel on the way would make of `address` (RFC 6052, RFC 3056)."""
+    plain = unmapped(address)
+    if not isinstance(plain, ipaddress.IPv6Address):
+        return plain
+    if plain in _NAT64:
+        return ipaddress.IPv4Address(int(plain) & 0xFFFFFFFF)
+    return plain.sixtofour or plain
+
+
 def forbidden_reason(address: IPAddress) -> str | None:
     """Why `address` is not dialled without an explicit rule, or None."""
-    plain = unmapped(address)
+    plain = _embedded(address)
     if plain in _METADATA_ADDRESSES:
         return "a cloud metadata address"
     if plain.is_link_local:

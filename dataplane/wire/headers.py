@@ -132,7 +132,7 @@ def parse_response_meta(text: str | None) -> ResponseMeta:
     """Never raises: a missing or broken meta header counts as an answer by the connector without a reason."""
     try:
         document = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ResponseMeta("cloudflared")
     if not isinstance(document, dict):
         return ResponseMeta("cloudflared")

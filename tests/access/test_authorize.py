@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from django.utils import timezone
 
 from access import decisions
-from access.actions.applications import revoke_application_tokens
+from access.actions.applications import revoke_application_tokens, update_application
 from access.actions.service_tokens import create_service_token, update_service_token
 from access.authorize import AuthorizeRequest, as_json, authorize_request, recheck_streams
 from access.destinations import resolve_destination
@@ -21,6 +21,7 @@ from access.login_links import read_signed
 from access.models import AccessRequest, Application
 from accounts.errors import DomainError
 from accounts.models import AccessSession
+from accounts.ratelimits import Limit
 from tests.access.makers import (
     ACTOR,
     CLIENT_IP,
@@ -30,6 +31,7 @@ from tests.access.makers import (
     app_token,
     email_rule,
     make_application,
+    make_provider,
     make_session,
 )
 from tests.factories import Cast
@@ -254,6 +256,18 @@ def test_bad_service_token_is_401_never_a_login(machine: dict[str, str], change:
     assert logged() == (False, "service_token_invalid")
 
 
+def test_ac_101_wrong_service_tokens_of_one_address_are_limited_and_do_not_fill_the_log(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("access.authorize.SERVICE_TOKEN_FAILURE_BY_ADDRESS", Limit("test", 3, 600))
+    wrong = {"service_token_id": "x.access", "service_token_secret": "y"}
+    assert [ask(**wrong)["status"] for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert AccessRequest.objects.count() == 3
+    assert ask(**wrong, client_ip="192.0.2.77")["status"] == 401
+    # Nobody else at that address is locked out.
+    assert ask()["outcome"] == "login"
+
+
 def test_valid_but_unwanted_service_token_is_403(cast: Cast, machine: dict[str, str]) -> None:
     other, secret = create_service_token(cast.widgetcorp, actor=ACTOR, name="other")
     answer = ask(service_token_id=other.client_id, service_token_secret=secret)
@@ -359,6 +373,21 @@ def test_ac_87_streams_are_cut_after_each_kind_of_revocation(cast: Cast, applica
     assert all(cut["message"] for cut in cuts)
 
 
+def test_ac_84_a_login_method_taken_off_an_application_ends_tokens_and_streams(
+    cast: Cast, application: Application, session: AccessSession
+) -> None:
+    own, other = session.identity.provider, make_provider(cast.widgetcorp, name="Other")
+    application.allowed_providers.set([own])
+    token = app_token(application, session)
+    assert ask(token=token, token_source="header")["outcome"] == "allow"
+    assert reasons(stream(application, session)) == []
+    update_application(application, allowed_provider_ids=[own.pk, other.pk], actor=ACTOR)
+    assert ask(token=token, token_source="header")["outcome"] == "allow"
+    update_application(application, allowed_provider_ids=[other.pk], actor=ACTOR)
+    assert ask(token=token, token_source="header")["outcome"] == "login"
+    assert reasons(stream(application, session)) == ["login_method_not_allowed"]
+
+
 def test_policy_or_application_gone(application: Application, session: AccessSession) -> None:
     row = stream(application, session)
     application.policy_links.all().delete()
@@ -401,7 +430,7 @@ def test_many_streams_cost_few_queries(
     cast: Cast, application: Application, django_assert_max_num_queries: Any
 ) -> None:
     sessions = [make_session(cast.widgetcorp) for _ in range(60)]
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         assert reasons(*(stream(application, session) for session in sessions)) == []
 
 

@@ -167,6 +167,26 @@ def test_ac11_only_verified_addresses_match_email_rules(cast, idp, application, 
         assert "e-mail not verified" in answer.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("theirs", "stored"),
+    [
+        ("Alice@WidgetCorp.test", "alice@widgetcorp.test"),
+        ("\u212aate@widgetcorp.test", "\u212aate@widgetcorp.test"),  # Kelvin sign: str.lower() makes it "kate"
+        ("\u0130lker@widgetcorp.test", "\u0130lker@widgetcorp.test"),
+        ("\uff41lice@widgetcorp.test", "\uff41lice@widgetcorp.test"),
+        (" alice@widgetcorp.test", ""),
+        ("alice@widgetcorp.test\u2003", ""),
+        ("ali\u202ece@widgetcorp.test", ""),
+        ("ali\0ce@widgetcorp.test", ""),
+    ],
+)
+def test_ac05_addresses_of_the_provider_are_never_folded_into_others(cast, idp, provider, application, theirs, stored):
+    idp.people["alice"].email = theirs
+    log_in_at(EdgeBrowser(), idp, team_url(), provider, "alice")
+    identity = Identity.objects.get()
+    assert (identity.email, identity.email_verified) == (stored, bool(stored))
+
+
 def test_ac10_a_changed_address_stays_the_same_identity_and_is_audited(cast, idp, provider, application):
     log_in_at(EdgeBrowser(), idp, team_url(), provider, "alice")
     idp.people["alice"].email = "boss@widgetcorp.test"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from django.conf import LazySettings
 from django.test import Client
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
@@ -156,6 +157,28 @@ class TestSshAuthorities:
         assert answer["Content-Type"].startswith("text/plain")
         assert answer.content.decode().startswith("ssh-ed25519 ")
         assert authority.public_key in answer.content.decode()
+
+    def test_hosts_learn_where_to_fetch_keys_and_revocations(
+        self, alice: Client, world: World, settings: LazySettings
+    ) -> None:
+        settings.EDGE_CA_FILE = ""
+        address = f"{world.organization.team_url}/cdn-cgi/access/ssh/{world.application.aud}"
+        page = shown(alice, url("ssh_authority_detail", world.application.pk))
+        assert f">{address}/ca.pub</code>" in page
+        assert f">{address}/revoked.krl</code>" in page
+        assert "RevokedKeys /etc/ssh/revoked.krl" in page
+        assert f"curl -fsS -o /etc/ssh/revoked.new {address}/revoked.krl" in page
+        assert "edge-ca.pem" not in page
+        settings.EDGE_CA_FILE = "/somewhere/ca.pem"
+        page = shown(alice, url("ssh_authority_detail", world.application.pk))
+        assert "curl -fsS --cacert edge-ca.pem -o" in page
+        assert reverse("tunnel_edge_authority", args=["widgetcorp"]) in page
+
+    def test_without_an_application_the_page_leads_to_one(self, alice: Client, cast: Cast) -> None:
+        page = shown(alice, url("ssh_authorities"))
+        assert "There is no application yet" in page
+        assert url("application_add") in page
+        assert "Choose an application above" not in page
 
     def test_twice_is_refused(self, alice: Client, world: World) -> None:
         data = {"application": str(world.application.pk), "algorithm": "ed25519"}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from celery.signals import task_postrun
 from django.conf import LazySettings
+from django.db import connection
 
 from access.actions.authorities import create_authority, wait_for_authority
 from access.actions.certificates import request_certificate, wait_for_certificate
@@ -23,11 +26,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def worker() -> Iterator[Any]:
     eager = app.conf.task_always_eager
     app.conf.task_always_eager = False
+    task_postrun.connect(_close_connection_of_thread)
     try:
         with start_worker(app, pool="solo", queues=["signing"], perform_ping_check=False, loglevel="ERROR") as started:
             yield started
     finally:
+        task_postrun.disconnect(_close_connection_of_thread)
         app.conf.task_always_eager = eager
+
+
+def _close_connection_of_thread(**_: Any) -> None:
+    """PostgreSQL does not drop a test database that the worker's thread still holds open."""
+    if threading.current_thread() is not threading.main_thread():
+        connection.close()
 
 
 @pytest.fixture

@@ -41,6 +41,11 @@ def test_every_model_is_registered_read_only() -> None:
     assert all(isinstance(admin.site._registry[model], ReadOnlyAdmin) for model in our_models())
 
 
+def test_nothing_else_is_registered() -> None:
+    """allauth's own pages would show secrets of second factors, and change them."""
+    assert set(admin.site._registry) == set(our_models())
+
+
 def test_secret_columns_are_known() -> None:
     """A new column that holds a secret has to be named like one."""
     hidden = {

@@ -57,6 +57,7 @@ def test_create_writes_credentials_that_match_the_sent_secret(
     output = capsys.readouterr().out
     assert identifier in output
     assert str(path) in output
+    assert "sallyport tunnel run ssh-pool" in output
     credentials = TunnelCredentials.from_file_json(path.read_text())
     assert base64.b64encode(credentials.secret).decode() == api.secrets[identifier]
     assert len(credentials.secret) == 32

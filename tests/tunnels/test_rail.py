@@ -81,6 +81,19 @@ def test_every_open_step_says_what_to_do() -> None:
     assert "TrustedUserCAKeys" in commands["sshd"]
 
 
+def test_the_tunnels_command_runs_as_it_is() -> None:
+    """A connector started by name alone would know neither credentials nor what to serve."""
+    target = "79a60ee2-9a98-4f5f-96c7-76c88b2075be.tunnel.example.test"
+    local = replace(COMPLETE, tunnel_status="inactive", tunnel_is_local=True, tunnel_target=target)
+    command = judge_rail(local).steps[1].command
+    assert "\ntunnel: 79a60ee2-9a98-4f5f-96c7-76c88b2075be\n" in command
+    assert "\n  - hostname: ssh.widgetcorp.tech\n    service: bastion\n  - service: http_status:404\n" in command
+    assert command.endswith("run --config ~/.sallyport/79a60ee2-9a98-4f5f-96c7-76c88b2075be.yml ssh-pool")
+    assert judge_rail(replace(local, tunnel_status="down")).steps[1].command == "sallyport tunnel run ssh-pool"
+    remote = judge_rail(replace(local, tunnel_is_local=False)).steps[1]
+    assert (remote.command, remote.page) == ("", "tunnel")  # its command holds the token
+
+
 def test_the_resolvers_answer_is_told() -> None:
     facts = replace(COMPLETE, record_state="mismatch", record_answer="the name does not exist")
     assert "the name does not exist" in judge_rail(facts).steps[2].text

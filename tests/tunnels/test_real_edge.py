@@ -161,6 +161,11 @@ def test_wrong_and_rotated_secrets_are_refused_and_a_cut_reaches_live_connection
     by_token, answer = stage.connect(TunnelCredentials.from_token(tunnel_token(stage.tunnel)))
     assert isinstance(answer, Registered)
     until(lambda: len(stage.open_rows()) == 2)
+    # Without a cut the old secrets are refused, and those who came with them stay (fault 40).
+    rotate_tunnel_token(stage.tunnel, cut=False, actor=stage.actor)
+    until(lambda: isinstance(stage.connect(stage.credentials())[1], RegistrationRefused))
+    assert not by_file.closed.is_set()
+    assert not by_token.closed.is_set()
     rotated = rotate_tunnel_token(stage.tunnel, cut=True, actor=stage.actor)
     for connector in (by_file, by_token):
         stage.wait_closed(connector)

@@ -6,10 +6,12 @@ import hashlib
 import hmac
 import json
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection as db_connection
+from django.utils import timezone
 
 from accounts.actor import Actor
 from accounts.audit import edge_version
@@ -142,6 +144,12 @@ def test_rotation_ends_every_earlier_secret(tunnel: Tunnel, alice: Actor) -> Non
     assert cut.reconnect_after is not None
     assert load_snapshot()["tunnels"][0]["min_registered_at"] == cut.reconnect_after.timestamp()
     assert events_of(tunnel.organization).count("tunnels.tunnel.token_rotated") == 2
+
+    # A clock that was set back must not make the next cut invisible to edges.
+    Tunnel.objects.all_organizations(reason="test").update(reconnect_after=timezone.now() + timedelta(hours=1))
+    before = load_snapshot()["tunnels"][0]["min_registered_at"]
+    rotate_tunnel_token(tunnel, cut=True, actor=alice)
+    assert load_snapshot()["tunnels"][0]["min_registered_at"] > before
 
 
 def test_replace_tunnel_secret(tunnel: Tunnel, alice: Actor) -> None:

@@ -6,14 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
 
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import NotFound
 from accounts.tenancy import TenantQuerySet
 from tunnels import events
-from tunnels.actions.tunnels import lock_live_tunnel
+from tunnels.actions.tunnels import lock_live_tunnel, next_mark
 from tunnels.models import Connector, Tunnel
 from tunnels.status import TunnelStatus, statuses
 
@@ -23,12 +22,12 @@ def disconnect_connectors(tunnel: Tunnel, *, client_id: UUID | str | None = None
     """Edges close the connections registered until now, of one connector or of all; connectors whose secret is still
     good come back. To keep one out, rotate the tunnel's token too."""
     current = lock_live_tunnel(tunnel)
-    now = timezone.now()
-    if client_id is None:
-        current.reconnect_after = now
-        current.save(update_fields=["reconnect_after"])
-    elif not _connectors(current, client_id).update(reconnect_after=now):
+    # One connector's row is written under its tunnel's lock only.
+    row = current if client_id is None else _connectors(current, client_id).first()
+    if row is None:
         raise NotFound("This tunnel has no such connector.")
+    row.reconnect_after = next_mark(row.reconnect_after)
+    row.save(update_fields=["reconnect_after"])
     audit.record(
         events.CONNECTORS_DISCONNECTED,
         organization=current.organization,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -98,13 +99,14 @@ def delete_tunnel(tunnel: Tunnel, *, cascade: bool, actor: Actor) -> Tunnel:
 
 @transaction.atomic
 def rotate_tunnel_token(tunnel: Tunnel, *, cut: bool, actor: Actor) -> Tunnel:
-    """Every earlier secret stops working: the old token's, and that of a credentials file. Edges refuse it, and close
-    connections that registered with it. `cut` closes every connection registered until now, also by its time."""
+    """Every earlier secret stops working: the old token's, and that of a credentials file. Edges refuse it from now on
+    to connections that register; those that live go on, so that replicas can be moved to the new token one by one.
+    `cut` closes them too, within two seconds: for a secret that fell into wrong hands."""
     current = lock_live_tunnel(tunnel)
     current.token_generation += 1
     current.secret_sha256 = ""
     if cut:
-        current.reconnect_after = timezone.now()
+        current.reconnect_after = next_mark(current.reconnect_after)
     current.save(update_fields=["token_generation", "secret_sha256", "reconnect_after"])
     audit.record(
         events.TUNNEL_TOKEN_ROTATED,
@@ -119,7 +121,7 @@ def rotate_tunnel_token(tunnel: Tunnel, *, cut: bool, actor: Actor) -> Tunnel:
 @transaction.atomic
 def replace_tunnel_secret(tunnel: Tunnel, *, secret: bytes, actor: Actor) -> Tunnel:
     """The client made a new secret (public API: PATCH with tunnel_secret). The token and its secret change too, as
-    after rotate_tunnel_token."""
+    after rotate_tunnel_token without `cut`."""
     current = lock_live_tunnel(tunnel)
     current.secret_sha256 = secret_hash(_checked_secret(secret))
     current.token_generation += 1
@@ -145,6 +147,12 @@ def credentials(tunnel: Tunnel, secret: bytes | None = None) -> dict[str, str]:
         secret = token_secret(tunnel.pk, tunnel.token_generation)
     document = json.loads(TunnelCredentials(tunnel.organization_id, secret, tunnel.pk).to_file_json())
     return {**document, "TunnelName": tunnel.name}
+
+
+def next_mark(previous: datetime | None) -> datetime:
+    """The instant of a cut. Edges close what is live when it rises, so it always does, whatever the clock says."""
+    now = timezone.now()
+    return now if previous is None else max(now, previous + timedelta(milliseconds=1))
 
 
 def lock_live_tunnel(tunnel: Tunnel) -> Tunnel:

@@ -14,6 +14,7 @@ from tunnels import events, zones
 from tunnels.backoff import CHECK_INTERVAL, retry_delay
 from tunnels.dns import MAX_ANSWER_CHARACTERS, Lookup, Outcome
 from tunnels.models import Zone
+from tunnels.serving import serve_names, stop_serving_names
 
 # An active zone whose proof has gone is served this long, so that a slip in somebody's DNS is no outage.
 PROOF_GRACE = timedelta(hours=72)
@@ -61,6 +62,10 @@ def store_zone_check(zone_id: str, answer: Lookup, *, now: datetime) -> Change:
     zone.last_checked_at = now
     zone.next_check_at = now + (retry_delay(zone.failed_checks) if zone.failed_checks else CHECK_INTERVAL)
     zone.save(update_fields=_CHECKED)
+    if change is Change.ACTIVATED:
+        serve_names(zone)
+    elif change is Change.MOVED:
+        stop_serving_names(zone)
     if change is not Change.NONE:
         audit.record(
             _EVENTS[change],

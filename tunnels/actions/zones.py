@@ -16,6 +16,7 @@ from accounts.models import Organization
 from tunnels import events, tasks, zones
 from tunnels.models import Zone
 from tunnels.names import skeleton
+from tunnels.serving import serve_names
 
 
 @transaction.atomic
@@ -37,6 +38,8 @@ def create_zone(organization: Organization, *, name: str, actor: Actor) -> Zone:
         next_check_at=now if pending else None,
         last_answer="" if pending else "No proof is needed for names of this installation's own suffix.",
     )
+    if not pending:
+        serve_names(zone)
     audit.record(
         events.ZONE_CREATED,
         organization=organization,

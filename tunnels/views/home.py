@@ -90,11 +90,15 @@ def _numbers(request: OrganizationRequest) -> list[tuple[str, int, str]]:
     tunnels = Tunnel.objects.for_organization(organization).filter(deleted_at=None)
     applications = Application.objects.for_organization(organization)
     return [
-        ("applications", applications.count(), at(request, "applications")),
-        ("tunnels", tunnels.count(), at(request, "tunnels")),
-        ("live sessions", live.count(), at(request, "users")),
-        ("certificates today", issued.count(), at(request, "certificates")),
+        _number(applications.count(), "application", "applications", at(request, "applications")),
+        _number(tunnels.count(), "tunnel", "tunnels", at(request, "tunnels")),
+        _number(live.count(), "live session", "live sessions", at(request, "users")),
+        _number(issued.count(), "certificate today", "certificates today", at(request, "certificates")),
     ]
+
+
+def _number(count: int, one: str, many: str, url: str) -> tuple[str, int, str]:
+    return (one if count == 1 else many), count, url
 
 
 def _uuid(text: str) -> UUID | None:

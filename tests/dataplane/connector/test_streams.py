@@ -298,6 +298,18 @@ async def test_bastion_never_leads_to_the_connectors_own_metrics(edge: LabEdge, 
         assert (await stream.meta()).reason == "destination_refused"
 
 
+async def test_ac62_no_ip_rule_opens_the_connectors_own_metrics(edge: LabEdge, base: Config, tmp_path: Path) -> None:
+    port = closed_port()
+    rules = [{"prefix": prefix, "allow": True} for prefix in ("0.0.0.0/0", "::/0")]
+    rule = {"service": "bastion", "originRequest": {"ipRules": rules}}
+    async with serving(edge, {**base, "metrics": f"127.0.0.1:{port}"}, tmp_path, rule) as connection:
+        # The unspecified address reaches loopback too.
+        for host in ("127.0.0.1", "127.0.0.2", "localhost", "0.0.0.0", "[::]", "[::1]"):
+            stream = connection.open_websocket("x", [(names.H_JUMP, f"{host}:{port}")])
+            assert await stream.status() == 502, host
+            assert (await stream.meta()).reason == "destination_refused", host
+
+
 async def test_bastion_ip_rules_are_the_allow_list(edge: LabEdge, base: Config, tmp_path: Path) -> None:
     async with tcp_server(echo) as port, tcp_server(echo) as other:
         rules = [{"prefix": "127.0.0.0/8", "ports": [port], "allow": True}]

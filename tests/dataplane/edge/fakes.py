@@ -448,6 +448,8 @@ class FakeConnector:
         headers = [
             ("Content-Type", "application/json"),
             ("Set-Cookie", "session=1; Path=/"),
+            ("Set-Cookie", "=CF_Authorization=nameless; Path=/"),
+            ("Set-Cookie", " CF_AppSession =spaced; Path=/"),
             ("Set-Cookie", "CF_Authorization=stolen; Path=/"),
             ("Connection", "close"),
             ("Content-Length", str(len(answer))),

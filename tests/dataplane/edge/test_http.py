@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,8 @@ async def test_get_reaches_the_origin_with_clean_headers(stage: Stage) -> None:
         "Cf-Warp-Tag-Id": "x",
         "X-Forwarded-For": "6.6.6.6",
         "X_Forwarded_User": "root",
+        "X.Forwarded.User": "root",
+        "Cf.Access~Authenticated'User*Email": "root@evil.example",
         "Forwarded": "for=6.6.6.6",
         "X-Real-IP": "6.6.6.6",
         "Sallyport-Client-Ip": "6.6.6.6",
@@ -70,6 +73,20 @@ async def test_a_token_of_a_key_made_a_moment_ago_is_the_control_planes_to_check
     forged = make_token(Key("key-1"), aud=[aud("web")])
     await eyeball.request("GET", "/", {"Cookie": f"CF_Authorization={forged}"})
     assert stage.control.authorized[-1]["token"] is None
+
+
+async def test_ac61_a_service_token_named_like_a_person_is_no_person(stage: Stage) -> None:
+    await stage.connector()
+    allow = stage.control.decide
+
+    def as_machine(question: dict[str, Any]) -> dict[str, Any]:
+        return {**allow(question), "session_nonce": None, "identity": "ceo@widgetcorp.com"}
+
+    stage.control.decide = as_machine
+    shown = {"Cf-Access-Client-Id": "id.access", "Cf-Access-Client-Secret": "s"}
+    seen = (await (await stage.eyeball(WEB_HOST)).request("GET", "/", shown)).json()["headers"]
+    assert seen["cf-access-jwt-assertion"] == "assertion.for.origin"
+    assert "cf-access-authenticated-user-email" not in seen
 
 
 async def test_origin_cannot_set_the_edge_cookies(stage: Stage) -> None:
@@ -337,12 +354,13 @@ async def test_transfer_waits_for_the_login(stage: Stage, host: str, prefix: str
 
 async def test_a_refused_login_ends_the_wait_with_its_reason(stage: Stage) -> None:
     key = "B" * 43 + "="
-    stage.control.transfers[key] = {"status": "410", "reason": "no_policy_matched", "message": "Not for you. (ref 1)"}
+    refusal = {"status": "410", "reason": "no_policy_matched", "message": "Not for you.", "reference": "ref-1"}
+    stage.control.transfers[key] = refusal
     eyeball = await stage.eyeball(TEAM)
     response = await eyeball.request("GET", f"/cdn-cgi/access/transfer/{key}")
     assert response.status == 410
     assert response.get("sallyport-error") == "no_policy_matched"
-    assert b"Not for you. (ref 1)" in response.body
+    assert b"Not for you.\nreason: no_policy_matched\nreference: ref-1\n" in response.body
 
 
 # ---- malformed

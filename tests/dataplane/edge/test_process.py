@@ -178,6 +178,27 @@ async def test_outage_grace_lets_the_same_request_pass(tmp_path: Path, control: 
     await control.start()
 
 
+async def test_ac87_outage_grace_does_not_bring_a_cut_session_back(tmp_path: Path, control: FakeControlPlane) -> None:
+    edge = await EdgeProcess(tmp_path, control.url, EDGE_OUTAGE_GRACE_SECONDS="60").start()
+    connector = FakeConnector()
+    await connector.start(edge.tunnel, edge.tls)
+    await connector.registered()
+    token = {"Cf-Access-Token": make_token()}
+    first = await Eyeball(edge.public, edge.tls, SSH_HOST).connect()
+    assert (await first.upgrade(headers=dict(token))).status == 101
+    control.cut = {"reason": "session_revoked", "message": "Your session was revoked."}
+    control.change()
+    assert await first.is_closed(5)
+    await control.stop()
+    second = await Eyeball(edge.public, edge.tls, SSH_HOST).connect()
+    assert (await second.upgrade(headers=dict(token))).reason == "control_plane_unreachable"
+    for eyeball in (first, second):
+        await eyeball.close()
+    await connector.stop()
+    assert await edge.stop() == 0
+    await control.start()
+
+
 # ---- certificates
 # ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ from dataplane.edge.reports import MAX_LOCAL_CONFIG_BYTES, MAX_LOCAL_CONFIGS_BYT
 
 def registration(size: int) -> Registration:
     return Registration(
-        tunnel_id="t", client_id="c", index=0, version="", arch="", features=(), secret_sha256="", registered_at=0.0,
+        tunnel_id="t", client_id="c", index=0, version="", arch="", features=(), registered_at=0.0,
+        revocation_marks=(0.0, 0.0),
         local_config={"ingress": []}, local_config_bytes=size,
     )  # fmt: skip
 

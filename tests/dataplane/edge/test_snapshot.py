@@ -28,6 +28,15 @@ def snapshot_with(**changes: Any) -> Any:
         ("a.example.com", "/x/../admin", None),
         ("a.example.com", "/admin/../x", None),
         ("a.example.com", "/a%2Fb", "exact"),
+        ("a.example.com", "/x/..;/admin", None),
+        ("a.example.com", "/admin;x=1/users", None),
+        ("a.example.com", "/x/%2e%2e/admin", None),
+        ("a.example.com", "/x/%252e%252e/admin", None),
+        ("a.example.com", "/x%5c..%5cadmin", None),
+        ("a.example.com", "/%61dmin", None),
+        ("a.example.com", "//admin", None),
+        ("a.example.com", "/x;v=1/y;admin", "exact"),
+        ("a.example.com", "/admin/x;v=1/y", "admin"),
     ],
 )
 def test_most_specific_application_wins(hostname: str, target: str, name: str | None) -> None:

@@ -78,7 +78,7 @@ def test_accepted_token_never_fetches_anything(headers: dict[str, object]) -> No
     snapshot = parse_snapshot(make_snapshot())
     application = snapshot.find_application("ssh.widgetcorp.localhost", "/")
     assert application is not None
-    verdict = check_token(make_token(headers=headers), application, snapshot, NOW)
+    verdict = check_token(make_token(headers=headers), application, snapshot, time.time())
     assert isinstance(verdict, TokenAccepted)
     assert verdict.claims["email"] == "alice@widgetcorp.com"
 
@@ -94,7 +94,8 @@ async def test_bad_header_token_is_403_with_its_reason(stage: Stage, name: str) 
 
 async def test_bad_cookie_is_as_good_as_none(stage: Stage) -> None:
     eyeball = await stage.eyeball()
-    for token, _, _ in REFUSED.values():
+    # A key this edge does not know may be newer than its snapshot: the control plane is asked about those.
+    for token in (token for token, reason, _ in REFUSED.values() if reason != "token_key_unknown"):
         response = await eyeball.request("GET", "/", {"Cookie": f"CF_Authorization={token}"})
         assert response.status == 302
     assert all(question["token"] is None for question in stage.control.authorized)

@@ -99,5 +99,5 @@ def test_response_meta_round_trip_and_garbage() -> None:
     assert h.parse_response_meta('{"src":"origin"}') == h.META_ORIGIN
     assert h.parse_response_meta('{"src":"cloudflared","flow_rate_limited":true}').is_flow_rate_limited
     assert "flow_rate_limited" in str(h.ResponseMeta("cloudflared", is_flow_rate_limited=True))
-    for text in (None, "", "[]", "{", '{"src":5,"reason":7}'):
+    for text in (None, "", "[]", "{", '{"src":5,"reason":7}', "[" * 100_000):
         assert h.parse_response_meta(text) == h.ResponseMeta("cloudflared")

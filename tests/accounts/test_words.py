@@ -1,0 +1,25 @@
+"""How durations read on pages."""
+
+from __future__ import annotations
+
+import pytest
+
+from accounts.templatetags.pages import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "no limit"),
+        (0, "0 seconds"),
+        (60, "1 minute"),
+        (5400, "1 hour 30 minutes"),
+        (86400, "1 day"),
+        (7 * 86400, "1 week"),
+        (14 * 86400, "2 weeks"),
+        (30 * 86400, "30 days"),
+        (8 * 86400 + 3600, "1 week 1 day"),
+    ],
+)
+def test_durations_read_as_people_say_them(seconds: int | None, words: str) -> None:
+    assert duration(seconds) == words
