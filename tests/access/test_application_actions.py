@@ -126,7 +126,7 @@ def test_same_domain_twice_is_a_conflict(cast: Cast) -> None:
     "values",
     [
         {"name": ""},
-        {"session_duration_seconds": 0},
+        {"session_duration_seconds": -1},
         {"session_duration_seconds": 32 * 86400},
         {"certificate_lifetime_seconds": 59},
         {"certificate_lifetime_seconds": 86401},
