@@ -114,7 +114,9 @@ def collect(page: Page, here: Installation, names: dict[str, str]) -> dict[str, 
         print(answer.status, kind, flush=True)
         links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
         queue += [
-            link.split("#")[0].split("?")[0] for link in links if "logout" not in link and not link.endswith(".pub")
+            link.split("#")[0].split("?")[0]
+            for link in links
+            if "logout" not in link and not link.endswith((".pub", ".pem"))  # downloads are no pages
         ]
     return names
 

@@ -23,6 +23,7 @@ from demo.first_login import HOSTNAME, create_tunnel, run_tunnel, wait_until
 from demo.installation import Installation
 from demo.person import Person
 from demo.sshd import Sshd, sshd
+from tests.axe import violations
 from tools.chromium import chromium
 from tools.services import free_port
 
@@ -241,6 +242,7 @@ def _alice_gets_a_shell(desk: Desk, laptop: Terminal, server: Sshd) -> None:
     page = desk.context().new_page()
     page.goto(laptop.asked_for())
     expect(page.get_by_role("heading", name="Log in to SSH bastion")).to_be_visible()
+    assert violations(page) == []
     page.get_by_role("link", name="Log in with Demo IdP").click()
     page.get_by_role("button", name="Alice Example").click()
     code = _approve(page)
@@ -278,6 +280,7 @@ def _pat_copies_and_forwards(desk: Desk, laptop: Terminal, here: Installation, s
 
 def _approve(page: Page) -> str:
     expect(page.get_by_role("heading", name="Let a command-line client log in as you?")).to_be_visible()
+    assert violations(page) == []
     code = page.locator(".code code").inner_text()
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_role("heading", name="Done: your client is logged in")).to_be_visible()

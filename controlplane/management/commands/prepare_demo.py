@@ -8,18 +8,18 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from accounts.actions.api_tokens import create_api_token
-from accounts.actions.organizations import create_organization
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
-from tunnels.actions.zones import create_zone
 
+from accounts.actions.api_tokens import create_api_token
+from accounts.actions.organizations import create_organization
 from accounts.actor import system
 from accounts.models import Organization, User
 from accounts.permissions import SCOPES
+from tunnels.actions.zones import create_zone
 
 TEAM_NAME = "widgetcorp"
 ZONE = "widgetcorp.localhost"
