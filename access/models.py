@@ -10,17 +10,29 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 
+from access.policy_models import (
+    AccessList,
+    ApprovalRequest,
+    ApprovalVote,
+    ClientAuthority,
+    Justification,
+)
 from access.simulation_models import SavedTest, Simulation, SimulationResult
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization, public_url
 from accounts.tenancy import TenantQuerySet
 
 __all__ = [
+    "AccessList",
     "AccessRequest",
     "Application",
     "ApplicationPolicy",
+    "ApprovalRequest",
+    "ApprovalVote",
     "Certificate",
+    "ClientAuthority",
     "Group",
     "HandOver",
+    "Justification",
     "Policy",
     "PrincipalClaim",
     "SavedTest",
@@ -118,9 +130,15 @@ class Policy(models.Model):
     include = models.JSONField(default=list)
     require = models.JSONField(default=list, blank=True)
     exclude = models.JSONField(default=list, blank=True)
-    session_duration_seconds = models.PositiveIntegerField(null=True, blank=True)
-    # Accounts that certificates of service tokens name; only for Service Auth. Empty: they get no certificate.
-    ssh_principals = models.JSONField(default=list, blank=True)
+    session_duration_seconds = models.PositiveIntegerField(null=True, blank=True, help_text="0: immediate.")
+    # SSH rights (access.terms.SshRights.as_dict); null: as the application says. Certificates of service tokens name
+    # the `usernames` of the Service Auth policy that lets them in, and nothing else.
+    ssh = models.JSONField(null=True, blank=True)
+    purpose_justification_required = models.BooleanField(default=False)
+    purpose_justification_prompt = models.CharField(max_length=500, blank=True)
+    approval_required = models.BooleanField(default=False)
+    # [{"approvals_needed": 1, "email_addresses": [...], "email_list_uuid": "..."}] as the public API has them.
+    approval_groups = models.JSONField(default=list, blank=True)
     reusable = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -310,6 +328,7 @@ class PrincipalClaim(models.Model):
     """Who holds a principal in an application: the first to be issued it, until an admin releases it.
 
     Without an identity it belongs to service tokens: policies name it for them, and no person can get it.
+    `shared`: an account that an Allow policy names, which many identities hold side by side.
     """
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
@@ -320,12 +339,22 @@ class PrincipalClaim(models.Model):
     email = models.CharField(max_length=254, blank=True)
     # Stable per identity and application, so that one KRL entry covers all its certificates.
     key_id = models.CharField(max_length=200)
+    shared = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = TenantQuerySet["PrincipalClaim"].as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["application", "principal"], name="principal_held_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["application", "principal"], condition=Q(shared=False), name="principal_held_once"
+            ),
+            models.UniqueConstraint(
+                fields=["application", "principal", "identity"],
+                condition=Q(shared=True),
+                name="shared_principal_once_per_identity",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.principal} -> {self.identity or 'service tokens'}"
@@ -409,6 +438,9 @@ class AccessRequest(models.Model):
     # Which set of policies and groups was asked (AC-86), and about what (access/decision_facts.py). Empty: none was.
     rules_version = models.CharField(max_length=16, blank=True)
     facts = models.JSONField(default=dict, blank=True)
+    # Why the person said they need access, and who approved it (policies that ask for either).
+    purpose = models.CharField(max_length=500, blank=True)
+    approvers = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = TenantQuerySet["AccessRequest"].as_manager()

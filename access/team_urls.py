@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from access.views import callback, certs, cli, host_files, identity, launcher, login, public
+from access.views import callback, certs, cli, consent, host_files, identity, launcher, login, public
 from access.views.cert_sign import cert_sign
 from accounts.views.scim import scim
 
@@ -16,6 +16,10 @@ urlpatterns = [
     path("cdn-cgi/access/pin", login.request_pin, name="public_request_pin"),
     path("cdn-cgi/access/pin/<str:state>", login.enter_pin, name="public_pin"),
     path("cdn-cgi/access/callback", callback.callback, name="public_callback"),
+    path("cdn-cgi/access/purpose", consent.purpose, name="public_purpose"),
+    path("cdn-cgi/access/resume", consent.resume, name="public_resume"),
+    path("cdn-cgi/access/approval", consent.ask_approval, name="public_approval"),
+    path("cdn-cgi/access/approvals/<uuid:request_id>", consent.answer, name="public_approval_answer"),
     path("cdn-cgi/access/cli", cli.cli, name="public_cli"),
     path("cdn-cgi/access/certs", certs.certs, name="public_certs"),
     path("cdn-cgi/access/cert_sign", cert_sign, name="cert_sign"),
