@@ -20,8 +20,8 @@ from accounts.errors import Conflict, InvalidInput
 from accounts.models import Organization
 from tests.access.makers import ACTOR, EVERYONE, HOSTNAME, app_token, make_application, make_session
 from tests.access.test_authorize import ask, reasons
+from tests.client_roots import Root
 from tests.controlplane.api_kit import make_api
-from tests.dataplane.edge.test_client_certificates import Root
 from tests.factories import Cast
 from tests.pages_kit import last_event, login, shown
 from tunnels.models import Zone

@@ -6,8 +6,8 @@ from cloudflare import Cloudflare
 
 from access.models import AccessList, Policy
 from accounts.models import Organization
+from tests.client_roots import Root
 from tests.controlplane.test_api_sdk import base_url, client, lenient, make_zone, organization, server_cast
-from tests.dataplane.edge.test_client_certificates import Root
 
 __all__ = ["base_url", "client", "lenient", "organization", "server_cast"]
 
