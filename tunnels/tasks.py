@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from tunnels.models import Connection, DnsRecord, Edge, Zone
 from tunnels.pushes import PushTarget, poke_edges, push_to_edges
 from tunnels.status import REPORT_TIMEOUT
 
+MAX_POKES_A_SECOND = 10
 _REASON = "the task was given an id of any tenant"
 # A question to DNS may wait LOOKUP_SECONDS; a queue of them must not outlive the next round.
 _CHECKS_PER_ROUND = 200
@@ -40,6 +42,19 @@ def push_configuration(tunnel_id: str) -> int:
     targets = [PushTarget(edge.pk, edge.control_url) for edge in edges]
     answers = push_to_edges(targets, tunnel_id=identifier, snapshot_version=edge_version())
     return sum(record_push_reply(edge_id, identifier, replies) for edge_id, replies in answers.items())
+
+
+def announce() -> None:
+    """Poke edges, but at most so often a second: in a burst of changes the others are found by the edges' own polls,
+    a second later."""
+    key = f"tunnels.announced.{int(time.time())}"
+    cache.add(key, 0, 5)
+    try:
+        if cache.incr(key) > MAX_POKES_A_SECOND:
+            return
+    except ValueError:  # the cache dropped it in between
+        pass
+    announce_change.delay()
 
 
 @shared_task(ignore_result=True)

@@ -58,7 +58,8 @@ def record_login(
     old_email = identity.email
     identity.email, identity.email_verified = ascii_lower(email), email_verified
     identity.groups = scim_effects.groups_at_login(provisioned, provider, groups)
-    identity.name, identity.claims = name[:350], dict(claims)
+    identity.claims = scim_effects.claims_at_login(provisioned, provider, claims)
+    identity.name = name[:350]
     identity.last_login_at = now
     identity.save(update_fields=["email", "email_verified", "name", "groups", "claims", "last_login_at"])
     session = AccessSession.objects.create(

@@ -8,7 +8,8 @@ transaction, so that two changes of one person take effect in the order in which
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
@@ -18,6 +19,7 @@ from accounts.audit import raise_edge_version
 from accounts.models import Identity, IdentityProvider, ScimGroup, ScimMembership, ScimUser
 
 _CHUNK = 500
+_GROUPS_CLAIM = "groups"
 # Entra ID names groups in its tokens by object id, which its SCIM client sends as externalId.
 _TYPES_WITH_GROUP_IDS = frozenset({"azureAD"})
 
@@ -73,6 +75,13 @@ def groups_at_login(user: ScimUser | None, provider: IdentityProvider, given: Se
     return _merged(given, _managed_labels(provider), _labels_by_user([user.pk], provider).get(user.pk, []))
 
 
+def claims_at_login(user: ScimUser | None, provider: IdentityProvider, claims: Mapping[str, Any]) -> dict[str, Any]:
+    """Rules may ask for the groups claim by name, so it says the same."""
+    if user is None or provider.scim_identity_update_behavior == IdentityProvider.ScimBehavior.NO_ACTION:
+        return dict(claims)
+    return _merged_claims(claims, _managed_labels(provider), _labels_by_user([user.pk], provider).get(user.pk, []))
+
+
 def apply_activity(user: ScimUser, provider: IdentityProvider) -> int:
     """Disable or enable the identity as `active` says. Returns how many sessions ended."""
     identity = _lock(user.identity_id)
@@ -109,12 +118,13 @@ def apply_groups(users: Collection[uuid.UUID], provider: IdentityProvider, *, go
         rows = Identity.objects.select_for_update(of=("self",)).filter(scim_user__in=chunk).order_by("pk")
         for identity in rows.select_related("scim_user"):
             groups = _merged(identity.groups, managed, labels.get(identity.scim_user.pk, []))
-            if set(groups) != set(identity.groups):
-                identity.groups = groups
+            claims = _merged_claims(identity.claims, managed, labels.get(identity.scim_user.pk, []))
+            if set(groups) != set(identity.groups) or claims != identity.claims:
+                identity.groups, identity.claims = groups, claims
                 changed.append(identity)
     if not changed:
         return 0
-    Identity.objects.bulk_update(changed, ["groups"], batch_size=_CHUNK)
+    Identity.objects.bulk_update(changed, ["groups", "claims"], batch_size=_CHUNK)
     if provider.scim_identity_update_behavior == IdentityProvider.ScimBehavior.REAUTH:
         for start in range(0, len(changed), _CHUNK):
             end_sessions(*changed[start : start + _CHUNK])
@@ -148,3 +158,13 @@ def _labels_by_user(users: Sequence[uuid.UUID], provider: IdentityProvider) -> d
 
 def _merged(given: Sequence[str], managed: set[str], labels: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*(group for group in given if group not in managed), *labels]))
+
+
+def _merged_claims(claims: Any, managed: set[str], labels: Sequence[str]) -> dict[str, Any]:
+    kept = dict(claims) if isinstance(claims, Mapping) else {}
+    given = kept.get(_GROUPS_CLAIM)
+    if isinstance(given, list) and all(isinstance(group, str) for group in given):
+        merged = _merged(given, managed, labels)
+        if set(merged) != set(given):
+            kept[_GROUPS_CLAIM] = merged
+    return kept

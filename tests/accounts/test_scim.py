@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from tests.accounts.scim_kit import PATCH, Scim, make_scim
 from tests.factories import Cast
 
 ALICE = "alice@widgetcorp.test"
+NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -219,9 +219,9 @@ class TestUsers:
         [
             ("GET", "/Nothing", 404),
             ("GET", "/Users/x", 404),
-            ("GET", f"/Users/{uuid.uuid4()}/more", 404),
+            ("GET", f"/Users/{NOBODY}/more", 404),
             ("DELETE", "/Users", 405),
-            ("POST", f"/Users/{uuid.uuid4()}", 405),
+            ("POST", f"/Users/{NOBODY}", 405),
             ("POST", "/Schemas", 405),
             ("POST", "/Bulk", 404),
             ("GET", "", 404),
@@ -364,6 +364,19 @@ class TestGroups:
         assert [cut["stream_id"] for cut in recheck_streams([stream])] == ["s"]
         assert AccessSession.objects.get(pk=session.pk).revoked_at is None
 
+    def test_the_groups_claim_says_the_same(self, scim: Scim) -> None:
+        """Rules of type "oidc" ask for the claim by its name."""
+        alice = scim.user(externalId="00u1")
+        group = scim.group("engineering", alice)
+        session = record_login(
+            scim.provider, subject="00u1", email=ALICE, email_verified=True, name="", groups=["engineering", "x"],
+            claims={"groups": ["engineering", "x"], "team": 5}, amr=[], ip=CLIENT_IP, country="", user_agent="",
+            session_seconds=3600,
+        )  # fmt: skip
+        assert set(identity_of(session).claims["groups"]) == {"engineering", "x"}
+        scim.patch(f"/Groups/{group['id']}", {"op": "remove", "path": "members"})
+        assert identity_of(session).claims == {"groups": ["x"], "team": 5}
+
     def test_rename_delete_and_replace(self, scim: Scim) -> None:
         alice, bob = scim.user(externalId="00u1"), scim.user("bob@widgetcorp.test", externalId="00u2")
         session = log_in(scim)
@@ -421,7 +434,7 @@ class TestGroups:
             [{"op": "remove"}],
             [{"op": "add", "path": "members"}],
             [{"op": "add", "path": "members", "value": [{"value": "x"}]}],
-            [{"op": "add", "path": "members", "value": [{"value": str(uuid.uuid4())}]}],
+            [{"op": "add", "path": "members", "value": [{"value": NOBODY}]}],
             [{"op": "remove", "path": 'members[display eq "x"]'}],
             [{"op": "replace", "path": "displayName", "value": ""}],
             [{"op": "replace", "path": "][", "value": ""}],

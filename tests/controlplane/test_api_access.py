@@ -320,7 +320,7 @@ def test_service_tokens_show_their_secret_once(api: Api, base: str) -> None:
     assert last_event(api).name == "access.service_token.updated"
     assert api.ok("DELETE", path)["id"] == created["id"]
     assert last_event(api).name == "access.service_token.deleted"
-    assert not ServiceToken.objects.filter(pk=created["id"]).exists()
+    assert not ServiceToken.objects.filter(deleted_at=None, pk=created["id"]).exists()
 
 
 # --- Identity providers ----------------------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""A burst of SCIM deactivations through the edge (fault 46: 10,000 within 60 s).
+
+    .venv/bin/python -m bench.scim [USERS]
+
+An installation as `make run` starts it (SQLite, one web process). Every user has an identity with a live session, so
+each deactivation disables the identity, ends the session, writes its audit event and raises the edges' version.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from demo.installation import Installation, installation
+from demo.scim import ScimPush, enable_scim
+
+CALLERS = 4
+_PROVIDER = {
+    "name": "Bench IdP",
+    "type": "oidc",
+    "config": {
+        "client_id": "bench",
+        "client_secret": "bench-secret",
+        "auth_url": "https://idp.example.com/authorize",
+        "token_url": "https://idp.example.com/token",
+        "certs_url": "https://idp.example.com/jwks",
+    },
+}
+
+
+def main() -> None:
+    users = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    with tempfile.TemporaryDirectory() as folder, installation(Path(folder) / "var") as here:
+        provider = here.api("POST", "/accounts/{account}/access/identity_providers", _PROVIDER)
+        _make_identities(here, provider["id"], users)
+        push = enable_scim(here, provider["id"])
+        pushes = [push, *(push.another(here) for _ in range(CALLERS - 1))]
+        ids: list[str] = []
+
+        def create(caller: ScimPush, number: int) -> None:
+            body = {"userName": f"u{number}@bench.test", "externalId": f"subject-{number}"}
+            ids.append(caller.send("POST", "/Users", body)["id"])
+
+        def deactivate(caller: ScimPush, number: int) -> None:
+            caller.patch(f"/Users/{ids[number]}", {"op": "replace", "path": "active", "value": False})
+
+        _report("created and matched", users, _run(pushes, users, create))
+        seconds = _run(pushes, users, deactivate)
+        _report("deactivated", users, seconds)
+        with sqlite3.connect(here.state / "sallyport.sqlite3") as database:
+            live = database.execute("SELECT count(*) FROM accounts_accesssession WHERE revoked_at IS NULL").fetchone()
+        print(f"live sessions left: {live[0]}; 10,000 would take {seconds / users * 10_000:.0f} s")
+
+
+def _run(pushes: list[ScimPush], users: int, call: Callable[[ScimPush, int], None]) -> float:
+    def work(first: int, caller: ScimPush) -> None:
+        for number in range(first, users, CALLERS):
+            call(caller, number)
+
+    started = time.perf_counter()
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(pushes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - started
+
+
+def _report(what: str, users: int, seconds: float) -> None:
+    print(f"{what:20} {users:6} in {seconds:6.1f} s  {users / seconds:6.0f} a second", flush=True)
+
+
+def _make_identities(here: Installation, provider_id: str, users: int) -> None:
+    """Straight into the database: ten thousand logins are not what is measured."""
+    now = datetime.now(UTC)
+    stamp, end = (f"{moment:%Y-%m-%d %H:%M:%S.%f}" for moment in (now, now + timedelta(days=1)))
+    account, provider = here.facts["account_id"], uuid.UUID(provider_id).hex
+    with sqlite3.connect(here.state / "sallyport.sqlite3", timeout=20) as database:
+        for number in range(users):
+            identity = uuid.uuid4().hex
+            database.execute(
+                "INSERT INTO accounts_identity (id, organization_id, provider_id, subject, email, email_verified, name,"
+                " groups, claims, created_at, disabled_by_scim) VALUES (?, ?, ?, ?, ?, 1, '', '[]', '{}', ?, 0)",
+                (identity, account, provider, f"subject-{number}", f"u{number}@bench.test", stamp),
+            )
+            database.execute(
+                "INSERT INTO accounts_accesssession (id, organization_id, identity_id, nonce, created_at, expires_at,"
+                " country, user_agent, authentication_methods) VALUES (?, ?, ?, ?, ?, ?, '', '', '[]')",
+                (uuid.uuid4().hex, account, identity, uuid.uuid4().hex, stamp, end),
+            )
+
+
+if __name__ == "__main__":
+    main()
