@@ -14,6 +14,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -115,6 +116,7 @@ def _connection(
 ) -> Iterator[http.client.HTTPConnection]:
     """A connection to one of exactly `addresses`. A timer ends it at the deadline: a trickle can not stretch it."""
     sock: socket.socket = _dial(addresses)
+    ends = time.monotonic() + TIMEOUT_SECONDS
     deadline = threading.Timer(TIMEOUT_SECONDS, _shut, [sock])
     deadline.daemon = True
     deadline.start()
@@ -127,7 +129,8 @@ def _connection(
         connection.default_port = 443 if parts.scheme == "https" else 80
         connection.sock = sock
         yield connection
-        if deadline.finished.is_set():
+        if time.monotonic() >= ends:
+            # The clock, not the timer's flag: that is raised only after the connection was cut.
             # http.client takes the end the timer made for the server's: a cut answer must not pass for a whole one.
             raise TimeoutError
     finally:
