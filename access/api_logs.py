@@ -48,6 +48,8 @@ class AccessRequestResult(Schema):
     user_id: str | None
     # Ours: why, as the decision's reason code.
     reason: str
+    purpose_justification_response: str
+    temporary_access_approvers: list[str]
 
 
 class FailedLoginResult(Schema):
@@ -116,6 +118,8 @@ def _shape(row: AccessRequest) -> AccessRequestResult:
         user_email=row.email,
         user_id=str(row.identity_id) if row.identity_id else None,
         reason=row.reason,
+        purpose_justification_response=row.purpose,
+        temporary_access_approvers=row.approvers,
     )
 
 

@@ -14,6 +14,7 @@ from access.api_shapes import PolicyBody, policy_values
 from access.decisions import load_rules
 from access.evaluation import Decision, Outcome
 from access.models import Application, Policy, Simulation, SimulationResult
+from access.policy_terms import checked_terms
 from access.questions import IDENTITY, Question, answer, ask, check
 from access.rules import check_rules
 from accounts.api_base import ApiRequest, ApiRouter, Page, Paging, find, page_of
@@ -132,7 +133,7 @@ def list_user_policy_checks(request: ApiRequest, app_id: str, person: Query[Chec
         return UserPolicyCheckResult(app_state=_state(application, None), user_identity=None)
     question = check(request.organization, Question(who=IDENTITY, identity=key))
     asked = ask(request.organization, question)
-    decision = answer(*load_rules(application), asked, now=timezone.now())
+    decision = answer(*load_rules(application), asked, now=timezone.now(), organization=request.organization)
     document = _identity_document(asked.identity) if asked.identity is not None else None
     return UserPolicyCheckResult(app_state=_state(application, decision), user_identity=document)
 
@@ -147,7 +148,8 @@ def _policy(request: ApiRequest, item: PolicyBody | str) -> Policy:
         request.organization, values["include"], values["require"], values["exclude"], decision=values["decision"]
     )
     values["include"], values["require"], values["exclude"] = lists
-    return Policy(organization=request.organization, **values)
+    terms = checked_terms(request.organization, values["decision"], values.pop("terms"))
+    return Policy(organization=request.organization, **values, **terms)
 
 
 def _own(request: ApiRequest, policy_test_id: str) -> Simulation:

@@ -46,31 +46,56 @@ class GroupResult(Schema):
 
 
 class UnsupportedPolicyFields(Schema):
-    """Public policy fields this product does not enforce: accepted at their defaults, otherwise refused. Storing
-    `approval_required: true` without asking anybody for approval would be a lie."""
+    """Public policy fields this product does not enforce: accepted at their defaults, otherwise refused."""
 
-    approval_required: bool = False
-    approval_groups: list[dict[str, Any]] = []
     isolation_required: bool = False
-    purpose_justification_required: bool = False
-    purpose_justification_prompt: str | None = None
-    connection_rules: dict[str, Any] | None = None
     mfa_config: dict[str, Any] | None = None
 
 
-class PolicyBody(UnsupportedPolicyFields):
+class ApprovalGroup(Schema):
+    """Either addresses or the id of an e-mail list."""
+
+    approvals_needed: float = Field(ge=1, le=100)
+    email_addresses: list[str] | None = None
+    email_list_uuid: str | None = None
+
+
+class SshRules(Schema):
+    """`usernames` and `allow_email_alias` are public; the rest is ours. Null: as the application says."""
+
+    usernames: list[str] = []
+    allow_email_alias: bool | None = None
+    username_claim: str | None = None
+    username_pattern: str | None = None
+    certificate_lifetime: str | None = None
+    extensions: list[str] | None = None
+    bastion_destinations: list[str] | None = None
+
+
+class ConnectionRules(Schema):
+    ssh: SshRules | None = None
+    rdp: dict[str, Any] | None = None
+
+
+class PolicyTerms(UnsupportedPolicyFields):
+    approval_required: bool = False
+    approval_groups: list[ApprovalGroup] = []
+    purpose_justification_required: bool = False
+    purpose_justification_prompt: str | None = None
+    connection_rules: ConnectionRules | None = None
+
+
+class PolicyBody(PolicyTerms):
     name: str = Name
     decision: str = Field(max_length=16)
     include: Rules
     require: Rules | None = None
     exclude: Rules | None = None
     session_duration: str | None = None
-    # Ours: accounts that certificates of service tokens name (decision non_identity only).
-    ssh_principals: list[str] = Field([], max_length=16)
     precedence: int | None = Field(None, ge=1, le=2**31 - 1)
 
 
-class PolicyResult(UnsupportedPolicyFields):
+class PolicyResult(PolicyTerms):
     id: str
     name: str
     decision: str
@@ -78,7 +103,6 @@ class PolicyResult(UnsupportedPolicyFields):
     require: Rules
     exclude: Rules
     session_duration: str | None
-    ssh_principals: list[str]
     created_at: str | None
     updated_at: str | None
     reusable: bool
@@ -115,12 +139,29 @@ def shape_policy(policy: Policy, *, precedence: int | None = None, app_count: in
         require=policy.require,
         exclude=policy.exclude,
         session_duration=None if seconds is None else format_duration(seconds),
-        ssh_principals=policy.ssh_principals,
         created_at=rfc3339(policy.created_at),
         updated_at=rfc3339(policy.updated_at),
         reusable=policy.reusable,
         precedence=precedence,
         app_count=app_count,
+        approval_required=policy.approval_required,
+        approval_groups=[ApprovalGroup(**group) for group in policy.approval_groups],
+        purpose_justification_required=policy.purpose_justification_required,
+        purpose_justification_prompt=policy.purpose_justification_prompt or None,
+        connection_rules=None if policy.ssh is None else ConnectionRules(ssh=_shape_ssh(policy.ssh)),
+    )
+
+
+def _shape_ssh(stored: dict[str, Any]) -> SshRules:
+    seconds = stored["certificate_lifetime_seconds"]
+    return SshRules(
+        usernames=stored["usernames"],
+        allow_email_alias=stored["allow_email_alias"],
+        username_claim=stored["username_claim"] or None,
+        username_pattern=stored["username_pattern"] if stored["username_claim"] else None,
+        certificate_lifetime=None if seconds is None else format_duration(seconds),
+        extensions=stored["extensions"],
+        bastion_destinations=stored["bastion_destinations"],
     )
 
 
@@ -138,7 +179,28 @@ def policy_values(body: PolicyBody) -> dict[str, Any]:
         "require": body.require or [],
         "exclude": body.exclude or [],
         "session_duration_seconds": optional_seconds(body.session_duration),
-        "ssh_principals": body.ssh_principals,
+        "terms": terms_of(body),
+    }
+
+
+def terms_of(body: PolicyTerms) -> dict[str, Any]:
+    """For access.policy_terms."""
+    rules = body.connection_rules
+    if rules is not None and rules.rdp:
+        raise InvalidInput("connection_rules.rdp is not enforced by this product.", fields={"connection_rules": "rdp"})
+    ssh = None
+    if rules is not None and rules.ssh is not None:
+        ssh = rules.ssh.model_dump(exclude={"certificate_lifetime"})
+        lifetime = rules.ssh.certificate_lifetime
+        ssh["certificate_lifetime_seconds"] = (
+            parse_duration(lifetime, field="connection_rules.ssh.certificate_lifetime") if lifetime else None
+        )
+    return {
+        "ssh": ssh,
+        "approval_required": body.approval_required,
+        "approval_groups": [group.model_dump(exclude_none=True) for group in body.approval_groups],
+        "purpose_justification_required": body.purpose_justification_required,
+        "purpose_justification_prompt": body.purpose_justification_prompt or "",
     }
 
 

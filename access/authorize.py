@@ -15,8 +15,10 @@ from access import tokens
 from access.actions.service_tokens import authenticate_service_token
 from access.bearer import SessionEnded, TokenRefused, session_behind
 from access.decisions import decide, record_decision, refused_after
-from access.destinations import resolve_destination
-from access.evaluation import Decision, Outcome
+from access.destinations import allowed_destinations, resolve_destination
+from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Outcome
+from access.evidence import ShownCertificate, evidence_of_request
+from access.facts import NO_EVIDENCE, Evidence
 from access.login_links import app_session_cookie, login_url, new_app_session
 from access.models import Application, ServiceToken
 from access.recheck import recheck_streams
@@ -29,8 +31,8 @@ __all__ = ["AuthorizeRequest", "AuthorizeResult", "as_json", "authorize_request"
 
 # Upper bound of what an edge may reuse for plain requests (AC-84); a WebSocket always asks.
 MAX_CACHE_SECONDS = 60
-# Reasons for which logging in would help.
-_LOGIN_REASONS = frozenset({"login_required"})
+# Reasons for which the team domain's pages would help.
+_LOGIN_REASONS = frozenset({"login_required", PURPOSE_REQUIRED, APPROVAL_REQUIRED})
 _COOKIE = "cookie"
 
 
@@ -54,6 +56,9 @@ class AuthorizeRequest:
     destination: str | None = None
     xhr: bool = False
     origin: str | None = None
+    # A client certificate that the edge verified, and a bearer token that claims to be of this team.
+    certificate: ShownCertificate | None = None
+    linked_token: str | None = None
 
     def __repr__(self) -> str:
         return f"<AuthorizeRequest {self.ray_id} {self.hostname}{self.path}>"
@@ -68,6 +73,8 @@ class Allow:
     assertion: str | None
     destination: str | None
     cache_seconds: int
+    # For the edge to keep with a stream and to show when the stream is rechecked.
+    evidence: str | None = None
     outcome: str = "allow"
 
     def __repr__(self) -> str:
@@ -134,24 +141,35 @@ class _Authorization:
         self.now = now
         self.session: AccessSession | None = None
         self.service_token: ServiceToken | None = None
+        self.evidence: Evidence = NO_EVIDENCE
 
     def result(self) -> AuthorizeResult:
         self.service_token = self._service_token()
         if self.service_token is None:
             self.session = self._session()
+        self.evidence = evidence_of_request(
+            self.application,
+            hostname=self.payload.hostname.lower().removesuffix("."),
+            certificate=self.payload.certificate,
+            linked_token=self.payload.linked_token,
+            now=self.now,
+        )
         decision = decide(
             self.application,
             session=self.session,
             service_token=self.service_token,
             ip=self.payload.client_ip,
             now=self.now,
+            evidence=self.evidence,
         )
         if not decision.allowed:
             return self._refuse(decision)
         try:
             self._check_origin(decision)
             destination = resolve_destination(
-                self.payload.destination, self.application.bastion_destinations, required=self.payload.websocket
+                self.payload.destination,
+                allowed_destinations(self.application, decision),
+                required=self.payload.websocket,
             )
         except DomainError as error:
             self._record(refused_after(decision, error))
@@ -222,6 +240,9 @@ class _Authorization:
         if decision.outcome is Outcome.SERVICE_AUTH and service_token is not None:
             identity = service_token.name
             assertion = tokens.mint_service_assertion(self.application, service_token, now=self.now)
+        elif decision.outcome is Outcome.SERVICE_AUTH:
+            identity = self.evidence.label or None
+            assertion = tokens.mint_machine_assertion(self.application, self.evidence.label, now=self.now)
         elif session is not None:
             identity, nonce = session.identity.email or session.identity.subject, session.nonce
             assertion = self.payload.token
@@ -232,16 +253,18 @@ class _Authorization:
             identity=identity,
             assertion=assertion,
             destination=destination,
-            cache_seconds=self._cache_seconds(),
+            cache_seconds=self._cache_seconds(decision),
+            evidence=self.evidence.document or None,
         )
 
-    def _cache_seconds(self) -> int:
+    def _cache_seconds(self, decision: Decision) -> int:
         if self.payload.websocket:
             return 0
+        approved = [] if decision.approved_seconds is None else [decision.approved_seconds]
         ends = [self.session.expires_at if self.session else None]
         ends.append(self.service_token.expires_at if self.service_token else None)
         left = [int((end - self.now).total_seconds()) for end in ends if end is not None]
-        return max(0, min([MAX_CACHE_SECONDS, *left]))
+        return max(0, min([MAX_CACHE_SECONDS, *approved, *left]))
 
     def _record(self, decision: Decision) -> None:
         record_decision(
@@ -252,6 +275,7 @@ class _Authorization:
             action="connect",
             ip=self.payload.client_ip,
             ray_id=self.payload.ray_id,
+            evidence=self.evidence,
         )
 
 

@@ -11,10 +11,12 @@ from datetime import datetime
 from access import country
 from access.decision_facts import facts_of
 from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy, rules_version
-from access.models import AccessRequest, Application, ApplicationPolicy, ServiceToken
+from access.facts import NO_EVIDENCE, Evidence, ask_external, collect
+from access.models import AccessRequest, Application, ApplicationPolicy, ApprovalRequest, Justification, ServiceToken
 from access.models import Group as GroupRow
 from access.rules import group_ids
-from access.selectors import Context, Person
+from access.selectors import ExternalFacts, NamedList
+from access.terms import SshRights, Terms
 from accounts.errors import DomainError
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
 from accounts.prepared import Parameter, PreparedRows, insert
@@ -38,15 +40,28 @@ def decide(
     service_token: ServiceToken | None,
     ip: str,
     now: datetime,
+    evidence: Evidence = NO_EVIDENCE,
+    external_facts: ExternalFacts | None = None,
 ) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
     `session` must come with its identity loaded. The caller has checked that it is live; a disabled identity or a
-    dead service token is refused here too.
+    dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
+    transaction.
     """
     try:
         policies, groups = load_rules(application)
-        return decide_with(policies, groups, application, session=session, service_token=service_token, ip=ip, now=now)
+        return decide_with(
+            policies,
+            groups,
+            application,
+            session=session,
+            service_token=service_token,
+            ip=ip,
+            now=now,
+            evidence=evidence,
+            external_facts=external_facts,
+        )
     except Exception:
         log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
         message = (
@@ -64,24 +79,33 @@ def decide_with(
     service_token: ServiceToken | None,
     ip: str,
     now: datetime,
+    evidence: Evidence = NO_EVIDENCE,
+    lists: Mapping[str, NamedList] | None = None,
+    external_facts: ExternalFacts | None = None,
 ) -> Decision:
     """`decide` for rules already loaded (many streams of one application). May raise."""
     identity = session.identity if session is not None else None
     refused = refused_before_rules(identity, service_token, now)
     if refused is not None:
         return refused
-    context = Context(
+    context = collect(
+        application,
+        policies,
+        groups,
+        session=session,
+        service_token=service_token,
         ip=ip,
-        country=country.resolve(ip),
-        person=person_of(identity) if identity is not None else None,
-        service_token_id=str(service_token.pk) if service_token is not None else "",
+        now=now,
+        evidence=evidence,
+        lists=lists,
+        external_facts=external_facts,
     )
     decision = replace(
         evaluate(policies, groups, context), rules_version=rules_version(policies, groups), facts=facts_of(context)
     )
-    if decision.allowed and decision.session_duration_seconds is None:
-        return replace(decision, session_duration_seconds=application.session_duration_seconds)
-    return decision
+    if not decision.allowed:
+        return decision
+    return replace(decision, session_duration_seconds=_session_seconds(application, decision))
 
 
 def refused_before_rules(
@@ -94,6 +118,28 @@ def refused_before_rules(
     if service_token is not None and not service_token.is_active(now):
         return Decision(False, Outcome.DENY, "service_token_inactive", "The service token is disabled or has expired.")
     return None
+
+
+def _session_seconds(application: Application, decision: Decision) -> int:
+    """Of the policy, otherwise the application; never longer than an approval it rests on. 0 means "immediate"."""
+    own = decision.session_duration_seconds
+    seconds = application.session_duration_seconds if own is None else own
+    return seconds if decision.approved_seconds is None else min(seconds, decision.approved_seconds)
+
+
+def external_facts_of(
+    application: Application, *, session: AccessSession | None, ip: str, now: datetime
+) -> ExternalFacts:
+    """What external evaluators say about the person, asked before a transaction begins; nothing about a machine. Never
+    raises: rules that cannot be loaded, and questions without an answer, make `decide` refuse."""
+    if session is None:
+        return {}
+    try:
+        policies, groups = load_rules(application)
+        return ask_external(policies, groups, session=session, ip=ip, now=now)
+    except Exception:
+        log.exception("external evaluation failed", extra={"application_id": str(application.pk)})
+        return {}
 
 
 def decide_many(
@@ -149,6 +195,13 @@ def policy_of(link: ApplicationPolicy) -> Policy:
         exclude=policy.exclude,
         session_duration_seconds=policy.session_duration_seconds,
         version=policy.updated_at.isoformat(),
+        terms=Terms(
+            ssh=None if policy.ssh is None else SshRights.from_dict(policy.ssh),
+            needs_purpose=policy.purpose_justification_required,
+            purpose_prompt=policy.purpose_justification_prompt,
+            needs_approval=policy.approval_required,
+            approval_groups=tuple(policy.approval_groups),
+        ),
     )
 
 
@@ -174,25 +227,29 @@ def record_decision(
     action: str,
     ip: str,
     ray_id: str,
+    evidence: Evidence = NO_EVIDENCE,
 ) -> AccessRequest:
     """One row of the access log. `action`: login, connect or certificate."""
     identity = session.identity if session is not None else None
+    connection = "service_token" if service_token is not None else _provider_type(identity)
     entry = AccessRequest(
         organization_id=application.organization_id,
         application=application,
         application_label=application.name,
         identity=identity,
-        email=_label(identity, service_token),
+        email=_label(identity, service_token) or evidence.label[:350],
         action=action,
         allowed=decision.allowed,
         reason=decision.reason[:60],
-        connection="service_token" if service_token is not None else _provider_type(identity),
+        connection=connection or ("certificate" if evidence.certificate is not None else ""),
         ray_id=ray_id[:32],
         ip_address=ip or None,
         country=country.lookup(ip),
         trace=decision.trace,
         rules_version=decision.rules_version,
         facts=decision.facts,
+        purpose=_purpose(application, decision, session),
+        approvers=_approvers(application, decision, session),
     )
     return insert(entry)
 
@@ -218,6 +275,31 @@ def record_failed_login(
     )
 
 
+def _purpose(application: Application, decision: Decision, session: AccessSession | None) -> str:
+    if session is None or not decision.terms.needs_purpose:
+        return ""
+    said = Justification.objects.filter(application=application, session=session).values_list("text", flat=True)
+    return said.first() or ""
+
+
+def _approvers(application: Application, decision: Decision, session: AccessSession | None) -> list[str]:
+    if session is None or not decision.allowed or decision.policy_id is None:
+        return []
+    if decision.approved_seconds is None:
+        return []
+    latest = (
+        ApprovalRequest.objects.filter(
+            application=application,
+            policy_id=decision.policy_id,
+            identity_id=session.identity_id,
+            status=ApprovalRequest.Status.APPROVED,
+        )
+        .order_by("-ends_at")
+        .first()
+    )
+    return list(latest.votes.order_by("pk").values_list("email", flat=True)) if latest is not None else []
+
+
 def _load_groups(application: Application) -> dict[str, Group]:
     rows = _GROUPS.all(organization=application.organization_id)
     return {str(row.pk): group_of(row) for row in rows}
@@ -231,16 +313,6 @@ def group_of(row: GroupRow) -> Group:
         require=row.require,
         exclude=row.exclude,
         version=row.updated_at.isoformat(),
-    )
-
-
-def person_of(identity: Identity) -> Person:
-    return Person(
-        email=identity.email,
-        email_verified=identity.email_verified is True,
-        provider_id=str(identity.provider_id),
-        groups=tuple(group for group in identity.groups if isinstance(group, str)),
-        claims=identity.claims if isinstance(identity.claims, dict) else {},
     )
 
 

@@ -1,9 +1,11 @@
-"""Where a stream to a bastion may go: the application's allow-list, checked before a connector dials (AC-62). Pure."""
+"""Where a stream to a bastion may go: the application's allow-list, checked before a connector dials (AC-62)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from access.evaluation import Decision
+from access.models import Application
 from accounts.errors import InvalidInput, PermissionDenied
 from dataplane.wire.destination import (
     Destination,
@@ -13,6 +15,14 @@ from dataplane.wire.destination import (
     parse_destination,
     parse_rule,
 )
+
+
+def allowed_destinations(application: Application, decision: Decision) -> Sequence[str]:
+    """The list of the policy that decided, when it has one, otherwise the application's."""
+    rights = decision.terms.ssh
+    if rights is None or rights.bastion_destinations is None:
+        return list(application.bastion_destinations)
+    return rights.bastion_destinations
 
 
 def resolve_destination(wanted: str | None, allow_list: Sequence[str], *, required: bool) -> str | None:

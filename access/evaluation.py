@@ -12,7 +12,7 @@ answered refuses the request (reason "policy_error"): a rule is never skipped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from access import explain
 from access.explain import Kind, ListResult, RuleResult, Verdict
 from access.selectors import GROUP, SELECTORS, Context, Rule, RuleError, ask, read_rules
+from access.terms import NO_TERMS, Terms
 
 # Longest chain of groups inside groups.
 MAX_GROUP_DEPTH = 10
@@ -62,6 +63,10 @@ class Policy:
     exclude: tuple[Rule, ...] = ()
     session_duration_seconds: int | None = None
     version: str = ""
+    terms: Terms = NO_TERMS
+
+    def rules(self) -> tuple[Rule, ...]:
+        return self.include + self.require + self.exclude
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,16 @@ class Decision:
     policy_name: str = ""
     session_duration_seconds: int | None = None
     trace: list[dict[str, Any]] = field(default_factory=list)
+    # Of the policy that decided.
+    terms: Terms = NO_TERMS
+    # How long an approval that this decision rests on still holds.
+    approved_seconds: int | None = None
     rules_version: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+PURPOSE_REQUIRED = "purpose_required"
+APPROVAL_REQUIRED = "approval_required"
 _OUTCOMES = {
     "bypass": Outcome.BYPASS,
     "non_identity": Outcome.SERVICE_AUTH,
@@ -135,7 +146,7 @@ class _Run:
 
     def first_match(self, policies: Sequence[Policy], *, asks_person: bool) -> Decision | None:
         for policy in policies:
-            if policy.decision == "non_identity" and not self.context.service_token_id:
+            if policy.decision == "non_identity" and not self._shows_machine(policy):
                 # "everyone" or an IP range alone must not open the machines' door.
                 self._note(policy, (), Verdict.NO_MATCH)
                 continue
@@ -166,10 +177,51 @@ class _Run:
         if outcome is Outcome.DENY:
             message = explain.blocked(lists) or message
         self._close_trace()
-        seconds = policy.session_duration_seconds if outcome is Outcome.ALLOW else None
-        return Decision(
-            outcome is not Outcome.DENY, outcome, reason, message, policy.id, policy.name, seconds, self.trace
-        )
+        seconds = approved = None
+        if outcome is Outcome.ALLOW:
+            missing = self._missing_consent(policy)
+            if missing is not None:
+                return missing
+            seconds = policy.session_duration_seconds
+            approved = self.context.approvals.get(policy.id) if policy.terms.needs_approval else None
+        allowed = outcome is not Outcome.DENY
+        names = (policy.id, policy.name)
+        return Decision(allowed, outcome, reason, message, *names, seconds, self.trace, policy.terms, approved)
+
+    def _missing_consent(self, policy: Policy) -> Decision | None:
+        """The person is right, but has not said what for, or nobody has approved yet. The policy has decided: no
+        later one is asked."""
+        if policy.terms.needs_purpose and not self.context.is_justified:
+            reason, message = PURPOSE_REQUIRED, "Say what you need access to this application for."
+        elif policy.terms.needs_approval and policy.id not in self.context.approvals:
+            reason, message = APPROVAL_REQUIRED, "Access to this application must be approved, for a limited time."
+        else:
+            return None
+        self.trace.append({"policy": policy.name, "policy_id": policy.id, "verdict": reason})
+        names = (policy.id, policy.name)
+        return Decision(False, Outcome.NO_MATCH, reason, message, *names, None, self.trace, policy.terms)
+
+    def _shows_machine(self, policy: Policy) -> bool:
+        """A service token opens every service-auth policy that matches; a certificate or another application's token
+        only those that ask for one: else any person who holds one could pass for a machine."""
+        context = self.context
+        if context.service_token_id:
+            return True
+        if not context.is_machine:
+            return False
+        shown = {"linked_app_token"} if context.linked_applications else set()
+        shown |= {"certificate", "common_name"} if context.certificate is not None else set()
+        return any(rule.selector in shown for rule in self._all_rules(policy))
+
+    def _all_rules(self, policy: Policy) -> Iterator[Rule]:
+        seen: set[str] = set()
+        rules = list(policy.include + policy.require)
+        while rules:
+            rule = rules.pop()
+            yield rule
+            if rule.selector == GROUP and rule.value in self.groups and rule.value not in seen:
+                seen.add(rule.value)
+                rules += self.groups[rule.value].rules()
 
     # --- rules
 
@@ -258,6 +310,7 @@ def parse_policy(
     exclude: Any,
     session_duration_seconds: int | None = None,
     version: str = "",
+    terms: Terms = NO_TERMS,
 ) -> Policy:
     """A Policy from stored JSON lists."""
     return Policy(
@@ -270,6 +323,7 @@ def parse_policy(
         read_rules(exclude),
         session_duration_seconds,
         version,
+        terms,
     )
 
 

@@ -22,6 +22,26 @@ GROUP_CREATED = audit.register("access.group.created", "Access group created", a
 GROUP_UPDATED = audit.register("access.group.updated", "Access group changed", affects_edge=True)
 GROUP_DELETED = audit.register("access.group.deleted", "Access group deleted", affects_edge=True)
 
+LIST_CREATED = audit.register("access.list.created", "List created", affects_edge=True)
+LIST_UPDATED = audit.register("access.list.updated", "List changed", affects_edge=True)
+LIST_DELETED = audit.register("access.list.deleted", "List deleted", affects_edge=True)
+
+CLIENT_AUTHORITY_CREATED = audit.register(
+    "access.client_authority.created", "Client certificate authority added", affects_edge=True
+)
+CLIENT_AUTHORITY_UPDATED = audit.register(
+    "access.client_authority.updated", "Client certificate authority changed", affects_edge=True
+)
+CLIENT_AUTHORITY_DELETED = audit.register(
+    "access.client_authority.deleted", "Client certificate authority deleted", affects_edge=True
+)
+
+PURPOSE_STATED = audit.register("access.purpose.stated", "Purpose of access stated")
+APPROVAL_REQUESTED = audit.register("access.approval.requested", "Temporary access requested")
+APPROVAL_GIVEN = audit.register("access.approval.given", "Temporary access approved by one approver")
+APPROVAL_GRANTED = audit.register("access.approval.granted", "Temporary access granted", affects_edge=True)
+APPROVAL_DENIED = audit.register("access.approval.denied", "Temporary access denied")
+
 SERVICE_TOKEN_CREATED = audit.register("access.service_token.created", "Service token created", affects_edge=True)
 SERVICE_TOKEN_UPDATED = audit.register("access.service_token.updated", "Service token changed", affects_edge=True)
 SERVICE_TOKEN_ROTATED = audit.register("access.service_token.rotated", "Service token rotated", affects_edge=True)

@@ -81,8 +81,39 @@ _SENTENCES: dict[str, tuple[str, str, str]] = {
         "This application requires a service token that was not shown.",
         "This service token is excluded from this application.",
     ),
+    "auth_method": (
+        "authentication_method_not_allowed",
+        "This application requires another way of logging in, such as a second factor. You used: {actual}.",
+        "The way you logged in ({actual}) is excluded from this application.",
+    ),
+    "certificate": (
+        "certificate_required",
+        "This application requires a client certificate that was not shown, or another one.",
+        "This client certificate is excluded from this application.",
+    ),
+    "external_evaluation": (
+        "external_evaluation_refused",
+        "A check that this application's administrator runs outside of Sallyport did not let you in.",
+        "A check that this application's administrator runs outside of Sallyport excluded you.",
+    ),
+    "linked_app_token": (
+        "linked_token_required",
+        "This application requires a token of another application that was not shown.",
+        "Access with a token of that application is excluded here.",
+    ),
 }
-_SAME_SENTENCE = {"email_domain": "email", "oidc": "okta", "any_valid_service_token": "service_token"}
+_SAME_SENTENCE = {
+    "email_domain": "email",
+    "email_list": "email",
+    "ip_list": "ip",
+    "oidc": "okta",
+    "azureAD": "okta",
+    "github-organization": "okta",
+    "gsuite": "okta",
+    "saml": "okta",
+    "any_valid_service_token": "service_token",
+    "common_name": "certificate",
+}
 
 
 def combine(include: ListResult, require: ListResult, exclude: ListResult) -> Verdict:

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 
 from access.domain_choices import domains_of
-from access.models import DEFAULT_EXTENSIONS, Application, Policy, SshAuthority
+from access.models import DEFAULT_EXTENSIONS, AccessList, Application, Policy, SshAuthority
 from accounts.forms import DAY, HOUR, SESSION_CHOICES, LinesField, duration_choices
 from accounts.models import IdentityProvider, Organization
 
@@ -16,7 +16,7 @@ from accounts.models import IdentityProvider, Organization
 APPLICATION_SESSION_CHOICES = (0, 300, *SESSION_CHOICES)
 CERTIFICATE_CHOICES = (60, 120, 240, 300, 600, 1800, HOUR, 8 * HOUR, DAY)
 TOKEN_DAYS = (30, 90, 180, 365, 730)
-_EXTENSION_TEXTS = (
+EXTENSION_TEXTS = (
     ("permit-pty", "A terminal (permit-pty)"),
     ("permit-port-forwarding", "Port forwarding (permit-port-forwarding)"),
     ("permit-agent-forwarding", "Agent forwarding (permit-agent-forwarding)"),
@@ -141,7 +141,7 @@ class SshProfileForm(forms.Form):
     certificate_extensions = forms.MultipleChoiceField(
         required=False,
         label="Sessions may use",
-        choices=_EXTENSION_TEXTS,
+        choices=EXTENSION_TEXTS,
         widget=forms.CheckboxSelectMultiple,
         initial=list(DEFAULT_EXTENSIONS),
     )
@@ -211,33 +211,6 @@ class MoveForm(OverridableForm):
     direction = forms.CharField(required=False, widget=forms.HiddenInput)
 
 
-class PolicyForm(OverridableForm):
-    """A policy apart from its rules, which the rule builder reads."""
-
-    name = forms.CharField(max_length=350, label="Policy name", help_text="Appears in logs: say who this lets in.")
-    decision = forms.ChoiceField(label="Action", choices=Policy.Decision.choices, initial=Policy.Decision.ALLOW)
-    session_duration_seconds = forms.TypedChoiceField(
-        coerce=int,
-        empty_value=None,
-        required=False,
-        label="Session duration",
-        help_text="For people this policy lets in.",
-    )
-
-    ssh_principals = LinesField(
-        required=False,
-        label="SSH accounts for service tokens",
-        help_text="Only for Service Auth: the Unix accounts in certificates of the tokens it includes, one per line. "
-        "No person gets these accounts here. Empty: no certificates.",
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        current = (self.initial or {}).get("session_duration_seconds")
-        choices = duration_choices(APPLICATION_SESSION_CHOICES, current)
-        set_choices(self.fields["session_duration_seconds"], [("", "As the application says"), *choices])
-
-
 class GroupForm(OverridableForm):
     name = forms.CharField(max_length=350, label="Group name")
     is_default = forms.BooleanField(
@@ -245,6 +218,61 @@ class GroupForm(OverridableForm):
         label="Default group",
         help_text="The first policy of every new application starts with it.",
     )
+
+
+class ListForm(forms.Form):
+    """Entries one per line, with a description after the first blank."""
+
+    name = forms.CharField(max_length=350, label="List name")
+    type = forms.ChoiceField(label="Holds", choices=AccessList.Type.choices, initial=AccessList.Type.EMAIL)
+    description = forms.CharField(required=False, max_length=500)
+    items = forms.CharField(
+        required=False,
+        max_length=2_000_000,
+        label="Entries",
+        widget=forms.Textarea(attrs={"rows": 12, "class": "mono", "spellcheck": "false", "autocapitalize": "none"}),
+        help_text="One per line, at most 5,000. A description may follow after a blank: 192.0.2.0/24 Lisbon office",
+    )
+
+    def __init__(self, *args: Any, changes: AccessList | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if changes is not None:
+            self.fields["type"].disabled = True
+            self.fields["type"].help_text = "The type of a list never changes: rules rely on it."
+
+    @staticmethod
+    def initial_of(row: AccessList) -> dict[str, Any]:
+        lines = (f"{item['value']} {item.get('description', '')}".rstrip() for item in row.items)
+        return {"name": row.name, "type": row.type, "description": row.description, "items": "\n".join(lines)}
+
+    def clean_items(self) -> list[dict[str, str]]:
+        found = []
+        for line in self.cleaned_data["items"].splitlines():
+            value, _, description = line.strip().partition(" ")
+            if value:
+                found.append({"value": value.rstrip(",;"), "description": description.strip()})
+        return found
+
+
+class ClientAuthorityForm(forms.Form):
+    name = forms.CharField(max_length=350)
+    certificate = forms.CharField(
+        max_length=16 * 1024,
+        label="Root certificate (PEM)",
+        widget=forms.Textarea(attrs={"rows": 8, "class": "mono", "spellcheck": "false", "autocapitalize": "none"}),
+        help_text="The self-signed certificate of the authority. Never its private key.",
+    )
+    associated_hostnames = LinesField(
+        required=False,
+        label="Hostnames",
+        help_text="Where clients are asked for a certificate, one per line. Each must be in one of your active zones.",
+    )
+
+    def __init__(self, *args: Any, is_new: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not is_new:
+            self.fields["certificate"].disabled = True
+            self.fields["certificate"].help_text = "A root never changes: add the new one, then delete this one."
 
 
 class ServiceTokenForm(forms.Form):

@@ -15,7 +15,7 @@ from access.selectors import GROUP, SELECTORS, Rule, RuleError, read_rule
 from accounts.text import ascii_lower
 
 # A person has one of each, so two different ones can never hold at once.
-_ONE_EACH = ("geo", "email", "email_domain", "login_method")
+_ONE_EACH = ("geo", "email", "email_domain", "login_method", "common_name")
 _PEOPLE_PHASE = frozenset({"allow", "deny"})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from access.terms import name_in
 from accounts.errors import PolicyDenied
 from accounts.text import ascii_lower
 
@@ -62,14 +63,26 @@ def overridden(email: str, overrides: Mapping[str, str]) -> str | None:
     return next((name for address, name in overrides.items() if ascii_lower(address) == wanted), None)
 
 
-def check_principal(name: str) -> str:
-    """`name` itself when it is a plain account name. Raises PrincipalRefused."""
+def names_in_claim(value: object, pattern: str, *, reserved: Collection[str] = ()) -> list[str]:
+    """Account names in a claim's value or values, read by access.terms.name_in. Raises PrincipalRefused for a name
+    that is not plain or reserved: the provider said it, nobody here did."""
+    values = value if isinstance(value, list | tuple) else [value]
+    found = [name_in(text, pattern) for text in values if isinstance(text, str)]
+    names = list(dict.fromkeys(check_principal(name) for name in found if name is not None))
+    taken = next((name for name in names if name in RESERVED or name in reserved), None)
+    if taken is not None:
+        raise PrincipalRefused(f'The account name "{taken}" is reserved.', code="principal_reserved")
+    return names
+
+
+def check_principal(name: str, *, named: bool = False) -> str:
+    """`name` itself when it is a plain account name. Raises PrincipalRefused. `named`: an administrator wrote it."""
     if name.isdecimal() and name.isascii():
         raise PrincipalRefused(
             f'"{name}" is only digits, which a host may read as a user id. Ask an administrator to map your address.',
             code="principal_numeric",
         )
-    if ascii_lower(name) in RESERVED and name not in RESERVED:
+    if not named and ascii_lower(name) in RESERVED and name not in RESERVED:
         raise PrincipalRefused(
             f'The account name "{name}" is reserved. An administrator can map your address to an account of your own.',
             code="principal_reserved",

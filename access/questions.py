@@ -1,6 +1,8 @@
 """Questions to policies that nobody asks right now: a person known or made up, from an address, perhaps by a machine.
 
 The simulator and saved tests ask them; `answer` goes the way of a real request (access.decisions), without recording.
+A purpose that a policy asks for counts as stated: anybody can state one. An approval does not count as given. External
+evaluators are never asked: a rule that needs one cannot be decided, and refuses.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from typing import Any
 
 from access import country
 from access.country_names import country_code
-from access.decisions import person_of, refused_before_rules
+from access.decisions import refused_before_rules
 from access.evaluation import Decision, Group, Policy, evaluate
+from access.facts import load_lists, person_of
 from access.models import ServiceToken
-from access.selectors import Context, Person
+from access.selectors import Context, NamedList, Person
 from accounts.errors import InvalidInput
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
 
@@ -110,10 +113,23 @@ def ask(organization: Organization, question: Question) -> Asked:
     return Asked(context_for(None, question.ip, question.country), "nobody")
 
 
-def answer(policies: Sequence[Policy], groups: Mapping[str, Group], asked: Asked, *, now: datetime) -> Decision:
-    """The decision, with its trace. Never raises for bad rules."""
+def answer(
+    policies: Sequence[Policy],
+    groups: Mapping[str, Group],
+    asked: Asked,
+    *,
+    now: datetime,
+    organization: Organization | None = None,
+    lists: Mapping[str, NamedList] | None = None,
+) -> Decision:
+    """The decision, with its trace. Never raises for bad rules. Either `organization`, whose lists are loaded when a
+    rule names one, or `lists`."""
     refused = refused_before_rules(asked.identity, asked.service_token, now)
-    return refused if refused is not None else evaluate(policies, groups, asked.context)
+    if refused is not None:
+        return refused
+    if lists is None:
+        lists = load_lists(organization.pk, policies, groups) if organization is not None else {}
+    return evaluate(policies, groups, replace(asked.context, lists=lists, is_justified=True))
 
 
 def context_for(person: Person | None, ip: str, place: str = "") -> Context:
@@ -140,7 +156,7 @@ def _made_up(question: Question) -> Person:
 
 def _with_methods(person: Person, methods: Sequence[Any]) -> Person:
     texts = [method for method in methods if isinstance(method, str)]
-    return replace(person, claims={**person.claims, "amr": texts}) if texts else person
+    return replace(person, authentication_methods=tuple(texts)) if texts else person
 
 
 def _identity(organization: Organization, question: Question) -> Identity:

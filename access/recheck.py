@@ -18,13 +18,21 @@ from django.db.models import Q
 from django.utils import timezone
 
 from access.decisions import decide_with, load_rules
-from access.destinations import resolve_destination
-from access.evaluation import Group, Policy
+from access.destinations import allowed_destinations, resolve_destination
+from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Group, Policy
+from access.evidence import evidence_of_stream
+from access.facts import load_lists
 from access.models import Application, ServiceToken
+from access.selectors import NamedList
 from accounts.errors import DomainError
 from accounts.models import AccessSession
 
 log = logging.getLogger(__name__)
+_CUT_MESSAGES = {
+    APPROVAL_REQUIRED: "Your temporary access has ended, or approval is wanted from now on. Ask for it again.",
+    PURPOSE_REQUIRED: "This application now wants to know what you need it for. Log in again and say so.",
+    "login_required": "This application now wants people to log in.",
+}
 # Ids per query: below every database's limit of parameters.
 _CHUNK = 500
 Row = TypeVar("Row")
@@ -41,6 +49,14 @@ class Stream:
     service_token_id: str | None = None
     destination: str | None = None
     age_seconds: float | None = None
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    policies: list[Policy]
+    groups: dict[str, Group]
+    lists: Mapping[str, NamedList]
 
 
 @dataclass(slots=True)
@@ -50,12 +66,13 @@ class _Facts:
     applications: dict[str, Application]
     sessions: dict[str, AccessSession]
     service_tokens: dict[str, ServiceToken]
-    rules: dict[str, tuple[list[Policy], dict[str, Group]]] = field(default_factory=dict)
+    rules: dict[str, _Rules] = field(default_factory=dict)
 
-    def rules_of(self, application: Application) -> tuple[list[Policy], dict[str, Group]]:
+    def rules_of(self, application: Application) -> _Rules:
         key = str(application.pk)
         if key not in self.rules:
-            self.rules[key] = load_rules(application)
+            policies, groups = load_rules(application)
+            self.rules[key] = _Rules(policies, groups, load_lists(application.organization_id, policies, groups))
         return self.rules[key]
 
 
@@ -85,6 +102,7 @@ def _parse(values: Mapping[str, Any]) -> Stream:
         service_token_id=text("service_token_id") or None,
         destination=text("destination") or None,
         age_seconds=_age(values.get("age_seconds")),
+        evidence=text("evidence"),
     )
 
 
@@ -160,20 +178,22 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
             return "service_token_invalid", "The service token was deleted."
         if not service_token.enabled:
             return "service_token_inactive", "The service token was disabled."
-    policies, groups = facts.rules_of(application)
+    rules = facts.rules_of(application)
     decision = decide_with(
-        policies,
-        groups,
+        rules.policies,
+        rules.groups,
         application,
         session=session,
         service_token=service_token,
         ip=stream.client_ip,
         now=_while_valid(service_token, now),
+        evidence=evidence_of_stream(application, stream.evidence, now=now),
+        lists=rules.lists,
     )
     if not decision.allowed:
-        return decision.reason, decision.message
+        return decision.reason, _CUT_MESSAGES.get(decision.reason, decision.message)
     if stream.destination:
-        resolve_destination(stream.destination, application.bastion_destinations, required=False)
+        resolve_destination(stream.destination, allowed_destinations(application, decision), required=False)
     return "", ""
 
 

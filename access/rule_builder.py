@@ -17,7 +17,7 @@ from access.country_names import COUNTRIES, country_code
 from access.lint import Finding
 from access.models import Policy
 from access.rule_text import RuleNames
-from access.selectors import GROUP, Rule, RuleError, read_rule
+from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, Rule, RuleError, read_rule
 from accounts.models import IdentityProvider, Organization
 
 MAX_ROWS = 200
@@ -29,28 +29,55 @@ LISTS = (
 SELECTOR_CHOICES = (
     ("email", "E-mail addresses"),
     ("email_domain", "E-mails ending in"),
+    ("email_list", "Email list"),
     ("everyone", "Everyone"),
     ("ip", "IP ranges"),
+    ("ip_list", "IP list"),
     ("geo", "Country"),
     (GROUP, "Access group"),
     ("okta", "Okta or OIDC group"),
+    ("azureAD", "Entra group"),
+    (GITHUB, "GitHub organization or team"),
+    ("gsuite", "Google Workspace group"),
+    ("saml", "SAML attribute"),
     ("oidc", "OIDC claim"),
     ("login_method", "Login method"),
+    ("auth_method", "Authentication method"),
     ("service_token", "Service token"),
     ("any_valid_service_token", "Any service token"),
+    ("certificate", "Valid certificate"),
+    ("common_name", "Common name"),
+    ("linked_app_token", "Linked app token"),
+    (EXTERNAL, "External evaluation"),
 )
 # A rule that this form has no fields for (made over the API): shown, kept, removable.
 KEPT = "kept"
-_NO_VALUE = frozenset({"everyone", "any_valid_service_token"})
-_ONE_CHOICE = frozenset({GROUP, "login_method", "service_token"})
-_WITH_PROVIDER = frozenset({"okta", "oidc"})
+_NO_VALUE = frozenset({"everyone", "any_valid_service_token", "certificate"})
+_ONE_CHOICE = frozenset({GROUP, "login_method", "service_token", "linked_app_token", *LIST_TYPES})
+_WITH_PROVIDER = frozenset({"okta", "azureAD", GITHUB, "gsuite", "saml", "oidc"})
+# The field beside the value, and its label.
+_SECOND_FIELD = {"oidc": "Claim", "saml": "Attribute", GITHUB: "Team (optional)", EXTERNAL: "Keys URL"}
+_SECOND_IS_CLAIM = frozenset({"oidc", "saml"})
+# Bodies of selectors with one plain value: the key it goes under.
+_PLAIN_KEYS = {"email": "email", "ip": "ip", "auth_method": "auth_method", "common_name": "common_name"}
+_PROVIDER_KEYS = {"okta": "name", "azureAD": "id", GITHUB: "name", "gsuite": "email"}
+_CHOICE_KEYS = {"service_token": "token_id", "linked_app_token": "app_uid"}
 _HELP = {
     "email": "Several: one per line or with commas.",
     "email_domain": "Without @, for example widgetcorp.tech",
     "ip": "For example 192.0.2.0/24 or 2001:db8::/32",
     "geo": "Names or codes, several with commas. Any one of them counts under Include.",
     "okta": "Names exactly as the login method sends them, one per line.",
+    "azureAD": "Object ids of the groups, one per line.",
+    GITHUB: "Names of organizations, one per line. With a team: only its members.",
+    "gsuite": "E-mail addresses of the groups, one per line.",
+    "saml": "The attribute must hold this value; several: one per line.",
     "oidc": "The claim must hold this value; several: one per line.",
+    "auth_method": "As the login method reports it: mfa, otp, hwk, swk, pwd, … (RFC 8176).",
+    "common_name": "Of a client certificate signed by one of your certificate authorities (Service Auth, Mutual TLS).",
+    "certificate": "Signed by one of your certificate authorities for this hostname (Service Auth, Mutual TLS).",
+    "linked_app_token": "The request carries a valid token of that application as Authorization: Bearer.",
+    EXTERNAL: "Your own service: it gets a signed question, and its signed answer decides. No answer refuses.",
 }
 
 
@@ -74,6 +101,10 @@ class Row:
     @property
     def is_choice(self) -> bool:
         return self.selector in _ONE_CHOICE
+
+    @property
+    def second_label(self) -> str:
+        return _SECOND_FIELD.get(self.selector, "")
 
     @property
     def help(self) -> str:
@@ -163,15 +194,19 @@ class RuleBuilder:
 
     def numbered(self) -> list[tuple[int, Row, list[tuple[str, str]]]]:
         """Rows with their number and the choices of their value."""
+        return [(number, row, self._offered(row.selector)) for number, row in enumerate(self.rows)]
+
+    def _offered(self, selector: str) -> list[tuple[str, str]]:
+        if selector in LIST_TYPES:
+            return list(self.names.lists[selector].items())
+        if selector == "linked_app_token":
+            return list(self.names.applications.items())
         offered = {
             GROUP: self.group_choices,
             "login_method": self.provider_choices,
             "service_token": self.token_choices,
         }
-        return [
-            (number, row, offered[row.selector]() if row.selector in offered else [])
-            for number, row in enumerate(self.rows)
-        ]
+        return offered[selector]() if selector in offered else []
 
     # --- rows to rules ---------------------------------------------------------------------------------------
     def _rules(self, row: Row) -> list[dict[str, Any]]:
@@ -182,41 +217,53 @@ class RuleBuilder:
         values = _values(row)
         if not values:
             raise RowError("Choose one." if row.is_choice else "Fill in a value, or remove the row.")
+        if row.selector == EXTERNAL:
+            return [_external_rule(row, value) for value in values]
         if row.needs_provider:
             return [self._provider_rule(row, value) for value in values]
         return [self._rule(row.selector, value) for value in values]
 
     def _rule(self, selector: str, value: str) -> dict[str, Any]:
-        if selector == "email":
-            return {"email": {"email": value}}
+        if selector in _PLAIN_KEYS:
+            return {selector: {_PLAIN_KEYS[selector]: value}}
         if selector == "email_domain":
             return {"email_domain": {"domain": value.removeprefix("*").removeprefix("@")}}
-        if selector == "ip":
-            return {"ip": {"ip": value}}
         if selector == "geo":
             code = country_code(value)
             if code is None:
                 raise RowError(f"{value[:60]} is no country: write its English name or two-letter code.")
             return {"geo": {"country_code": code}}
+        known, what = self._known(selector)
+        return {selector: {_CHOICE_KEYS.get(selector, "id"): _by_id_or_name(value, known, what)}}
+
+    def _known(self, selector: str) -> tuple[Mapping[str, str], str]:
+        """What a drop-down may name, and how that is called."""
+        if selector in LIST_TYPES:
+            return self.names.lists[selector], "list of this kind"
         if selector == GROUP:
-            return {GROUP: {"id": _by_id_or_name(value, self.names.groups, "group")}}
+            return self.names.groups, "group"
         if selector == "service_token":
-            return {"service_token": {"token_id": _by_id_or_name(value, self.names.tokens, "service token")}}
-        providers = {key: provider.name for key, provider in self.names.providers.items()}
-        return {"login_method": {"id": _by_id_or_name(value, providers, "login method")}}
+            return self.names.tokens, "service token"
+        if selector == "linked_app_token":
+            return self.names.applications, "application"
+        return {key: provider.name for key, provider in self.names.providers.items()}, "login method"
 
     def _provider_rule(self, row: Row, value: str) -> dict[str, Any]:
         choices = self.claim_provider_choices()
         provider = row.provider or (choices[0][0] if len(choices) == 1 else "")
         if not choices:
-            raise RowError("There is no Okta or OIDC login method yet. Add one under Settings, Login methods.")
+            raise RowError("There is no login method with groups yet. Add one under Settings, Login methods.")
         if provider not in dict(choices):
             raise RowError("Choose the login method that the group or claim comes from.")
         row.provider = provider
-        if row.selector == "okta":
-            return {"okta": {"name": value, "identity_provider_id": provider}}
-        claim, wanted = (row.claim.strip(), value) if row.claim.strip() else _split_claim(value)
-        return {"oidc": {"claim_name": claim, "claim_value": wanted, "identity_provider_id": provider}}
+        body = {"identity_provider_id": provider}
+        if row.selector in _SECOND_IS_CLAIM:
+            claim, wanted = (row.claim.strip(), value) if row.claim.strip() else _split_claim(value)
+            keys = ("claim_name", "claim_value") if row.selector == "oidc" else ("attribute_name", "attribute_value")
+            return {row.selector: {keys[0]: claim, keys[1]: wanted, **body}}
+        if row.selector == GITHUB and row.claim.strip():
+            body = {"team": row.claim.strip(), **body}
+        return {row.selector: {_PROVIDER_KEYS[row.selector]: value, **body}}
 
 
 class RowError(Exception):
@@ -242,7 +289,8 @@ def _row(name: str, item: Any) -> Row:
         rule: Rule = read_rule(item)
     except RuleError:
         return Row(list=name, selector=KEPT, value=json.dumps(item, ensure_ascii=False))
-    return Row(list=name, selector=rule.selector, value=rule.value, provider=rule.provider_id, claim=rule.claim)
+    second = rule.claim or rule.detail
+    return Row(list=name, selector=rule.selector, value=rule.value, provider=rule.provider_id, claim=second)
 
 
 def _sent_row(data: Mapping[str, str], prefix: str) -> Row:
@@ -253,15 +301,22 @@ def _sent_row(data: Mapping[str, str], prefix: str) -> Row:
         selector=selector if selector in dict(SELECTOR_CHOICES) or selector == KEPT else "email",
         value=data.get(f"{prefix}value", "").replace("\r\n", "\n")[:60_000],
         provider=data.get(f"{prefix}provider", ""),
-        claim=data.get(f"{prefix}claim", "")[:200],
+        claim=data.get(f"{prefix}claim", "")[:500],
     )
 
 
 def _values(row: Row) -> list[str]:
     """Values of a row. Group and claim values may hold commas, so those are one per line."""
-    by_line = row.needs_provider or row.is_choice
+    by_line = row.needs_provider or row.is_choice or row.selector in {EXTERNAL, "common_name"}
     parts = row.value.splitlines() if by_line else row.value.replace(",", "\n").replace(";", "\n").splitlines()
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _external_rule(row: Row, value: str) -> dict[str, Any]:
+    keys_url = row.claim.strip()
+    if not keys_url:
+        raise RowError("Give the URL of the keys that your service signs its answers with.")
+    return {EXTERNAL: {"evaluate_url": value, "keys_url": keys_url}}
 
 
 def _kept_rule(row: Row) -> dict[str, Any]:

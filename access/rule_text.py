@@ -8,12 +8,17 @@ from functools import cached_property
 from typing import Any
 
 from access.country_names import country_name
-from access.models import Group, ServiceToken
-from access.selectors import GROUP, SELECTORS, Rule, RuleError, read_rule
+from access.models import AccessList, Application, Group, ServiceToken
+from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, SELECTORS, Rule, RuleError, read_rule
 from accounts.models import IdentityProvider, Organization
 
 _LEADS = (("include", "Include"), ("require", "Require"), ("exclude", "Exclude"))
-_PLAIN = {"everyone": "everyone", "any_valid_service_token": "any valid service token"}
+_PLAIN = {
+    "everyone": "everyone",
+    "any_valid_service_token": "any valid service token",
+    "certificate": "any valid client certificate",
+}
+_PROVIDER_WORDS = {"oidc": "claim", "saml": "attribute", GITHUB: "organization"}
 _GONE = "(deleted)"
 
 
@@ -46,6 +51,20 @@ class RuleNames:
         rows = ServiceToken.objects.for_organization(self.organization).order_by("name").values_list("id", "name")
         return {str(pk): name for pk, name in rows}
 
+    @cached_property
+    def applications(self) -> dict[str, str]:
+        rows = Application.objects.for_organization(self.organization).order_by("name").values_list("id", "name")
+        return {str(pk): name for pk, name in rows}
+
+    @cached_property
+    def lists(self) -> dict[str, dict[str, str]]:
+        """By selector: the lists it may name."""
+        rows = list(AccessList.objects.for_organization(self.organization).values_list("type", "id", "name"))
+        return {
+            selector: {str(pk): name for kind, pk, name in rows if kind == wanted}
+            for selector, wanted in LIST_TYPES.items()
+        }
+
     def lines(self, include: Sequence[Any], require: Sequence[Any], exclude: Sequence[Any]) -> list[RuleLine]:
         lists = (include, require, exclude)
         return [
@@ -74,13 +93,20 @@ class RuleNames:
             return f"login method {self._provider(rule.value)}"
         if rule.selector == "service_token":
             return f"service token {self.tokens.get(rule.value, _GONE)}"
-        if rule.selector == "okta":
-            return f"{self._provider(rule.provider_id)} group {rule.value}"
-        if rule.selector == "oidc":
-            return f"{self._provider(rule.provider_id)} claim {rule.claim} = {rule.value}"
-        return {"email": f"e-mail {rule.value}", "ip": f"address in {rule.value}"}.get(
-            rule.selector, f"{SELECTORS[rule.selector].label}: {rule.wanted()}"
-        )
+        if rule.selector in LIST_TYPES:
+            kind = "e-mail" if rule.selector == "email_list" else "address"
+            return f"{kind} in list {self.lists[rule.selector].get(rule.value, _GONE)}"
+        if rule.selector == "linked_app_token":
+            return f"token of application {self.applications.get(rule.value, _GONE)}"
+        if rule.provider_id:
+            return f"{self._provider(rule.provider_id)} {_PROVIDER_WORDS.get(rule.selector, 'group')} {rule.wanted()}"
+        return {
+            "email": f"e-mail {rule.value}",
+            "ip": f"address in {rule.value}",
+            "auth_method": f"authentication method {rule.value}",
+            "common_name": f"client certificate of {rule.value}",
+            EXTERNAL: f"external evaluation by {rule.value}",
+        }.get(rule.selector, f"{SELECTORS[rule.selector].label}: {rule.wanted()}")
 
     def _provider(self, provider_id: str) -> str:
         provider = self.providers.get(provider_id)

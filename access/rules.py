@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from access.evaluation import MAX_GROUP_DEPTH
-from access.models import Group, Policy, ServiceToken
-from access.selectors import GROUP, SELECTORS, Rule, RuleError, read_rule
+from access.models import AccessList, Application, Group, Policy, ServiceToken
+from access.selectors import EXTERNAL, GROUP, LIST_TYPES, SELECTORS, Rule, RuleError, read_rule
+from accounts import fetch
 from accounts.errors import InvalidInput
 from accounts.models import IdentityProvider, Organization
 
@@ -25,6 +26,7 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _DOMAIN = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
+_AUTH_METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
 _COUNTRY = re.compile(r"[A-Za-z]{2}")
 
 RuleLists = tuple[list[Any], list[Any], list[Any]]
@@ -60,8 +62,14 @@ def check_rules(
 
 def group_ids(*lists: Sequence[Any]) -> set[str]:
     """Ids of the groups that stored rule lists name directly."""
-    bodies = (item.get(GROUP) for listed in lists for item in listed if isinstance(item, dict))
-    return {str(body.get("id")) for body in bodies if isinstance(body, dict)}
+    return named_ids(lists, GROUP)
+
+
+def named_ids(lists: Sequence[Sequence[Any]], *selectors: str, key: str = "id") -> set[str]:
+    """Ids that stored rules with one of these selectors name directly."""
+    items = [item for listed in lists for item in listed if isinstance(item, dict)]
+    bodies = (item.get(selector) for item in items for selector in selectors)
+    return {str(body.get(key)) for body in bodies if isinstance(body, dict)}
 
 
 # --- one list -------------------------------------------------------------------------------------------------
@@ -78,7 +86,7 @@ def _parse_list(name: str, items: Any) -> list[Rule]:
 def _parse_rule(name: str, position: int, item: Any) -> Rule:
     try:
         rule = read_rule(item)
-        for text in (rule.value, rule.claim, rule.provider_id):
+        for text in (rule.value, rule.claim, rule.detail, rule.provider_id):
             if len(text) > _LONGEST_VALUE:
                 raise RuleError(f'a value of "{rule.selector}" is longer than {_LONGEST_VALUE} characters')
             if text != text.strip() or any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
@@ -113,8 +121,27 @@ def _check_country(rule: Rule) -> None:
         raise RuleError(f'"geo" needs a two-letter country code such as "PT", not {rule.value!r}')
 
 
+def _check_auth_method(rule: Rule) -> None:
+    if not _AUTH_METHOD.fullmatch(rule.value):
+        raise RuleError(f'"auth_method" needs a value of RFC 8176 such as "mfa", "otp" or "hwk", not {rule.value!r}')
+
+
+def _check_external(rule: Rule) -> None:
+    for url in (rule.value, rule.detail):
+        try:
+            fetch.check_url(url)
+        except fetch.FetchError as error:
+            raise RuleError(f'"{EXTERNAL}" cannot use {url[:80]!r}: {error}') from error
+
+
+def _check_github(rule: Rule) -> None:
+    _check_uuid(rule)
+    if "/" in rule.value or "/" in rule.detail:
+        raise RuleError(f'"{rule.selector}" takes an organization and a team by name, without "/"')
+
+
 def _check_uuid(rule: Rule) -> None:
-    for text in filter(None, (rule.provider_id, "" if rule.selector in {"okta", "oidc"} else rule.value)):
+    for text in filter(None, (rule.provider_id, "" if rule.provider_id else rule.value)):
         try:
             canonical = str(uuid.UUID(text)) == text
         except ValueError:
@@ -133,6 +160,15 @@ _VALUE_CHECKS: Mapping[str, Callable[[Rule], None]] = {
     "oidc": _check_uuid,
     "login_method": _check_uuid,
     "service_token": _check_uuid,
+    "email_list": _check_uuid,
+    "ip_list": _check_uuid,
+    "azureAD": _check_uuid,
+    "github-organization": _check_github,
+    "gsuite": _check_uuid,
+    "saml": _check_uuid,
+    "auth_method": _check_auth_method,
+    "linked_app_token": _check_uuid,
+    EXTERNAL: _check_external,
 }
 
 
@@ -148,6 +184,16 @@ def _check_references(organization: Organization, rules: Sequence[Rule]) -> None
     if tokens:
         active = ServiceToken.objects.for_organization(organization).filter(id__in=tokens)
         _require_known(tokens, (str(pk) for pk in active.values_list("id", flat=True)), "service token")
+    linked = {rule.value for rule in rules if rule.selector == "linked_app_token"}
+    if linked:
+        applications = Application.objects.for_organization(organization).filter(id__in=linked)
+        _require_known(linked, (str(pk) for pk in applications.values_list("id", flat=True)), "application")
+    for selector, kind in LIST_TYPES.items():
+        lists = {rule.value for rule in rules if rule.selector == selector}
+        if lists:
+            own = AccessList.objects.for_organization(organization).filter(id__in=lists, type=kind)
+            what = SELECTORS[selector].label[0].lower() + SELECTORS[selector].label[1:]
+            _require_known(lists, (str(pk) for pk in own.values_list("id", flat=True)), what)
 
 
 def _require_known(wanted: set[str], known: Iterator[str], what: str, *, code: str = "reference_not_found") -> None:

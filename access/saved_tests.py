@@ -56,7 +56,7 @@ def _run(test: SavedTest, policies: Sequence[Policy], groups: dict[str, Group]) 
         asked = ask(test.organization, Question.stored(test.question))
     except (DomainError, TypeError) as error:
         return TestRun(test, False, f"It cannot be asked any more: {error}")
-    decision = answer(policies, groups, asked, now=timezone.now())
+    decision = answer(policies, groups, asked, now=timezone.now(), organization=test.organization)
     if decision.outcome is Outcome.ERROR:
         return TestRun(test, False, "The policies cannot be evaluated for it.", decision)
     passed = decision.allowed is (test.expected == SavedTest.Expected.ALLOW)

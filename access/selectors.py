@@ -27,6 +27,29 @@ class Person:
     provider_id: str = ""
     groups: tuple[str, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=dict)
+    # How the person proved who they are at this login (RFC 8176 values).
+    authentication_methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A client certificate that the edge verified against roots of the organization."""
+
+    common_name: str
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedList:
+    """Entries of a list, ready for comparison: addresses in lower case, or networks."""
+
+    name: str
+    emails: frozenset[str] = frozenset()
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+
+# What an external evaluator said about the person (True, False), or why it gave no answer (text).
+ExternalFacts = Mapping[tuple[str, str], bool | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +60,22 @@ class Context:
     country: str | None = ""
     person: Person | None = None
     service_token_id: str = ""
+    certificate: Certificate | None = None
+    # Ids of the applications whose valid tokens the request carries besides its own.
+    linked_applications: frozenset[str] = frozenset()
+    # By id; a rule about a list that is not here is an error.
+    lists: Mapping[str, NamedList] = field(default_factory=dict)
+    # By (evaluate_url, keys_url), asked before the evaluation begins.
+    external: ExternalFacts = field(default_factory=dict)
+    # Ids of policies with an approval that holds now -> seconds it still holds.
+    approvals: Mapping[str, int] = field(default_factory=dict)
+    # The person said in this session what access to this application is for.
+    is_justified: bool = False
+
+    @property
+    def is_machine(self) -> bool:
+        """Something that stands for a machine was shown: the door of service-auth policies."""
+        return bool(self.service_token_id) or self.certificate is not None or bool(self.linked_applications)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +86,13 @@ class Rule:
     value: str = ""
     provider_id: str = ""
     claim: str = ""
+    # The second part of a value: a team of an organization, the keys of an evaluator.
+    detail: str = ""
     problem: str = ""
 
     def wanted(self) -> str:
-        return f"{self.claim} = {self.value}" if self.claim else self.value
+        value = f"{self.value}/{self.detail}" if self.detail and self.selector == GITHUB else self.value
+        return f"{self.claim} = {value}" if self.claim else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +111,7 @@ class Selector:
     needs_person: bool
     body: Mapping[str, str]
     ask: Callable[[Rule, Context], Answer]
+    optional: frozenset[str] = frozenset()
 
 
 def _person(rule: Rule, context: Context) -> Person:
@@ -104,15 +147,43 @@ def _everyone(rule: Rule, context: Context) -> Answer:
     return Answer(True, "everyone")
 
 
+def _email_list(rule: Rule, context: Context) -> Answer:
+    person = _person(rule, context)
+    known = _list(rule, context).emails
+    matches = person.email_verified is True and bool(person.email) and ascii_lower(person.email) in known
+    return Answer(matches, _shown_email(person))
+
+
+def _list(rule: Rule, context: Context) -> NamedList:
+    found = context.lists.get(rule.value)
+    if found is None:
+        raise RuleError("A list named by a rule does not exist, or is of another kind.")
+    return found
+
+
 def _ip(rule: Rule, context: Context) -> Answer:
     try:
         network = ipaddress.ip_network(rule.value)
+    except ValueError as error:
+        raise RuleError(f"IP range {rule.value!r} cannot be read.") from error
+    address = _address(context)
+    return Answer(address.version == network.version and address in network, str(address))
+
+
+def _ip_list(rule: Rule, context: Context) -> Answer:
+    address = _address(context)
+    networks = _list(rule, context).networks
+    return Answer(any(address.version == net.version and address in net for net in networks), str(address))
+
+
+def _address(context: Context) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
         address = ipaddress.ip_address(context.ip)
     except ValueError as error:
-        raise RuleError(f"IP range {rule.value!r} or address {context.ip!r} cannot be read.") from error
+        raise RuleError(f"The address {context.ip!r} cannot be read.") from error
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return Answer(address.version == network.version and address in network, str(address))
+        return address.ipv4_mapped
+    return address
 
 
 def _geo(rule: Rule, context: Context) -> Answer:
@@ -129,13 +200,34 @@ def _provider_group(rule: Rule, context: Context) -> Answer:
     return Answer(rule.value in person.groups, ", ".join(person.groups[:20]) or "no groups")
 
 
+def _folded_group(rule: Rule, context: Context) -> Answer:
+    """Ids and names that their provider compares without case."""
+    person = _person(rule, context)
+    if person.provider_id != rule.provider_id:
+        return Answer(False, "another login method")
+    wanted = ascii_lower(f"{rule.value}/{rule.detail}" if rule.detail else rule.value)
+    held = {ascii_lower(group) for group in person.groups}
+    return Answer(wanted in held, ", ".join(person.groups[:20]) or "no groups")
+
+
+def _saml_attribute(rule: Rule, context: Context) -> Answer:
+    person = _person(rule, context)
+    if person.provider_id != rule.provider_id:
+        return Answer(False, "another login method")
+    return _held_value(rule, person.claims.get(rule.claim), absent="attribute absent")
+
+
 def _oidc_claim(rule: Rule, context: Context) -> Answer:
     person = _person(rule, context)
     if person.provider_id != rule.provider_id:
         return Answer(False, "another login method")
     held = person.claims.get(rule.claim, list(person.groups) if rule.claim == "groups" else None)
+    return _held_value(rule, held, absent="claim absent")
+
+
+def _held_value(rule: Rule, held: Any, *, absent: str) -> Answer:
     values = [_claim_text(value) for value in (held if isinstance(held, list | tuple) else [held]) if value is not None]
-    return Answer(rule.value in values, ", ".join(values[:20]) or "claim absent")
+    return Answer(rule.value in values, ", ".join(values[:20]) or absent)
 
 
 def _claim_text(value: Any) -> str:
@@ -160,11 +252,41 @@ def _any_service_token(rule: Rule, context: Context) -> Answer:
     return Answer(bool(context.service_token_id), context.service_token_id or "none")
 
 
+def _authentication_method(rule: Rule, context: Context) -> Answer:
+    held = _person(rule, context).authentication_methods
+    return Answer(rule.value in held, ", ".join(held[:20]) or "none stated")
+
+
+def _certificate(rule: Rule, context: Context) -> Answer:
+    shown = context.certificate
+    return Answer(shown is not None, "none" if shown is None else shown.common_name or shown.fingerprint)
+
+
+def _common_name(rule: Rule, context: Context) -> Answer:
+    shown = context.certificate
+    return Answer(shown is not None and shown.common_name == rule.value, "none" if shown is None else shown.common_name)
+
+
+def _linked_application(rule: Rule, context: Context) -> Answer:
+    held = context.linked_applications
+    return Answer(rule.value in held, ", ".join(sorted(held)) or "none")
+
+
+def _external(rule: Rule, context: Context) -> Answer:
+    _person(rule, context)
+    said = context.external.get((rule.value, rule.detail), "It was not asked.")
+    if isinstance(said, str):
+        raise RuleError(f"The external evaluation gave no answer: {said}")
+    return Answer(said, "success" if said else "no success")
+
+
 def _group(rule: Rule, context: Context) -> Answer:
     raise RuleError("A group is answered by access/evaluation.py, which knows the groups.")
 
 
 GROUP = "group"
+GITHUB = "github-organization"
+EXTERNAL = "external_evaluation"
 _PROVIDER = {"identity_provider_id": "provider_id"}
 SELECTORS: Mapping[str, Selector] = {
     "email": Selector("Emails", True, {"email": "value"}, _email),
@@ -178,7 +300,28 @@ SELECTORS: Mapping[str, Selector] = {
     "login_method": Selector("Login methods", True, {"id": "value"}, _login_method),
     "service_token": Selector("Service token", False, {"token_id": "value"}, _service_token),
     "any_valid_service_token": Selector("Any Access service token", False, {}, _any_service_token),
+    "email_list": Selector("Email list", True, {"id": "value"}, _email_list),
+    "ip_list": Selector("IP list", False, {"id": "value"}, _ip_list),
+    "azureAD": Selector("Entra groups", True, {"id": "value", **_PROVIDER}, _folded_group),
+    GITHUB: Selector(
+        "GitHub organization",
+        True,
+        {"name": "value", "team": "detail", **_PROVIDER},
+        _folded_group,
+        frozenset({"team"}),
+    ),
+    "gsuite": Selector("Google Workspace groups", True, {"email": "value", **_PROVIDER}, _folded_group),
+    "saml": Selector(
+        "SAML attribute", True, {"attribute_name": "claim", "attribute_value": "value", **_PROVIDER}, _saml_attribute
+    ),
+    "auth_method": Selector("Authentication method", True, {"auth_method": "value"}, _authentication_method),
+    "certificate": Selector("Valid certificate", False, {}, _certificate),
+    "common_name": Selector("Common name", False, {"common_name": "value"}, _common_name),
+    "linked_app_token": Selector("Linked app token", False, {"app_uid": "value"}, _linked_application),
+    EXTERNAL: Selector("External evaluation", True, {"evaluate_url": "value", "keys_url": "detail"}, _external),
 }
+# Selectors whose value is the id of a list -> the type of list.
+LIST_TYPES = {"email_list": "EMAIL", "ip_list": "IP"}
 
 
 def read_rule(item: Any) -> Rule:
@@ -194,10 +337,15 @@ def read_rule(item: Any) -> Rule:
     for key in body:
         if key not in selector.body:
             raise RuleError(f'"{name}" has an unknown key {str(key)[:60]!r}')
-    for key in selector.body:
-        if not isinstance(body.get(key), str) or not body[key].strip():
+    given = {}
+    for key, field_name in selector.body.items():
+        value = body.get(key)
+        if value is None and key in selector.optional:
+            continue
+        if not isinstance(value, str) or not (value.strip() or key in selector.optional):
             raise RuleError(f'"{name}" needs "{key}", a text that is not empty')
-    return Rule(name, **{field_name: body[key] for key, field_name in selector.body.items()})
+        given[field_name] = value
+    return Rule(name, **given)
 
 
 def read_rules(items: Any) -> tuple[Rule, ...]:

@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -23,8 +23,9 @@ from django.utils import timezone
 
 from access.decision_facts import context_of
 from access.decisions import group_of, policy_of
-from access.evaluation import Decision, Outcome, Policy, evaluate
+from access.evaluation import PURPOSE_REQUIRED, Decision, Outcome, Policy, evaluate
 from access.evaluation import Group as RuleGroup
+from access.facts import load_lists
 from access.models import (
     AccessRequest,
     Application,
@@ -35,6 +36,7 @@ from access.models import (
 )
 from access.models import Policy as PolicyRow
 from access.questions import Asked, answer, context_for, person_for
+from access.selectors import NamedList
 from accounts.models import AccessSession, Identity, Organization
 
 PART = 200
@@ -73,6 +75,8 @@ class RuleSets:
     targets: list[Target]
     groups_before: dict[str, RuleGroup]
     groups_after: dict[str, RuleGroup]
+    # The organization's lists that any of the rules names, as they are when a worker begins.
+    lists: Mapping[str, NamedList]
 
 
 # --- rules as they are now, and as proposed -------------------------------------------------------------------
@@ -127,7 +131,12 @@ def rule_sets(simulation: Simulation) -> RuleSets:
         Target(item["application_id"], item["label"], _policies(item["before"]), _policies(item["after"]) or [])
         for item in rules["targets"]
     ]
-    return RuleSets(targets, before, before | changed)
+    after = before | changed
+    policies = [policy for target in targets for policy in (*(target.before or ()), *target.after)]
+    lists: dict[str, NamedList] = {}
+    for groups in (before, after):
+        lists |= load_lists(simulation.organization_id, policies, groups)
+    return RuleSets(targets, before, after, lists)
 
 
 def _policies(items: Sequence[Mapping[str, Any]] | None) -> list[Policy] | None:
@@ -230,10 +239,10 @@ def _of_identity(
     """As the person would come back: from the address of their last login, with the methods of then."""
     person = person_for(identity, identity.last_methods or [])
     asked = Asked(context_for(person, identity.last_ip or ""), str(identity), identity=identity)
-    decision = answer(target.after, sets.groups_after, asked, now=now)
+    decision = answer(target.after, sets.groups_after, asked, now=now, lists=sets.lists)
     before = ""
     if target.before is not None:
-        before = _status(answer(target.before, sets.groups_before, asked, now=now))
+        before = _status(answer(target.before, sets.groups_before, asked, now=now, lists=sets.lists))
     return SimulationResult(
         simulation=simulation,
         identity=identity,
@@ -297,10 +306,12 @@ def _of_request(
 def _again(sets: RuleSets, target: Target, row: AccessRequest) -> Decision:
     claims = row.identity.claims if row.identity is not None and isinstance(row.identity.claims, dict) else {}
     try:
-        context = context_of(row.facts, claims)
+        context = context_of(row.facts, claims, sets.lists)
     except ValueError:
         return Decision(False, Outcome.ERROR, "facts_unreadable", "")
-    return evaluate(target.after, sets.groups_after, context)
+    # As in access.questions a purpose counts as stated, except where its absence was the refusal.
+    stated = context.is_justified or row.reason != PURPOSE_REQUIRED
+    return evaluate(target.after, sets.groups_after, replace(context, is_justified=stated))
 
 
 # --- shared ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from access import simulation
-from access.actions import authorities, service_tokens, signing, token_keys
+from access.actions import authorities, consent, service_tokens, signing, token_keys
 from access.models import HandOver, ServiceToken, Transfer
 from accounts.actor import system
 from accounts.models import Membership, Organization
@@ -90,4 +90,5 @@ def sweep_expired() -> dict[str, int]:
     before = timezone.now() - _KEEP_EXPIRED
     hand_overs, _ = HandOver.objects.all_organizations(reason="a sweeper").filter(expires_at__lt=before).delete()
     transfers, _ = Transfer.objects.all_organizations(reason="a sweeper").filter(expires_at__lt=before).delete()
-    return {"hand_overs": hand_overs, "transfers": transfers}
+    requests = consent.sweep_requests(now=timezone.now())
+    return {"hand_overs": hand_overs, "transfers": transfers, "approval_requests": requests}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from access.views import callback, certs, cli, host_files, identity, launcher, login, provider_test, public
+from access.views import callback, certs, cli, consent, host_files, identity, launcher, login, provider_test, public
 from access.views.cert_sign import cert_sign
 from accounts.views.scim import scim
 
@@ -19,6 +19,10 @@ urlpatterns = [
     path("cdn-cgi/access/callback/<slug:slug>", callback.callback_of, name="public_callback_of"),
     path("cdn-cgi/access/saml-metadata/<uuid:provider_id>", callback.saml_metadata, name="saml_metadata"),
     path("cdn-cgi/access/test/<str:ticket>", provider_test.begin_test, name="public_provider_test"),
+    path("cdn-cgi/access/purpose", consent.purpose, name="public_purpose"),
+    path("cdn-cgi/access/resume", consent.resume, name="public_resume"),
+    path("cdn-cgi/access/approval", consent.ask_approval, name="public_approval"),
+    path("cdn-cgi/access/approvals/<uuid:request_id>", consent.answer, name="public_approval_answer"),
     path("cdn-cgi/access/cli", cli.cli, name="public_cli"),
     path("cdn-cgi/access/certs", certs.certs, name="public_certs"),
     path("cdn-cgi/access/cert_sign", cert_sign, name="cert_sign"),

@@ -36,11 +36,13 @@ _KEY = PreparedRows(
 ALGORITHM = "RS256"
 TYPE_APPLICATION = "app"
 TYPE_ORGANIZATION = "org"
+TYPE_EXTERNAL = "external_evaluation"
 MAX_TOKEN_CHARACTERS = 8192
 # For nbf and iat only: no token is accepted after its end.
 CLOCK_SKEW_SECONDS = 60
 MIN_LIFETIME_SECONDS = 60
 SERVICE_ASSERTION_SECONDS = 600
+EXTERNAL_QUESTION_SECONDS = 60
 AUTH_DOMAIN_CHARACTERS = len("https://")
 
 
@@ -86,18 +88,41 @@ def mint_organization_token(session: AccessSession, *, now: datetime) -> str:
 
 def mint_service_assertion(application: Application, service_token: ServiceToken, *, now: datetime) -> str:
     """What origins get for a machine: names the service token, no person (product.md section 2)."""
+    return mint_machine_assertion(application, service_token.client_id, now=now)
+
+
+def mint_machine_assertion(application: Application, common_name: str, *, now: datetime) -> str:
+    """`common_name`: of the client certificate, or the service token's client id."""
     issued = int(now.timestamp())
     claims = {
         "aud": [application.aud],
         "iss": application.organization.team_url,
         "type": TYPE_APPLICATION,
         "sub": "",
-        "common_name": service_token.client_id,
+        "common_name": common_name,
         "iat": issued,
         "nbf": issued,
         "exp": issued + SERVICE_ASSERTION_SECONDS,
     }
     return _sign(application.organization, claims)
+
+
+def mint_external_question(
+    session: AccessSession, *, audience: str, nonce: str, identity: dict[str, Any], now: datetime
+) -> str:
+    """To an external evaluator; its type makes it good for nothing here."""
+    issued = int(now.timestamp())
+    claims = {
+        "aud": [audience],
+        "iss": session.organization.team_url,
+        "type": TYPE_EXTERNAL,
+        "nonce": nonce,
+        "identity": identity,
+        "iat": issued,
+        "nbf": issued,
+        "exp": issued + EXTERNAL_QUESTION_SECONDS,
+    }
+    return _sign(session.organization, claims)
 
 
 def mint_metadata(application: Application, hostname: str, *, now: datetime) -> str:

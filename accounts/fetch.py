@@ -88,6 +88,10 @@ def post_form(url: str, fields: Mapping[str, str], *, headers: Mapping[str, str]
     return _fetch("POST", url, urlencode(fields).encode(), extra)
 
 
+def post_json(url: str, document: Mapping[str, Any]) -> Answer:
+    return _fetch("POST", url, json.dumps(document).encode(), {"Content-Type": "application/json"})
+
+
 def _fetch(method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
     parts = check_url(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

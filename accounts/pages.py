@@ -122,9 +122,12 @@ def posted(request: HttpRequest) -> QueryDict | None:
     return request.POST if request.method == "POST" else None
 
 
-def with_input(form: FormT, data: Mapping[str, str]) -> FormT:
+def with_input(form: FormT, data: QueryDict) -> FormT:
     """An unbound form that shows what was typed, unjudged: for submits that only change the form ("Add row")."""
-    form.initial = {name: data.get(name, "") for name in form.fields}
+    form.initial = {
+        name: data.getlist(name) if isinstance(field, forms.MultipleChoiceField) else data.get(name, "")
+        for name, field in form.fields.items()
+    }
     return form
 
 

@@ -18,7 +18,17 @@ from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 from ninja.parser import Parser
 
-from access import api_apps, api_groups, api_keys, api_logs, api_policies, api_policy_tests, api_service_tokens
+from access import (
+    api_apps,
+    api_certificates,
+    api_groups,
+    api_keys,
+    api_lists,
+    api_logs,
+    api_policies,
+    api_policy_tests,
+    api_service_tokens,
+)
 from accounts import api as accounts_api
 from accounts import api_organization, api_providers, api_scim, api_users
 from accounts.api_base import failure, set_zone_owner
@@ -232,6 +242,7 @@ for _router in (
     api_policies.router,
     api_policy_tests.router,
     api_service_tokens.router,
+    api_certificates.router,
 ):
     api.add_router("/accounts/{account_id}/access", _router, url_name_prefix="account")
     api.add_router("/zones/{zone_id}/access", _router, url_name_prefix="zone")
@@ -244,4 +255,5 @@ for _router in (
     api_keys.router,
 ):
     api.add_router("/accounts/{account_id}/access", _router)
+api.add_router("/accounts/{account_id}/gateway", api_lists.router)
 set_zone_owner(api_zones.organization_id_of_zone)

@@ -21,7 +21,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...], Permission]
             ("Groups", "groups", ("group",), Permission.ACCESS_READ),
             ("Policies", "policies", ("polic",), Permission.ACCESS_READ),
             ("Simulator", "simulator", ("simulat",), Permission.ACCESS_READ),
-            ("Service Auth", "service_tokens", ("service_token", "ssh_"), Permission.ACCESS_READ),
+            ("Service Auth", "service_tokens", ("service_token", "ssh_", "client_authorit"), Permission.ACCESS_READ),
             ("Tunnels", "tunnels", ("tunnel",), Permission.TUNNELS_READ),
         ),
     ),
@@ -30,6 +30,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...], Permission]
         "My Team",
         (
             ("Users", "users", ("user", "session"), Permission.IDENTITY_READ),
+            ("Lists", "lists", ("list",), Permission.ACCESS_READ),
             ("Members", "members", ("member",), Permission.MEMBERS_READ),
         ),
     ),

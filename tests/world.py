@@ -11,10 +11,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from access.models import (
+    AccessList,
     AccessRequest,
     Application,
     ApplicationPolicy,
     Certificate,
+    ClientAuthority,
     Group,
     Policy,
     PrincipalClaim,
@@ -46,6 +48,8 @@ class World:
     policy: Policy
     reusable: Policy
     group: Group
+    access_list: AccessList
+    client_authority: ClientAuthority
     service_token: ServiceToken
     authority: SshAuthority
     claim: PrincipalClaim
@@ -77,6 +81,8 @@ class World:
             "application_id": self.application.pk,
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
+            "list_id": self.access_list.pk,
+            "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
             "test_id": self.saved_test.pk,
@@ -175,6 +181,18 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         name="Engineering",
         include=[{"okta": {"name": "engineers", "identity_provider_id": str(people["oidc"].pk)}}],
         require=[{"geo": {"country_code": "PT"}}],
+    )
+    access_list = AccessList.objects.create(
+        organization=organization, name="Contractors", type="EMAIL", items=[{"value": "dora@people.test"}]
+    )
+    client_authority = ClientAuthority.objects.create(
+        organization=organization,
+        name="Machines",
+        certificate="-----BEGIN CERTIFICATE-----",
+        subject="CN=Machines",
+        fingerprint="ab" * 32,
+        associated_hostnames=[f"ssh-bastion.{domain}"],
+        expires_at=now + timedelta(days=365),
     )
     application = Application.objects.create(
         organization=organization, name="SSH bastion", hostname=f"ssh-bastion.{domain}"
@@ -282,6 +300,8 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     )
     return {
         "group": group,
+        "access_list": access_list,
+        "client_authority": client_authority,
         "application": application,
         "policy": policy,
         "reusable": reusable,

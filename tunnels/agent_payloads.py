@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from access.authorize import AuthorizeRequest
+from access.evidence import ShownCertificate, read_certificate
 from accounts.errors import InvalidInput
 
 # A header line of the edge is at most this long; nothing in a question can be longer.
@@ -14,7 +15,15 @@ MAX_TEXT_CHARACTERS = 32 * 1024
 MAX_HOSTNAME_CHARACTERS = 253
 MAX_STREAMS = 5000
 _TOKEN_SOURCES = (None, "header", "cookie")
-_STREAM_KEYS = ("stream_id", "application_id", "session_nonce", "service_token_id", "client_ip", "destination")
+_STREAM_KEYS = (
+    "stream_id",
+    "application_id",
+    "session_nonce",
+    "service_token_id",
+    "client_ip",
+    "destination",
+    "evidence",
+)
 
 
 def parse_question(document: Mapping[str, Any]) -> AuthorizeRequest:
@@ -39,6 +48,8 @@ def parse_question(document: Mapping[str, Any]) -> AuthorizeRequest:
         destination=_optional(document, "destination"),
         xhr=_flag(document, "xhr"),
         origin=_optional(document, "origin"),
+        certificate=_certificate(document),
+        linked_token=_optional(document, "linked_token"),
     )
 
 
@@ -48,6 +59,13 @@ def parse_streams(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(streams, list) or len(streams) > MAX_STREAMS:
         raise InvalidInput(f"streams must be a list of at most {MAX_STREAMS}.")
     return [_stream(stream) for stream in streams]
+
+
+def _certificate(document: Mapping[str, Any]) -> ShownCertificate | None:
+    try:
+        return read_certificate(document.get("certificate"))
+    except ValueError as error:
+        raise InvalidInput(f"certificate: {error}.") from error
 
 
 def _stream(stream: object) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db.models import Max
 
-from access.models import Application, TokenKey
+from access.models import Application, ClientAuthority, TokenKey
 from accounts.audit import edge_version
 from accounts.models import Organization
 from tunnels.models import Connector, DnsRecord, Tunnel, TunnelConfiguration, Zone
@@ -64,6 +64,16 @@ class TunnelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientRootFacts:
+    """A root whose client certificates an organization accepts on some of its hostnames."""
+
+    organization_id: str
+    hostnames: Sequence[str]
+    fingerprint: str
+    pem: str
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotFacts:
     """`zones`: active zone name -> organization. `keys`: organization -> public JWKs."""
 
@@ -76,6 +86,7 @@ class SnapshotFacts:
     aliases: Sequence[Alias]
     tunnels: Sequence[TunnelFacts]
     keys: Mapping[str, Sequence[Mapping[str, Any]]]
+    client_roots: Sequence[ClientRootFacts] = ()
 
 
 def build_snapshot(facts: SnapshotFacts) -> dict[str, Any]:
@@ -102,6 +113,7 @@ def build_snapshot(facts: SnapshotFacts) -> dict[str, Any]:
         ],
         "tunnels": [_tunnel(tunnel) for tunnel in facts.tunnels],
         "jwks": {organization: {"keys": list(keys)} for organization, keys in facts.keys.items()},
+        "client_roots": _client_roots(facts),
     }
 
 
@@ -121,6 +133,7 @@ def load_snapshot() -> dict[str, Any]:
             aliases=_load_aliases(),
             tunnels=_load_tunnels(),
             keys=_load_keys(),
+            client_roots=_load_client_roots(),
         )
     )
 
@@ -150,9 +163,29 @@ def _application(application: ApplicationFacts, organization: OrganizationFacts)
 
 
 def _is_covered(application: ApplicationFacts, zones: Mapping[str, str]) -> bool:
-    labels = application.hostname.removeprefix("*.").split(".")
+    return _is_in_zones(application.hostname.removeprefix("*."), application.organization_id, zones)
+
+
+def _is_in_zones(hostname: str, organization_id: str, zones: Mapping[str, str]) -> bool:
+    labels = hostname.split(".")
     names = (".".join(labels[index:]) for index in range(len(labels)))
-    return any(zones.get(name) == application.organization_id for name in names)
+    return any(zones.get(name) == organization_id for name in names)
+
+
+def _client_roots(facts: SnapshotFacts) -> dict[str, list[dict[str, str]]]:
+    """Hostname -> roots. As with applications, only where the organization still proves that it owns the name."""
+    roots: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for root in facts.client_roots:
+        for hostname in root.hostnames:
+            if _is_in_zones(hostname, root.organization_id, facts.zones):
+                roots[hostname].append({"fingerprint": root.fingerprint, "pem": root.pem})
+    return dict(roots)
+
+
+def _load_client_roots() -> list[ClientRootFacts]:
+    fields = ("organization_id", "associated_hostnames", "fingerprint", "certificate")
+    rows = ClientAuthority.objects.all_organizations(reason=_REASON).order_by("fingerprint").values_list(*fields)
+    return [ClientRootFacts(*row) for row in rows]
 
 
 def _tunnel(tunnel: TunnelFacts) -> dict[str, Any]:

@@ -332,8 +332,8 @@ def _resolve(application: Application, item: PolicyItem, own: set[str]) -> tuple
         decision=item["decision"],
         lists=(item.get("include"), item.get("require"), item.get("exclude")),
         session_duration_seconds=item.get("session_duration_seconds"),
-        ssh_principals=item.get("ssh_principals") or (),
         reusable=False,
+        terms=item.get("terms"),
     )
     return policy, precedence
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -15,13 +15,19 @@ from django.db.models import CharField, Q
 from django.utils import timezone
 
 from access import events, sshcert
-from access.actions.principals import PrincipalTaken, claim_machine_principals, claim_principal, machine_key_id
-from access.decisions import decide, record_decision, refused_after
+from access.actions.principals import (
+    PrincipalTaken,
+    claim_machine_principals,
+    claim_principals,
+    machine_key_id,
+)
+from access.decisions import decide, external_facts_of, record_decision, refused_after
 from access.dispatch import await_result, submit
 from access.evaluation import Decision, Outcome
 from access.krl import build_krl
-from access.models import Application, Certificate, Policy, ServiceToken, SshAuthority
+from access.models import Application, Certificate, ServiceToken, SshAuthority
 from access.principals import PrincipalRefused
+from access.selectors import ExternalFacts
 from access.signing import sign_certificate
 from accounts import audit
 from accounts.actor import Actor
@@ -73,6 +79,8 @@ class _Request:
     ray_id: str
     actor: Actor
     now: datetime
+    # Asked before the transaction: nothing waits for a network inside one.
+    external_facts: ExternalFacts
 
     @property
     def label(self) -> str:
@@ -89,6 +97,8 @@ class _Names:
     key_id: str
     # The address a person's account name was taken from; differs when the provider has changed it since (AC-10).
     claimed_as: str = ""
+    # Those of the accounts that a policy names, which people hold side by side.
+    shared: list[str] = field(default_factory=list)
 
 
 class _Refused(Exception):
@@ -122,7 +132,9 @@ def request_certificate(
         key = sshcert.parse_public_key(public_key)
     except sshcert.PublicKeyRefused as error:
         raise PublicKeyInvalid(str(error), code=error.reason) from error
-    request = _Request(application, session, service_token, key, ip, ray_id, actor, timezone.now())
+    now = timezone.now()
+    facts = external_facts_of(application, session=session, ip=ip, now=now)
+    request = _Request(application, session, service_token, key, ip, ray_id, actor, now, facts)
     try:
         return _approve_in_time(request)
     except _Refused as refused:
@@ -208,7 +220,12 @@ def _approve_in_time(request: _Request) -> Certificate:
 def _approve(request: _Request) -> Certificate:
     application = request.application
     decision = decide(
-        application, session=request.session, service_token=request.service_token, ip=request.ip, now=request.now
+        application,
+        session=request.session,
+        service_token=request.service_token,
+        ip=request.ip,
+        now=request.now,
+        external_facts=request.external_facts,
     )
     if not decision.allowed:
         raise _Refused(PolicyDenied(decision.message, code=decision.reason), decision)
@@ -225,7 +242,7 @@ def _approve(request: _Request) -> Certificate:
         names = _names(request, decision)
     except PrincipalRefused as error:
         raise _Refused(error, decision) from error
-    certificate = _store(request, authority, names)
+    certificate = _store(request, authority, names, decision)
     record_decision(
         application,
         decision,
@@ -248,13 +265,15 @@ def _wrong_policy(request: _Request) -> PolicyDenied:
 
 
 def _names(request: _Request, decision: Decision) -> _Names:
-    """Raises PrincipalRefused when there is no account to name."""
+    """Raises PrincipalRefused when there is no account to name. A machine gets the accounts that the policy names and
+    no others: the e-mail's local part and claims are a person's."""
+    rights = decision.terms.ssh
     if request.session is not None:
-        claim = claim_principal(request.application, request.session.identity)
-        return _Names([claim.principal], claim.key_id, claim.email)
+        claims = claim_principals(request.application, request.session.identity, rights)
+        shared = [claim.principal for claim in claims if claim.shared]
+        return _Names([claim.principal for claim in claims], claims[0].key_id, claims[0].email, shared)
     token = cast(ServiceToken, request.service_token)
-    policy = Policy.objects.filter(pk=str(decision.policy_id)).first()
-    accounts = list(policy.ssh_principals) if policy is not None else []
+    accounts = list(rights.usernames) if rights is not None else []
     if not accounts:
         raise PrincipalRefused(
             f'The policy "{decision.policy_name}" names no SSH account for service tokens. '
@@ -265,16 +284,16 @@ def _names(request: _Request, decision: Decision) -> _Names:
     return _Names(accounts, machine_key_id(request.application, token))
 
 
-def _store(request: _Request, authority: SshAuthority, names: _Names) -> Certificate:
+def _store(request: _Request, authority: SshAuthority, names: _Names, decision: Decision) -> Certificate:
     start = int(request.now.timestamp())
     after = start - sshcert.BACKDATE_SECONDS
-    before = start + _lifetime(request)
+    before = start + _lifetime(request, decision)
     application = request.application
     intent: dict[str, Any] = {
         "serial": str(_new_serial()),
         "key_id": names.key_id,
         "principals": names.principals,
-        "extensions": sorted(application.certificate_extensions),
+        "extensions": _extensions(application, decision),
     }
     facts = {**intent, "public_key": request.key.line, "authority": str(authority.pk), "validity": [after, before]}
     certificate = Certificate(
@@ -302,6 +321,7 @@ def _store(request: _Request, authority: SshAuthority, names: _Names) -> Certifi
             **intent,
             "email": request.label,
             "principal_claimed_as": names.claimed_as,
+            "shared_accounts": names.shared,
             "application": application.name,
             "authority": authority.fingerprint,
             "public_key": request.key.fingerprint,
@@ -311,14 +331,25 @@ def _store(request: _Request, authority: SshAuthority, names: _Names) -> Certifi
     return certificate
 
 
-def _lifetime(request: _Request) -> int:
-    """As the application says, but no longer than the session or token lives (never under the minimum)."""
+def _lifetime(request: _Request, decision: Decision) -> int:
+    """As the policy or the application says, but no longer than session or token and approval live (never under the
+    minimum)."""
+    rights = decision.terms.ssh
+    own = rights.certificate_lifetime_seconds if rights is not None else None
+    ends = [own or request.application.certificate_lifetime_seconds]
     asker = request.session or request.service_token
-    lifetime = request.application.certificate_lifetime_seconds
-    if asker is None or asker.expires_at is None:
-        return lifetime
-    left = int((asker.expires_at - request.now) / timedelta(seconds=1))
-    return max(sshcert.MIN_LIFETIME_SECONDS, min(lifetime, left))
+    if asker is not None and asker.expires_at is not None:
+        ends.append(int((asker.expires_at - request.now) / timedelta(seconds=1)))
+    if decision.approved_seconds is not None:
+        ends.append(decision.approved_seconds)
+    return max(sshcert.MIN_LIFETIME_SECONDS, min(ends))
+
+
+def _extensions(application: Application, decision: Decision) -> list[str]:
+    """The deciding policy's, when it says anything about them."""
+    rights = decision.terms.ssh
+    own = rights.extensions if rights is not None else None
+    return sorted(application.certificate_extensions if own is None else own)
 
 
 def _new_serial() -> int:

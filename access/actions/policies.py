@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.db import transaction
@@ -12,10 +12,9 @@ from django.db.models import Max
 from access import events
 from access.actions.groups import checked_name
 from access.models import Application, ApplicationPolicy, Policy
-from access.principals import PrincipalRefused, check_principal
+from access.policy_terms import FIELDS, checked_terms
 from access.rules import check_rules
 from access.saved_tests import guard, guard_policy
-from access.sshcert import MAX_PRINCIPALS
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
@@ -46,10 +45,10 @@ def create_policy(
     require: Rules = (),
     exclude: Rules = (),
     session_duration_seconds: int | None = None,
-    ssh_principals: Sequence[str] = (),
     application: Application | None = None,
     precedence: int | None = None,
     override_reason: str = "",
+    terms: Mapping[str, Any] | None = None,
 ) -> Policy:
     """A reusable policy, or with `application` that application's own, placed last unless `precedence` says where.
 
@@ -60,8 +59,8 @@ def create_policy(
         decision=decision,
         lists=(include, require, exclude),
         session_duration_seconds=session_duration_seconds,
-        ssh_principals=ssh_principals,
         reusable=application is None,
+        terms=terms,
     )
     if application is not None:
         application = lock_application(organization, application)
@@ -88,12 +87,12 @@ def update_policy(
     require: Rules | None = None,
     exclude: Rules | None = None,
     session_duration_seconds: int | Keep | None = KEEP,
-    ssh_principals: Sequence[str] | None = None,
     precedence: int | None = None,
     override_reason: str = "",
+    terms: Mapping[str, Any] | None = None,
 ) -> Policy:
-    """None keeps a value; session_duration_seconds None means "as the application says". `precedence` moves an
-    application's own policy."""
+    """None keeps a value, and so does what `terms` (policy_terms.FIELDS) leaves out. session_duration_seconds None
+    means "as the application says". `precedence` moves an application's own policy."""
     organization = policy.organization
     policy = Policy.objects.for_organization(organization).select_for_update().get(pk=policy.pk)
     old = facts(policy)
@@ -108,9 +107,8 @@ def update_policy(
         policy.exclude if exclude is None else exclude,
         decision=policy.decision,
     )
-    policy.ssh_principals = checked_ssh_principals(
-        policy.ssh_principals if ssh_principals is None else ssh_principals, policy.decision
-    )
+    for name_of_field, value in checked_terms(organization, policy.decision, terms or {}, policy).items():
+        setattr(policy, name_of_field, value)
     policy.save()
     if precedence is not None:
         _move_own(policy, precedence)
@@ -219,7 +217,7 @@ def new_policy(
     lists: tuple[Any, Any, Any],
     session_duration_seconds: int | None,
     reusable: bool,
-    ssh_principals: Sequence[str] = (),
+    terms: Mapping[str, Any] | None = None,
 ) -> Policy:
     """A checked, saved policy; the calling action records it."""
     decision = checked_decision(decision)
@@ -232,8 +230,8 @@ def new_policy(
         require=require,
         exclude=exclude,
         session_duration_seconds=checked_session(session_duration_seconds),
-        ssh_principals=checked_ssh_principals(ssh_principals, decision),
         reusable=reusable,
+        **checked_terms(organization, decision, terms or {}),
     )
 
 
@@ -281,25 +279,6 @@ def checked_session(seconds: int | None) -> int | None:
     return seconds
 
 
-def checked_ssh_principals(names: Sequence[str], decision: str) -> list[str]:
-    """Account names for certificates of service tokens. Naming an account with standing powers is the administrator's
-    decision, as for explicit mappings of people."""
-    wanted = list(dict.fromkeys(names))
-    problem = ""
-    if wanted and decision != Policy.Decision.NON_IDENTITY:
-        problem = "Only a Service Auth policy names accounts for service tokens."
-    elif len(wanted) > MAX_PRINCIPALS:
-        problem = f"At most {MAX_PRINCIPALS} accounts."
-    for name in wanted:
-        try:
-            check_principal(name)
-        except PrincipalRefused as error:
-            problem = error.message
-    if problem:
-        raise InvalidInput(problem, code="invalid_ssh_principals", fields={"ssh_principals": problem})
-    return wanted
-
-
 def facts(policy: Policy) -> dict[str, Any]:
     return {
         "name": policy.name,
@@ -308,7 +287,7 @@ def facts(policy: Policy) -> dict[str, Any]:
         "require": policy.require,
         "exclude": policy.exclude,
         "session_duration_seconds": policy.session_duration_seconds,
-        "ssh_principals": policy.ssh_principals,
+        **{name: getattr(policy, name) for name in FIELDS},
     }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from django.db import transaction
 
 from access import events
-from access.models import Application, Certificate, PrincipalClaim, ServiceToken
-from access.principals import PrincipalRefused, principal_of
-from access.sshcert import is_key_id
+from access.models import Application, ApplicationPolicy, Certificate, Policy, PrincipalClaim, ServiceToken
+from access.principals import PrincipalRefused, names_in_claim, principal_of
+from access.sshcert import MAX_PRINCIPALS, is_key_id
+from access.terms import SshRights
 from accounts import audit
 from accounts.actor import Actor
 from accounts.models import Identity
@@ -32,63 +33,62 @@ class PrincipalTaken(PrincipalRefused):
     code = "principal_collision"
 
 
-def claim_principal(application: Application, identity: Identity) -> PrincipalClaim:
-    """The identity's claim in this application, made at the first use. Part of the action that issues a certificate.
+def claim_principals(application: Application, identity: Identity, rights: SshRights | None) -> list[PrincipalClaim]:
+    """What a certificate for the identity carries under these rights, claimed at the first use. At least one.
 
-    Raises PrincipalRefused or PrincipalTaken; IntegrityError when somebody claims the same name at this very moment.
+    Part of the action that issues a certificate. Raises PrincipalRefused or PrincipalTaken; IntegrityError when
+    somebody claims the same name at this very moment.
     """
-    own = _CLAIMS.all(application=application.pk, identity=identity.pk)
-    kept = _kept_after_email_change(own, identity)
-    if kept is not None:
-        return kept
-    reserved = application.settings.get("reserved_principals", [])
-    name = principal_of(
-        email=identity.email,
-        email_verified=identity.email_verified,
-        overrides=application.principal_overrides,
-        reserved=reserved,
-    )
-    held = next((claim for claim in own if claim.principal == name), None)
-    if held is not None:
-        return held
-    holder = PrincipalClaim.objects.filter(application=application, principal=name).first()
-    if holder is not None and holder.identity_id == identity.pk:
-        return holder  # claimed between the two queries, by another request of the same person
-    if holder is not None:
-        by = "another person" if holder.identity_id else "service tokens"
-        raise PrincipalTaken(
-            f'The account name "{name}" is held by {by} here. An administrator can map your e-mail address '
-            "to another account, or release the name."
+    if rights is None:
+        return [_claim_alias(application, identity)]
+    claims = [_hold_shared(application, identity, name) for name in rights.usernames]
+    if rights.username_claim:
+        held = identity.claims.get(rights.username_claim) if isinstance(identity.claims, dict) else None
+        for name in names_in_claim(held, rights.username_pattern, reserved=_reserved(application)):
+            if name not in rights.usernames:
+                claims.append(_hold(application, identity, name, email=""))
+    if rights.allow_email_alias:
+        claims += _alias_beside(application, identity, claims)
+    if not claims:
+        raise PrincipalRefused(
+            f'Your login method sent no account name in "{rights.username_claim}" that this application accepts.',
+            code="principal_missing",
         )
-    return PrincipalClaim.objects.create(
-        organization_id=application.organization_id,
-        application=application,
-        principal=name,
-        identity=identity,
-        email=identity.email,
-        key_id=own[0].key_id if own else _new_key_id(application, identity),
-    )
+    if len(claims) > MAX_PRINCIPALS:
+        raise PrincipalRefused(f"A certificate carries at most {MAX_PRINCIPALS} account names.")
+    return claims
 
 
 def claim_machine_principals(application: Application, names: Sequence[str]) -> None:
     """Accounts that a policy names for service tokens: shared among those, never with a person.
 
-    Raises PrincipalTaken; IntegrityError when a person claims the same name at this very moment.
+    Raises PrincipalRefused or PrincipalTaken; IntegrityError when a person claims a name at this very moment.
     """
-    held = {
-        claim.principal: claim
-        for claim in PrincipalClaim.objects.filter(application=application, principal__in=list(names))
-    }
+    if len(names) > MAX_PRINCIPALS:
+        raise PrincipalRefused(f"A certificate carries at most {MAX_PRINCIPALS} account names.")
+    held: dict[str, PrincipalClaim] = {}
+    for claim in PrincipalClaim.objects.filter(application=application, principal__in=list(names)):
+        if claim.identity_id is not None or claim.principal not in held:
+            held[claim.principal] = claim
+    if not all(name in held for name in names):
+        # Against a person's first use of a shared account of the same name (_hold_shared).
+        Application.objects.select_for_update().get(pk=application.pk)
     for name in names:
         if name not in held:
+            if PrincipalClaim.objects.filter(application=application, principal=name, shared=True).exists():
+                raise _held_by_person(name)
             PrincipalClaim.objects.create(
                 organization_id=application.organization_id, application=application, principal=name
             )
         elif held[name].identity_id is not None:
-            raise PrincipalTaken(
-                f'The account name "{name}" is held by a person here. Let the policy name another account, or let an '
-                "administrator release the name."
-            )
+            raise _held_by_person(name)
+
+
+def _held_by_person(name: str) -> PrincipalTaken:
+    return PrincipalTaken(
+        f'The account name "{name}" is held by a person here. Let the policy name another account, or let an '
+        "administrator release the name."
+    )
 
 
 def machine_key_id(application: Application, token: ServiceToken) -> str:
@@ -99,6 +99,102 @@ def machine_key_id(application: Application, token: ServiceToken) -> str:
     last = f"{name}+{token.client_id}" if name else token.client_id
     readable = f"{team}/{_application_label(application)}/{last}"
     return readable if is_key_id(readable) else f"{team}/{application.pk}/{token.client_id}"
+
+
+def _alias_beside(
+    application: Application, identity: Identity, claims: Sequence[PrincipalClaim]
+) -> list[PrincipalClaim]:
+    """The local part beside other accounts: one that is no account name is left out, one that is somebody else's is
+    an error even then (AC-01: nothing is dropped silently)."""
+    try:
+        alias = _claim_alias(application, identity)
+    except PrincipalTaken:
+        raise
+    except PrincipalRefused:
+        if not claims:
+            raise
+        return []
+    return [] if alias.principal in {claim.principal for claim in claims} else [alias]
+
+
+def _claim_alias(application: Application, identity: Identity) -> PrincipalClaim:
+    """The name the e-mail address yields. Rows without an address came from a policy or a claim: not looked at here."""
+    known = _CLAIMS.all(application=application.pk, identity=identity.pk)
+    own = [claim for claim in known if claim.email and not claim.shared]
+    kept = _kept_after_email_change(own, identity)
+    if kept is not None:
+        return kept
+    name = principal_of(
+        email=identity.email,
+        email_verified=identity.email_verified,
+        overrides=application.principal_overrides,
+        reserved=_reserved(application),
+    )
+    held = next((claim for claim in own if claim.principal == name), None)
+    return held if held is not None else _hold(application, identity, name, email=identity.email)
+
+
+def _hold(application: Application, identity: Identity, name: str, *, email: str) -> PrincipalClaim:
+    """The exclusive claim on `name`, found or made."""
+    holder = PrincipalClaim.objects.filter(application=application, principal=name, shared=False).first()
+    if holder is not None and holder.identity_id == identity.pk:
+        return holder
+    if holder is not None:
+        by = "another person" if holder.identity_id else "service tokens"
+        raise PrincipalTaken(
+            f'The account name "{name}" is held by {by} here. An administrator can map your e-mail address '
+            "to another account, or release the name."
+        )
+    if name in _shared_names(application):
+        raise PrincipalTaken(
+            f'The account name "{name}" is one that people share here by a policy, so nobody gets it for themselves. '
+            "An administrator can map your e-mail address to another account."
+        )
+    return PrincipalClaim.objects.create(
+        organization_id=application.organization_id,
+        application=application,
+        principal=name,
+        identity=identity,
+        email=email,
+        key_id=_key_id(application, identity),
+    )
+
+
+def _hold_shared(application: Application, identity: Identity, name: str) -> PrincipalClaim:
+    """A shared account: every identity has its own row, and by it a key id that names the person (AC-15)."""
+    values = {"application": application, "identity": identity, "principal": name, "shared": True}
+    held = PrincipalClaim.objects.filter(**values).first()
+    if held is not None:
+        return held
+    # One first use after the other: two people with the same address never get the same key id.
+    Application.objects.select_for_update().get(pk=application.pk)
+    if PrincipalClaim.objects.filter(application=application, principal=name, identity=None).exists():
+        raise PrincipalTaken(
+            f'The account name "{name}" is held by service tokens here. An administrator can release the name, or let '
+            "the policy name another account."
+        )
+    return PrincipalClaim.objects.create(
+        organization_id=application.organization_id, key_id=_key_id(application, identity), **values
+    )
+
+
+def _shared_names(application: Application) -> set[str]:
+    """Accounts that any policy of the application names for people."""
+    rows = ApplicationPolicy.objects.filter(application=application, policy__ssh__isnull=False).exclude(
+        policy__decision=Policy.Decision.NON_IDENTITY
+    )
+    return {name for (rights,) in rows.values_list("policy__ssh") if rights for name in rights.get("usernames", [])}
+
+
+def _reserved(application: Application) -> Collection[str]:
+    names: Collection[str] = application.settings.get("reserved_principals", [])
+    return names
+
+
+def _key_id(application: Application, identity: Identity) -> str:
+    """One per person and application: that of an earlier claim, if there is one."""
+    known = PrincipalClaim.objects.filter(application=application, identity=identity).order_by("pk").first()
+    return known.key_id if known is not None else _new_key_id(application, identity)
 
 
 @transaction.atomic

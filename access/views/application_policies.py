@@ -17,9 +17,10 @@ from access.actions.policies import (
     reorder_policies,
     update_policy,
 )
-from access.forms import AttachForm, MoveForm, OverridableForm, PolicyForm
+from access.forms import AttachForm, MoveForm, OverridableForm
 from access.lint_context import findings_of_application
 from access.models import Application, ApplicationPolicy, Policy
+from access.policy_forms import PolicyForm
 from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from access.simulation import Proposal
@@ -43,7 +44,7 @@ def application_policies(request: OrganizationRequest, application_id: UUID) -> 
 def application_policy_add(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form, builder, step = sent_policy(request)
-    values = policy_values(form, builder) if step not in UNSENT else None
+    values = policy_values(request, form, builder) if step not in UNSENT else None
     if values is not None and step in (COMPARE, REPLAY):
         answer = _try(request, application, form, None, values, step)
         if answer is not None:
@@ -63,7 +64,7 @@ def application_policy_edit(request: OrganizationRequest, application_id: UUID, 
     if policy.reusable:
         return redirect(at(request, "policy_edit", policy.pk))
     form, builder, step = sent_policy(request, policy)
-    values = policy_values(form, builder) if step not in UNSENT else None
+    values = policy_values(request, form, builder) if step not in UNSENT else None
     if values is not None and step in (COMPARE, REPLAY):
         answer = _try(request, application, form, policy, values, step)
         if answer is not None:

@@ -55,7 +55,7 @@ def application_add_policies(request: OrganizationRequest) -> HttpResponse:
     form, builder, step = sent_policy(request)
     if request.method != "POST":
         builder = _suggested(request) if not draft["policies"] else builder
-    values = policy_values(form, builder) if step == "save" else None
+    values = policy_values(request, form, builder) if step == "save" else None
     if values is not None:
         with refusals(form):
             lists = (values["include"], values["require"], values["exclude"])

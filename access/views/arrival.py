@@ -11,10 +11,11 @@ from django.utils import timezone
 
 from access.actions.logins import identity_actor, issue_hand_over
 from access.decisions import decide, record_decision
-from access.evaluation import Decision
+from access.evaluation import PURPOSE_REQUIRED, Decision
 from access.login_links import LoginContext
 from access.models import Application
 from access.sessions import MIN_REMAINING
+from access.views.consent_pages import consent_page
 from access.views.public import PublicRequest, browser_of, keep_browser, parse_id, redirect_to, show
 from accounts.models import AccessSession, IdentityProvider, public_url
 from accounts.ratelimits import HAND_OVER_BY_SESSION, spend
@@ -79,7 +80,8 @@ def proceed(request: PublicRequest, session: AccessSession, context: LoginContex
         return login_page(request, context, notice=again)
     decision = decide_login(request, session, application, now=now)
     if not decision.allowed:
-        return denied_page(request, session, application, decision, hostname=context.hostname)
+        asking = consent_page(request, session, application, decision, context)
+        return asking or denied_page(request, session, application, decision, hostname=context.hostname)
     if not context.app_session_sha256:
         # Nothing binds a code to a browser session there: the application host starts the login, we come back here.
         return redirect_to(public_url(context.hostname) + context.redirect_path)
@@ -101,6 +103,8 @@ def decide_login(
     request: PublicRequest, session: AccessSession, application: Application, *, now: datetime
 ) -> Decision:
     decision = decide(application, session=session, service_token=None, ip=request.client_ip, now=now)
+    if decision.reason == PURPOSE_REQUIRED:
+        return decision  # a question, no answer yet
     record_decision(
         application,
         decision,

@@ -29,6 +29,7 @@ from access.models import Application, Transfer
 from access.routing import find_application
 from access.views.arrival import decide_login, denied_page, login_page, token_seconds, why_login_again
 from access.views.authorized import hostname_of
+from access.views.consent_pages import consent_page
 from access.views.public import PublicRequest, public_page, redirect_to, show, team_session
 from accounts.errors import Conflict
 from accounts.models import AccessSession
@@ -75,6 +76,9 @@ def cli(request: PublicRequest) -> HttpResponse:
     if session is None or again:
         return login_page(request, _context(asked), notice=again, may_redirect=not again)
     decision = decide_login(request, session, application, now=now)
+    asking = consent_page(request, session, application, decision, _context(asked))
+    if asking is not None:
+        return asking  # the client waits on; after the answer the person comes back here
     if not decision.allowed:
         refuse_transfer(asked.public_key, TransferRefusal(decision.reason, decision.message, request.ray_id))
         return denied_page(request, session, application, decision, hostname=asked.hostname)

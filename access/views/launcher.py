@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from access.actions.logins import identity_actor
 from access.decisions import decide_many
+from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision
 from access.login_links import LoginContext
 from access.models import Application
 from access.views.arrival import login_page
@@ -85,8 +86,13 @@ def _reachable(request: PublicRequest, session: AccessSession, now: datetime) ->
     return [
         application
         for application in applications
-        if _admits_provider(application, session) and decisions[application.pk].allowed
+        if _admits_provider(application, session) and _may_enter(decisions[application.pk])
     ]
+
+
+def _may_enter(decision: Decision) -> bool:
+    """Also where a purpose or an approval is asked for first: the tile leads to that question."""
+    return decision.allowed or decision.reason in {PURPOSE_REQUIRED, APPROVAL_REQUIRED}
 
 
 def _admits_provider(application: Application, session: AccessSession) -> bool:

@@ -10,9 +10,9 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_GET, require_http_methods
 
 from access.actions.policies import create_policy, delete_policy, update_policy
-from access.forms import PolicyForm
 from access.lint_context import findings_of_edit
 from access.models import Application, Policy
+from access.policy_forms import PolicyForm
 from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from access.simulation import Proposal
@@ -49,7 +49,7 @@ def policies(request: OrganizationRequest) -> HttpResponse:
 @sent_once
 def policy_add(request: OrganizationRequest) -> HttpResponse:
     form, builder, step = sent_policy(request)
-    values = policy_values(form, builder) if step not in UNSENT else None
+    values = policy_values(request, form, builder) if step not in UNSENT else None
     if values is not None:
         with refusals(form):
             policy = create_policy(request.organization, actor=request.actor, **values)
@@ -62,7 +62,7 @@ def policy_add(request: OrganizationRequest) -> HttpResponse:
 def policy_edit(request: OrganizationRequest, policy_id: UUID) -> HttpResponse:
     policy = find(_reusable(request).select_related("organization"), pk=policy_id)
     form, builder, step = sent_policy(request, policy)
-    values = policy_values(form, builder) if step not in UNSENT else None
+    values = policy_values(request, form, builder) if step not in UNSENT else None
     if values is not None and step in (COMPARE, REPLAY):
         users = [link.application for link in policy.application_links.select_related("application")]
         proposal = Proposal(users, policy=proposed_policy(request, policy, values))
@@ -118,18 +118,18 @@ def sent_policy(request: OrganizationRequest, policy: Policy | None = None) -> t
 def policy_initial(policy: Policy | None) -> dict[str, Any]:
     if policy is None:
         return {}
-    names = ("name", "decision", "session_duration_seconds", "ssh_principals", "include", "require", "exclude")
-    return {name: getattr(policy, name) for name in names}
+    rules = {name: getattr(policy, name) for name in ("include", "require", "exclude")}
+    return {**PolicyForm.initial_of(policy), **rules}
 
 
-def policy_values(form: PolicyForm, builder: RuleBuilder) -> dict[str, Any] | None:
+def policy_values(request: OrganizationRequest, form: PolicyForm, builder: RuleBuilder) -> dict[str, Any] | None:
     """Arguments for the policy actions; None when form or rows hold errors."""
     lists = builder.read()
     if not form.is_valid() or lists is None:
         if lists is None:
             form.add_error(None, "A rule is not complete. Nothing was saved; look at the marked row.")
         return None
-    return {**form.cleaned_data, **lists}
+    return {**form.values(request.organization), **lists}
 
 
 def policy_page(

@@ -132,7 +132,7 @@ def _answer(request: OrganizationRequest, form: SimulatorForm, application: Appl
         policies, groups = load_rules(application)
         moment = form.cleaned_data["at"]
         now = moment.replace(tzinfo=UTC) if moment is not None else timezone.now()
-        decision = answer(policies, groups, asked, now=now)
+        decision = answer(policies, groups, asked, now=now, organization=request.organization)
         steps = trace_steps(decision.trace)
         return Answer(application, asked, decision, steps, rules_version(policies, groups), _notes(application, asked))
     return None

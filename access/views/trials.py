@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect
 
 from access.actions.simulations import start_simulation
 from access.models import Group, Policy, Simulation
+from access.policy_terms import checked_terms
 from access.rules import check_rules
 from access.simulation import Proposal
 from accounts.http import OrganizationRequest
@@ -31,7 +32,7 @@ def asked_step(request: OrganizationRequest) -> str:
     return step if step in {COMPARE, REPLAY} else "save"
 
 
-def kept_draft(request: OrganizationRequest) -> Mapping[str, str] | None:
+def kept_draft(request: OrganizationRequest) -> QueryDict | None:
     """What this form held when a trial was started from it."""
     try:
         key = uuid.UUID(request.GET.get("draft", ""))
@@ -40,7 +41,9 @@ def kept_draft(request: OrganizationRequest) -> Mapping[str, str] | None:
     simulation = Simulation.objects.for_organization(request.organization).filter(pk=key).first()
     if simulation is None or simulation.draft.get("path") != request.path:
         return None
-    fields: dict[str, str] = simulation.draft["fields"]
+    fields = QueryDict(mutable=True)
+    for name, values in simulation.draft["fields"].items():
+        fields.setlist(name, values if isinstance(values, list) else [values])
     return fields
 
 
@@ -48,7 +51,8 @@ def start_trial(
     request: OrganizationRequest, form: forms.Form, *, step: str, title: str, proposal: Proposal
 ) -> HttpResponse | None:
     """The answer that leads to the trial's page, or None when it was refused; `form` then holds why."""
-    fields = {name: value for name, value in request.POST.items() if name not in _NOT_KEPT}
+    sent = {name: values for name, values in request.POST.lists() if name not in _NOT_KEPT}
+    fields = {name: values[0] if len(values) == 1 else values for name, values in sent.items()}
     days = request.POST.get("replay_days", "")
     with refusals(form):
         _check(request, proposal)
@@ -84,7 +88,7 @@ def _copy(row: Any) -> Any:
 def _change(row: Any, values: Mapping[str, Any]) -> None:
     """`updated_at` is cleared: a proposed edit counts as made now."""
     columns = {item.attname for item in row._meta.concrete_fields}
-    for name, value in values.items():
+    for name, value in {**values, **values.get("terms", {})}.items():
         if name in columns:
             setattr(row, name, value)
     row.updated_at = None
@@ -96,5 +100,6 @@ def _check(request: OrganizationRequest, proposal: Proposal) -> None:
     if policy is not None:
         lists = (policy.include, policy.require, policy.exclude)
         check_rules(request.organization, *lists, decision=policy.decision)
+        checked_terms(request.organization, policy.decision, {}, policy)
     if group is not None:
         check_rules(request.organization, group.include, group.require, group.exclude, group=group)

@@ -28,6 +28,8 @@ class Allowed:
     assertion: str | None
     destination: str | None
     cache_seconds: float
+    # Opaque: what the control plane wants to see again when the stream is rechecked.
+    evidence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ def _parse_decision(document: Any) -> Decision:
             assertion=_header_safe(document.get("assertion")),
             destination=_header_safe(document.get("destination")),
             cache_seconds=max(0.0, float(document.get("cache_seconds") or 0)),
+            evidence=_header_safe(document.get("evidence")),
         )
     if outcome == "login":
         location = _header_safe(document["location"]) or ""

@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from dataplane.edge.evidence import ROOTS_ATTRIBUTE
 from dataplane.edge.files import write_private
+from dataplane.edge.snapshot import ClientRoot
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,17 @@ class CertificateStore:
     names can neither burn CPU nor fill the disk.
     """
 
-    def __init__(self, state_dir: Path, certificate_dir: Path | None, is_known: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        certificate_dir: Path | None,
+        is_known: Callable[[str], bool],
+        client_roots: Callable[[str], tuple[ClientRoot, ...]] = lambda hostname: (),
+    ) -> None:
+        """`client_roots`: whose client certificates a hostname wants to see; empty for none."""
+        self._client_roots = client_roots
+        self._asking: OrderedDict[tuple[str, tuple[ClientRoot, ...]], _Leaf] = OrderedDict()
+        self._configured_paths: dict[str, Path] = {}
         self._state_dir = state_dir
         self._certificate_dir = certificate_dir
         self._is_known = is_known
@@ -63,7 +75,13 @@ class CertificateStore:
         context = _new_context()
         context.sni_callback = self._choose
         self._load_leaf(context, (DEFAULT_NAME,))
+        self._public = context
         return context
+
+    def public_context_for(self, hostname: str) -> ssl.SSLContext:
+        """For a client that will name `hostname`: one that asks for a certificate where there are roots for it."""
+        roots = self._client_roots(hostname)
+        return self._asking_context(hostname, roots) if roots else self._public
 
     def fixed_context(self, names: tuple[str, ...]) -> ssl.SSLContext:
         """Context for the connector port: one certificate that carries all `names`, renewed while running."""
@@ -91,6 +109,7 @@ class CertificateStore:
             return
         is_first = not self._configured_stamp
         loaded: dict[str, ssl.SSLContext] = {}
+        paths: dict[str, Path] = {}
         for certificate_path in sorted(self._certificate_dir.glob("*.crt")):
             try:
                 names, context = _load_pair(certificate_path)
@@ -100,7 +119,9 @@ class CertificateStore:
                 logger.error("certificate %s cannot be loaded, the previous one stays", certificate_path.name)
                 return
             loaded.update(dict.fromkeys(names, context))
-        self._configured, self._configured_stamp = loaded, stamp
+            paths.update(dict.fromkeys(names, certificate_path))
+        self._configured, self._configured_stamp, self._configured_paths = loaded, stamp, paths
+        self._asking.clear()
 
     def _choose(self, socket: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         hostname = _remember_name(socket, name)
@@ -112,11 +133,43 @@ class CertificateStore:
         socket.context = self._leaf_for((hostname if is_ours else DEFAULT_NAME,)).context
 
     def _configured_for(self, hostname: str) -> ssl.SSLContext | None:
-        exact = self._configured.get(hostname)
-        if exact is not None:
-            return exact
+        return self._configured.get(self._configured_name(hostname))
+
+    def _configured_name(self, hostname: str) -> str:
+        """The name under which the operator gave a certificate that covers `hostname`, or ""."""
         _, _, parent = hostname.partition(".")
-        return self._configured.get(f"*.{parent}") if parent else None
+        candidates = [hostname, *([f"*.{parent}"] if parent else [])]
+        return next((name for name in candidates if name in self._configured), "")
+
+    def _asking_context(self, hostname: str, roots: tuple[ClientRoot, ...]) -> ssl.SSLContext:
+        """Verifies a client certificate, if one comes, against these roots alone. No session is ever resumed: a
+        resumed one would bring along a certificate that was checked long ago."""
+        leaf = self._asking.get((hostname, roots))
+        if leaf is None or _now() >= leaf.renew_at:
+            context = _new_context()
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
+            context.load_verify_locations(cadata="\n".join(root.pem for root in roots))
+            fingerprints = tuple(root.fingerprint for root in roots)
+            configured = self._configured_name(hostname)
+            if configured:
+                path = self._configured_paths[configured]
+                context.load_cert_chain(path, path.with_suffix(".key"))
+            else:
+                self._load_leaf(context, (hostname,))
+
+            def choose(tls: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+                # The certificate counts for this hostname only, whatever else the client may turn out to ask for.
+                if _remember_name(tls, name) == hostname:
+                    setattr(tls, ROOTS_ATTRIBUTE, fingerprints)
+
+            context.sni_callback = choose
+            leaf = self._asking[hostname, roots] = _Leaf(context, _now() + LEAF_LIFETIME - LEAF_RENEW_BEFORE)
+        self._asking.move_to_end((hostname, roots))
+        while len(self._asking) > MAX_CACHED_LEAVES:
+            self._asking.popitem(last=False)
+        return leaf.context
 
     def _leaf_for(self, names: tuple[str, ...]) -> _Leaf:
         leaf = self._leaves.get(names)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dataplane.edge.agent import AgentApi, Allowed, Decision, Denied, LoginNeeded
 from dataplane.edge.errors import Refusal
+from dataplane.edge.evidence import ClientCertificate, linked_token
 from dataplane.edge.heads import RequestHead, parse_cookies
 from dataplane.edge.httpclient import ControlPlaneUnreachableError
 from dataplane.edge.snapshot import Application, Snapshot
@@ -43,6 +44,8 @@ class Credentials:
     app_session: str | None
     service_token_id: str | None
     service_token_secret: str | None
+    certificate: ClientCertificate | None = None
+    linked_token: str | None = None
 
 
 class Gate:
@@ -56,10 +59,16 @@ class Gate:
         self._allowed: OrderedDict[bytes, tuple[float, Allowed]] = OrderedDict()
 
     async def pass_through(
-        self, head: RequestHead, application: Application, snapshot: Snapshot, client_ip: str, reference: str
+        self,
+        head: RequestHead,
+        application: Application,
+        snapshot: Snapshot,
+        client_ip: str,
+        reference: str,
+        certificate: ClientCertificate | None = None,
     ) -> Allowed:
         """Raises Refusal or LoginRedirect."""
-        credentials = read_credentials(head, application, snapshot, time.time())
+        credentials = read_credentials(head, application, snapshot, time.time(), certificate)
         key = _key(head, application, credentials, client_ip)
         now = time.monotonic()
         if not head.is_websocket:
@@ -116,7 +125,13 @@ class Gate:
             self._allowed.popitem(last=False)
 
 
-def read_credentials(head: RequestHead, application: Application, snapshot: Snapshot, now: float) -> Credentials:
+def read_credentials(
+    head: RequestHead,
+    application: Application,
+    snapshot: Snapshot,
+    now: float,
+    certificate: ClientCertificate | None = None,
+) -> Credentials:
     """Raises Refusal for a token that no login would make better, and for a WebSocket from a foreign page."""
     cookies = parse_cookies(head.get_all("cookie"))
     token, source = head.get(H_TOKEN), "header"
@@ -141,6 +156,8 @@ def read_credentials(head: RequestHead, application: Application, snapshot: Snap
         app_session=cookies.get(COOKIE_APP_SESSION),
         service_token_id=head.get(H_CLIENT_ID),
         service_token_secret=head.get(H_CLIENT_SECRET),
+        certificate=certificate,
+        linked_token=linked_token(head, application),
     )
 
 
@@ -170,6 +187,8 @@ def _question(head: RequestHead, credentials: Credentials, client_ip: str, refer
         "destination": head.get(H_JUMP),
         "xhr": (head.get("x-requested-with") or "").lower() == "xmlhttprequest",
         "origin": head.get("origin"),
+        "certificate": credentials.certificate.to_document() if credentials.certificate else None,
+        "linked_token": credentials.linked_token,
     }
 
 
@@ -188,5 +207,7 @@ def _key(head: RequestHead, application: Application, credentials: Credentials, 
         credentials.service_token_id or "",
         credentials.service_token_secret or "",
         head.get(H_JUMP) or "",
+        credentials.certificate.fingerprint if credentials.certificate else "",
+        credentials.linked_token or "",
     )
     return hashlib.sha256("\0".join(parts).encode()).digest()

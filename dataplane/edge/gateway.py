@@ -89,7 +89,9 @@ class Gateway:
         if head.is_websocket:
             _check_upgrade(head)
         try:
-            allowed = await self._gate.pass_through(head, application, snapshot, client.peer_ip, client.reference)
+            allowed = await self._gate.pass_through(
+                head, application, snapshot, client.peer_ip, client.reference, client.certificate
+            )
         except LoginRedirect as redirect:
             _send_login(client, redirect, application)
             return

@@ -1,6 +1,7 @@
 """Accepts TLS connections under caps: total, per address, and while the handshake is still going on."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dataplane.edge.clienthello import MAX_HELLO_BYTES, IncompleteError, server_name_of
 from dataplane.transport import enable_keepalive, spawn
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,24 @@ EXHAUSTED_PAUSE_SECONDS = 0.5
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # A peer that vanished while nothing is in flight is noticed about 15 s later, 30 s in all.
 KEEPALIVE_IDLE_SECONDS = 15
+
+
+# Between two looks at a ClientHello that came only in part.
+PEEK_PAUSE_SECONDS = 0.02
+
+
+async def _peek(accepted: socket.socket) -> bytes:
+    """What has arrived, once something has; it stays in the socket. b"" at the end."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(BlockingIOError, InterruptedError):
+        return accepted.recv(MAX_HELLO_BYTES, socket.MSG_PEEK)
+    readable = asyncio.Event()
+    loop.add_reader(accepted.fileno(), readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(accepted.fileno())
+    return accepted.recv(MAX_HELLO_BYTES, socket.MSG_PEEK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +62,13 @@ class Listener:
         context: ssl.SSLContext,
         limits: Limits,
         factory: Callable[[str, Callable[[], None]], asyncio.BaseProtocol],
+        context_for: Callable[[str], ssl.SSLContext] | None = None,
     ) -> None:
+        """`context_for` chooses the TLS settings by the name a client asks for, before the handshake. None, or a
+        listener whose `is_choosing` is False: always `context`."""
         self._name = name
+        self._context_for = context_for
+        self.is_choosing: Callable[[], bool] = lambda: context_for is not None
         self._context = context
         self._limits = limits
         self._factory = factory
@@ -110,10 +135,11 @@ class Listener:
                 self._forget(address)
 
         try:
+            context = await self._context_of(accepted)
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._factory(address, closed),
                 accepted,
-                ssl=self._context,
+                ssl=context,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_SECONDS,
                 ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS,
             )
@@ -126,6 +152,31 @@ class Listener:
             raise
         finally:
             self._handshakes -= 1
+
+    async def _context_of(self, accepted: socket.socket) -> ssl.SSLContext:
+        """Looks at the ClientHello without taking it from the socket. Raises OSError when none comes in time."""
+        if self._context_for is None or not self.is_choosing():
+            return self._context
+        try:
+            return await self._chosen(accepted, self._context_for)
+        except BaseException:
+            # The transport that will own the socket does not exist yet.
+            accepted.close()
+            raise
+
+    async def _chosen(self, accepted: socket.socket, context_for: Callable[[str], ssl.SSLContext]) -> ssl.SSLContext:
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT_SECONDS):
+            while True:
+                data = await _peek(accepted)
+                try:
+                    return context_for(server_name_of(data))
+                except IncompleteError:
+                    if not data:
+                        raise ConnectionResetError("closed before the handshake") from None
+                    if len(data) >= MAX_HELLO_BYTES:
+                        return self._context
+                # Readable stays readable while nothing is taken: wait a moment instead of spinning.
+                await asyncio.sleep(PEEK_PAUSE_SECONDS)
 
     def _forget(self, address: str) -> None:
         self.connection_count -= 1

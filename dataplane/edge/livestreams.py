@@ -42,6 +42,7 @@ class LiveStream:
             "destination": self.allowed.destination,
             # An age, not an instant: the clocks of edge and control plane may differ.
             "age_seconds": round(time.monotonic() - self.opened_at, 3),
+            "evidence": self.allowed.evidence,
         }
 
 

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 from dataplane.edge.certificates import server_name
 from dataplane.edge.errors import STATUS_TEXT, Refusal, render
+from dataplane.edge.evidence import ClientCertificate, client_certificate
 from dataplane.edge.heads import (
     END_OF_HEAD,
     MAX_HEAD_BYTES,
@@ -60,6 +61,7 @@ class PublicConnection(SharedReader):
     ) -> None:
         self.peer_ip = peer_ip
         self.server_name = ""
+        self.certificate: ClientCertificate | None = None
         self.reference = ""
         self.is_response_started = False
         self.is_write_paused = False
@@ -92,7 +94,9 @@ class PublicConnection(SharedReader):
         # uvloop's transports do not inherit from asyncio.Transport, they only look like it.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(WRITE_HIGH_WATER_BYTES, WRITE_LOW_WATER_BYTES)
-        self.server_name = server_name(transport.get_extra_info("ssl_object"))
+        tls = transport.get_extra_info("ssl_object")
+        self.server_name = server_name(tls)
+        self.certificate = client_certificate(tls)
         self._expect(FIRST_HEAD_SECONDS)
 
     def bytes_received(self, data: memoryview) -> None:

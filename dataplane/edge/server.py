@@ -65,10 +65,18 @@ class Edge:
             settings.state_dir,
             settings.certificate_dir,
             lambda hostname: self.snapshots.current.is_known_host(hostname),
+            lambda hostname: self.snapshots.current.client_roots.get(hostname, ()),
         )
         self._clients: set[PublicConnection] = set()
         self._background: list[asyncio.Task[None]] = []
-        self._public = Listener("public", self.certificates.server_context(), PUBLIC_LIMITS, self._new_client)
+        self._public = Listener(
+            "public",
+            self.certificates.server_context(),
+            PUBLIC_LIMITS,
+            self._new_client,
+            self.certificates.public_context_for,
+        )
+        self._public.is_choosing = lambda: bool(self.snapshots.current.client_roots)
         tunnel_context = self.certificates.fixed_context((SNI_TUNNEL, SNI_QUIC, SNI_PROBE))
         self._connectors = Listener("connector", tunnel_context, TUNNEL_LIMITS, self.tunnels.connect)
         self.public_address = ("", 0)

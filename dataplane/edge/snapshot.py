@@ -57,6 +57,14 @@ class Tunnel:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientRoot:
+    """A root whose client certificates count on a hostname. `fingerprint`: SHA-256, hexadecimal."""
+
+    fingerprint: str
+    pem: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     version: int
     team_domains: Mapping[str, str]
@@ -66,6 +74,8 @@ class Snapshot:
     routes: Mapping[str, Route]
     tunnels: Mapping[str, Tunnel]
     keys: Mapping[str, Mapping[str, Any]]
+    # By exact hostname.
+    client_roots: Mapping[str, tuple[ClientRoot, ...]] = field(default_factory=dict)
 
     def is_known_host(self, hostname: str) -> bool:
         return (
@@ -134,6 +144,10 @@ def _parse(document: Any) -> Snapshot:
         },
         tunnels={str(item["id"]): _tunnel(item) for item in document["tunnels"]},
         keys={str(org): parse_keys(jwks.get("keys", ())) for org, jwks in document["jwks"].items()},
+        client_roots={
+            _host(name): tuple(ClientRoot(str(root["fingerprint"]), str(root["pem"])) for root in roots)
+            for name, roots in (document.get("client_roots") or {}).items()
+        },
     )
 
 

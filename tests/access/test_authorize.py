@@ -74,6 +74,7 @@ def test_allowed_person(application: Application, session: AccessSession) -> Non
         "identity": "alice@widgetcorp.test",
         "assertion": token,
         "destination": None,
+        "evidence": None,
         "cache_seconds": 0,
     }
     assert logged() == (True, "allowed")

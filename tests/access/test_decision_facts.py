@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from access.decision_facts import MAX_LIST, context_of, facts_of
 from access.decisions import RulesInMotion, load_rules
 from access.evaluation import rules_version
 from access.models import AccessRequest, Application, Group, Policy
-from access.selectors import Context, Person
+from access.selectors import Certificate, Context, NamedList, Person
 from accounts.models import AccessSession
 from tests.access.edge_client import EdgeBrowser
 from tests.access.login_flows import log_in_with_pin, pin_provider, start_at_application
@@ -49,6 +50,24 @@ class TestFacts:
         assert context_of(facts, {"department": "R&D"}) == context
         assert "department" not in str(facts)
 
+    def test_evidence_consent_and_answers_survive_lists_are_todays(self) -> None:
+        person = Person("a@x.test", True, "p", authentication_methods=("mfa",))
+        lists = {"l": NamedList("Contractors", emails=frozenset({"a@x.test"}))}
+        context = Context(
+            "192.0.2.7",
+            "PT",
+            person,
+            certificate=Certificate("laptop-7", "ab" * 32),
+            linked_applications=frozenset({"one", "two"}),
+            lists=lists,
+            external={("https://e.test/ask", "https://e.test/keys"): True},
+            approvals={"policy": 60},
+            is_justified=True,
+        )
+        facts = json.loads(json.dumps(facts_of(context)))
+        assert "lists" not in facts
+        assert context_of(facts, lists=lists) == context
+
     def test_nobody_and_no_country_survive(self) -> None:
         assert context_of(facts_of(Context("", None))) == Context("", None)
 
@@ -57,7 +76,7 @@ class TestFacts:
         assert len(facts["person"]["groups"]) == MAX_LIST
         assert context_of({**facts, "later": 1}).ip == "1.1.1.1"
 
-    @pytest.mark.parametrize("facts", [{"person": "x", "ip": ""}, {"person": None}])
+    @pytest.mark.parametrize("facts", [{"person": "x", "ip": ""}, {"person": None}, {"ip": "", "external": [1]}])
     def test_other_shapes_are_refused(self, facts: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="of a decision"):
             context_of(facts)

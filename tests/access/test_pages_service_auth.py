@@ -76,7 +76,7 @@ class TestGroups:
         assert "checked" not in page
 
     def test_rules_no_form_knows_are_kept(self, alice: Client, world: World) -> None:
-        rule = {"common_name": {"common_name": "dev1"}}
+        rule = {"device_posture": {"integration_uid": "dev1"}}
         Group.objects.filter(pk=world.group.pk).update(include=[{"everyone": {}}, rule])
         page = shown(alice, url("group_edit", world.group.pk))
         assert "Kept as it is" in page

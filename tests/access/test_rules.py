@@ -45,7 +45,7 @@ def group_rule(group: Group) -> dict[str, Any]:
         ({"ip": {"ip": "10.0.0.5/8"}}, "host bits set"),
         ({"ip": {"ip": "everywhere"}}, "not an IP range"),
         ({"planet": {"name": "mars"}}, "unknown selector 'planet'"),
-        ({"saml": {"attribute_name": "x"}}, "unknown selector 'saml'"),
+        ({"device_posture": {"integration_uid": "x"}}, "unknown selector 'device_posture'"),
         ({}, "one selector"),
         ({"everyone": {}, "geo": {}}, "one selector"),
         ("everyone", "one selector"),

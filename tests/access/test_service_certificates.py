@@ -14,6 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from access.actions.certificates import revocation_list
+from access.actions.policies import update_policy
 from access.actions.principals import release_principal
 from access.actions.service_tokens import (
     create_service_token,
@@ -23,6 +24,8 @@ from access.actions.service_tokens import (
 )
 from access.models import AccessRequest, Application, Certificate, PrincipalClaim, ServiceToken
 from access.recheck import recheck_streams
+from access.terms import SshRights
+from accounts.errors import InvalidInput
 from accounts.models import AuditEvent
 from tests.access.makers import (
     ACTOR,
@@ -64,7 +67,7 @@ def application(cast: Cast, token: tuple[ServiceToken, str]) -> Application:
     rule = {"service_token": {"token_id": str(token[0].pk)}}
     made = make_application(cast.widgetcorp, include=[rule], decision="non_identity")
     made.policy_links.get().policy.__class__.objects.filter(application_links__application=made).update(
-        ssh_principals=["deploy"]
+        ssh=SshRights(usernames=("deploy",), allow_email_alias=False).as_dict()
     )
     add_policy(made, include=[EVERYONE])
     return made
@@ -141,6 +144,43 @@ def test_account_of_machines_is_never_a_persons(application: Application, token:
     assert sign(application, person).status_code == 200
     response = machine_sign(application, *token)
     assert (response.status_code, json.loads(response.content)["reason"]) == (409, "principal_collision")
+
+
+def test_an_account_that_people_share_is_not_for_machines_and_the_other_way_round(
+    application: Application, token: tuple[ServiceToken, str]
+) -> None:
+    person = make_session(application.organization)
+    allow = application.policy_links.get(policy__decision="allow").policy
+    update_policy(allow, actor=ACTOR, terms={"ssh": {"usernames": ["deploy"]}})
+    assert sign(application, person).status_code == 200
+    response = machine_sign(application, *token)
+    assert (response.status_code, json.loads(response.content)["reason"]) == (409, "principal_collision")
+    release_principal(PrincipalClaim.objects.get(principal="deploy"), actor=ACTOR)
+    assert machine_sign(application, *token).status_code == 200
+    response = sign(application, person)
+    assert (response.status_code, response.json()["reason"]) == (409, "principal_collision")
+
+
+def test_the_policys_lifetime_and_extensions_count_for_machines(
+    application: Application, token: tuple[ServiceToken, str]
+) -> None:
+    policy = application.policy_links.get(policy__decision="non_identity").policy
+    rights = {"usernames": ["deploy", "backup"], "certificate_lifetime_seconds": 90, "extensions": ["permit-pty"]}
+    update_policy(policy, actor=ACTOR, terms={"ssh": rights})
+    assert machine_sign(application, *token).status_code == 200
+    row = Certificate.objects.get()
+    assert (row.principals, row.extensions) == (["deploy", "backup"], ["permit-pty"])
+    assert row.valid_before <= timezone.now() + timedelta(seconds=91)
+    with pytest.raises(InvalidInput):
+        update_policy(policy, actor=ACTOR, terms={"ssh": {"usernames": [f"ci{number}" for number in range(17)]}})
+
+
+def test_local_parts_and_claims_name_no_account_for_machines(
+    application: Application, token: tuple[ServiceToken, str]
+) -> None:
+    policy = application.policy_links.get(policy__decision="non_identity").policy
+    update_policy(policy, actor=ACTOR, terms={"ssh": {"allow_email_alias": True, "username_claim": "unix"}})
+    refused(machine_sign(application, *token), 422, "policy_names_no_account")
 
 
 def test_two_tokens_of_one_policy_share_its_account_and_the_key_id_tells_them_apart(

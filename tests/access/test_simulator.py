@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from access import simulation as engine
+from access.actions.lists import create_list
 from access.actions.service_tokens import create_service_token
 from access.actions.simulations import MAX_RUNNING, start_simulation
 from access.decisions import decide, record_decision
@@ -119,6 +120,24 @@ class TestOneQuestion:
         assert "service_token_inactive" in page
         assert not is_allowed(ask(alice, application, who="nobody"))
 
+    def test_lists_methods_and_consent(
+        self, cast: Cast, alice: Client, application: Application, policy: Policy, people: Any
+    ) -> None:
+        row = create_list(cast.widgetcorp, actor=ACTOR, name="Staff", type="EMAIL", items=[{"value": ALICE}])
+        policy.include = [{"email_list": {"id": str(row.pk)}}]
+        policy.require = [{"auth_method": {"auth_method": "mfa"}}]
+        policy.purpose_justification_required = True
+        policy.save()
+        assert is_allowed(ask(alice, application, identity=ALICE, amr="mfa"))  # anybody can state a purpose
+        assert not is_allowed(ask(alice, application, identity=ALICE, amr="pwd"))
+        assert not is_allowed(ask(alice, application, identity=BOB, amr="mfa"))
+        policy.approval_required = True
+        policy.approval_groups = [{"approvals_needed": 1, "email_addresses": [BOB]}]
+        policy.save()
+        page = ask(alice, application, identity=ALICE, amr="mfa")
+        assert not is_allowed(page)
+        assert "approval_required" in page
+
     def test_disabled_people_and_refused_login_methods_are_told(
         self, cast: Cast, alice: Client, application: Application
     ) -> None:
@@ -198,6 +217,32 @@ class TestEdits:
         assert 'value="Bob instead"' in back
         other_page = url("application_policy_add", application.pk)
         assert BOB not in shown(alice, f"{other_page}?draft={row.pk}")
+
+    def test_lists_and_terms_are_tried_and_come_back_to_the_form(
+        self, cast: Cast, alice: Client, application: Application, policy: Policy
+    ) -> None:
+        row = create_list(cast.widgetcorp, actor=ACTOR, name="Staff", type="EMAIL", items=[{"value": BOB}])
+        edit = url("application_policy_edit", application.pk, policy.pk)
+        sent: dict[str, Any] = {
+            **FORM,
+            "rule-0-selector": "email_list",
+            "rule-0-value": str(row.pk),
+            "purpose_justification_required": "on",
+            "ssh_own": "on",
+            "ssh_usernames": "deploy",
+            "ssh_extensions_own": "on",
+            "ssh_extensions": ["permit-pty", "permit-agent-forwarding"],
+        }
+        answer = alice.post(edit, {**sent, "step": "compare"})
+        assert answer.status_code == 302, text_of(answer)
+        found = Simulation.objects.get()
+        assert (found.status, found.gained, found.lost, found.errored) == ("complete", 1, 1, 0)
+        assert Policy.objects.get(pk=policy.pk).ssh is None
+        back = alice.get(f"{edit}?draft={found.pk}").context["form"]
+        assert back["ssh_extensions"].value() == ["permit-pty", "permit-agent-forwarding"]
+        refused = alice.post(edit, {**sent, "ssh_usernames": "no name", "step": "compare"})
+        assert refused.status_code == 422
+        assert Simulation.objects.count() == 1
 
     def test_a_new_policy_comes_last(self, alice: Client, application: Application) -> None:
         answer = alice.post(url("application_policy_add", application.pk), {**FORM, "step": "compare"})

@@ -18,6 +18,7 @@ from accounts.actions.api_tokens import create_api_token
 from accounts.actor import Actor, ActorKind
 from accounts.models import AccessSession, AuditEvent, Identity, IdentityProvider, Organization
 from accounts.permissions import SCOPES
+from tests.client_roots import Root
 from tunnels.models import Connection, Connector, Edge, Tunnel
 
 ACTOR = Actor(ActorKind.USER, "1", "tests", "127.0.0.1")
@@ -27,6 +28,7 @@ SECRET = base64.b64encode(b"s" * 32).decode()
 INGRESS = {
     "ingress": [{"hostname": "ssh.example.test", "service": "ssh://localhost:22"}, {"service": "http_status:404"}]
 }
+CLIENT_ROOT = Root("Machines").pem()
 
 
 @dataclass
@@ -128,8 +130,13 @@ def make_tenant(organization: Organization, domain: str) -> Tenant:
     session = make_session(provider)
     make_access_request(session.identity, Application.objects.get(pk=app["id"]))
     policy_test = api.ok("POST", f"{account}/access/policy-tests", {"policies": [reusable["id"]]})
+    members = api.ok("POST", f"{account}/gateway/lists", {"name": "Ops", "type": "EMAIL"})
+    root = {"name": "Machines", "certificate": CLIENT_ROOT, "associated_hostnames": []}
+    certificate = api.ok("POST", f"{account}/access/certificates", root)
     tenant.ids = {
         "policy_test_id": policy_test["id"],
+        "list_id": members["id"],
+        "certificate_id": certificate["id"],
         "account_id": organization.id,
         "zone_id": zone["id"],
         "group_id": group["id"],

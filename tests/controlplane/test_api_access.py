@@ -488,7 +488,7 @@ APP = {"name": "A", "domain": "a.widgetcorp.example", "type": "self_hosted"}
         ("POST", "policies", {**POLICY, "approval_required": True}),
         ("POST", "policies", {**POLICY, "session_duration": "a day"}),
         ("POST", "policies", {**POLICY, "session_duration": "99999h"}),
-        ("POST", "policies", {**POLICY, "purpose_justification_required": True}),
+        ("POST", "policies", {**POLICY, "decision": "bypass", "purpose_justification_required": True}),
         ("POST", "apps", {"name": "no domain"}),
         ("POST", "apps", {**APP, "domain": "https://a.widgetcorp.example/"}),
         ("POST", "apps", {**APP, "domain": "a.widgetcorp.example:8443"}),

@@ -10,12 +10,17 @@ from uuid import uuid4
 import pytest
 
 from controlplane.api import ApiOperation, api
-from tests.controlplane.api_kit import INGRESS, Tenant, event_count
+from tests.controlplane.api_kit import CLIENT_ROOT, INGRESS, Tenant, event_count
 
 _PARAMETER = re.compile(r"{([a-z_]+)}")
 RULES = [{"everyone": {}}]
 # A body that would succeed, so that only the id can be what is refused.
 BODIES: dict[str, Any] = {
+    "POST /gateway/lists": {"name": "L", "type": "EMAIL"},
+    "PUT /gateway/lists/{list_id}": {"name": "L"},
+    "PATCH /gateway/lists/{list_id}": {"append": [{"value": "a@x.example"}]},
+    "POST /certificates": {"name": "C", "certificate": CLIENT_ROOT},
+    "PUT /certificates/{certificate_id}": {"associated_hostnames": []},
     "POST /zones": {"name": "another.example"},
     "PUT /organizations": {"name": "X"},
     "POST /organizations": {"name": "X"},

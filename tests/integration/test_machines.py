@@ -43,7 +43,7 @@ def token(workshop: Workshop) -> dict[str, Any]:
             "name": "CI",
             "decision": "non_identity",
             "include": [{"service_token": {"token_id": made["id"]}}],
-            "ssh_principals": ["pat"],
+            "connection_rules": {"ssh": {"usernames": ["pat"]}},
         },
     )
     return made

@@ -106,6 +106,7 @@ def test_a_good_token_is_allowed_and_logged(cast: Cast, application: Application
         "identity": "dana@people.test",
         "assertion": token,
         "destination": None,
+        "evidence": None,
         "cache_seconds": 0,
     }
     row = AccessRequest.objects.get()

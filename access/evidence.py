@@ -1,0 +1,136 @@
+"""Client certificates and tokens of other applications: what an edge reports about a request, judged here.
+
+The edge verified the certificate in the TLS handshake against the roots it knew for that hostname, and names those
+roots. It counts only while every one of them is still a root for that hostname: a root that was removed takes its
+certificates with it, at the next request and for live streams at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from access.bearer import session_behind, unverified_audience
+from access.facts import NO_EVIDENCE, Evidence, as_document
+from access.models import Application, ClientAuthority
+from access.selectors import Certificate
+from access.sessions import session_of_nonce
+from accounts.errors import DomainError
+from accounts.models import Organization
+
+MAX_DOCUMENT_CHARACTERS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """As the edge reports it. `roots`: SHA-256 of the roots it was verified against."""
+
+    common_name: str
+    fingerprint: str
+    expires_at: float
+    roots: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "common_name": self.common_name,
+            "fingerprint": self.fingerprint,
+            "expires_at": self.expires_at,
+            "roots": list(self.roots),
+        }
+
+
+def read_certificate(values: Any) -> ShownCertificate | None:
+    """None for nothing. Raises ValueError for what no edge of ours sends."""
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise ValueError("a certificate is an object")
+    roots = values.get("roots")
+    texts = [values.get("common_name"), values.get("fingerprint"), *(roots if isinstance(roots, list) else [None])]
+    expires_at = values.get("expires_at")
+    if not all(isinstance(text, str) and len(text) <= 500 for text in texts) or not isinstance(expires_at, int | float):
+        raise ValueError("a certificate has common_name, fingerprint, expires_at and roots")
+    return ShownCertificate(str(texts[0]), str(texts[1]), float(expires_at), tuple(str(text) for text in texts[2:]))
+
+
+def evidence_of_request(
+    application: Application,
+    *,
+    hostname: str,
+    certificate: ShownCertificate | None,
+    linked_token: str | None,
+    now: datetime,
+) -> Evidence:
+    """What of it counts, with the document that an edge keeps for a stream."""
+    if certificate is None and not linked_token:
+        return NO_EVIDENCE
+    document: dict[str, Any] = {"hostname": hostname}
+    verified = None
+    if certificate is not None and _is_trusted(application.organization, hostname, certificate, now):
+        verified = Certificate(certificate.common_name, certificate.fingerprint)
+        document["certificate"] = certificate.as_dict()
+    linked = _linked(application.organization, linked_token, now) if linked_token else None
+    if linked is not None:
+        document["linked"] = {"application": linked[0], "session": linked[1]}
+    if len(document) == 1:
+        return NO_EVIDENCE
+    return Evidence(verified, frozenset([linked[0]]) if linked is not None else frozenset(), as_document(document))
+
+
+def evidence_of_stream(application: Application, text: str, *, now: datetime) -> Evidence:
+    """What of it still counts. A certificate's natural end closes no stream; the end of its root does, and the end of
+    the session behind another application's token."""
+    if not text:
+        return NO_EVIDENCE
+    try:
+        document = json.loads(text)
+        certificate = read_certificate(document.get("certificate"))
+        hostname, linked = str(document.get("hostname", "")), document.get("linked")
+        named = (str(linked["application"]), str(linked["session"])) if linked else None
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        return NO_EVIDENCE
+    organization = application.organization
+    verified = None
+    if certificate is not None and _roots_hold(organization, hostname, certificate):
+        verified = Certificate(certificate.common_name, certificate.fingerprint)
+    linked_ids: frozenset[str] = frozenset()
+    if named is not None and _still_linked(organization, named, now):
+        linked_ids = frozenset([named[0]])
+    return Evidence(verified, linked_ids, text)
+
+
+def roots_of(organization: Organization, hostname: str) -> set[str]:
+    rows = ClientAuthority.objects.for_organization(organization).values_list("fingerprint", "associated_hostnames")
+    return {fingerprint for fingerprint, hostnames in rows if hostname in hostnames}
+
+
+def _is_trusted(organization: Organization, hostname: str, certificate: ShownCertificate, now: datetime) -> bool:
+    return now.timestamp() < certificate.expires_at and _roots_hold(organization, hostname, certificate)
+
+
+def _roots_hold(organization: Organization, hostname: str, certificate: ShownCertificate) -> bool:
+    return bool(certificate.roots) and set(certificate.roots) <= roots_of(organization, hostname)
+
+
+def _linked(organization: Organization, token: str, now: datetime) -> tuple[str, str] | None:
+    """Id of the application a token is for, and its session. A token that does not hold counts as none."""
+    audience = unverified_audience(token)
+    applications = Application.objects.for_organization(organization).select_related("organization")
+    application = applications.filter(aud=audience).first() if audience else None
+    if application is None:
+        return None
+    try:
+        session = session_behind(application, token, now=now)
+    except DomainError:
+        return None
+    return str(application.pk), session.nonce
+
+
+def _still_linked(organization: Organization, named: tuple[str, str], now: datetime) -> bool:
+    application_id, nonce = named
+    if not Application.objects.for_organization(organization).filter(pk=application_id).exists():
+        return False
+    return session_of_nonce(organization, nonce, now=now) is not None

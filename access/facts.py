@@ -1,0 +1,171 @@
+"""The facts of a request, collected before the (pure) evaluation: what rules ask about that is not in the request."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from access import country, external
+from access.evaluation import Group, Policy
+from access.models import AccessList, Application, ApprovalRequest, Justification, ServiceToken
+from access.selectors import (
+    EXTERNAL,
+    GROUP,
+    LIST_TYPES,
+    Certificate,
+    Context,
+    ExternalFacts,
+    NamedList,
+    Person,
+    Rule,
+)
+from accounts.models import AccessSession, Identity
+from accounts.text import ascii_lower
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a request shows besides token and service token, verified by whoever made this."""
+
+    certificate: Certificate | None = None
+    linked_applications: frozenset[str] = frozenset()
+    # What an edge keeps for a stream and shows again when the stream is rechecked (access.evidence).
+    document: str = ""
+
+    @property
+    def label(self) -> str:
+        """For logs."""
+        return self.certificate.common_name or self.certificate.fingerprint if self.certificate else ""
+
+
+NO_EVIDENCE = Evidence()
+
+
+def collect(
+    application: Application,
+    policies: Iterable[Policy],
+    groups: Mapping[str, Group],
+    *,
+    session: AccessSession | None,
+    service_token: ServiceToken | None,
+    ip: str,
+    now: datetime,
+    evidence: Evidence = NO_EVIDENCE,
+    lists: Mapping[str, NamedList] | None = None,
+    external_facts: ExternalFacts | None = None,
+) -> Context:
+    """`lists` and `external_facts` may be given when they were loaded before; only what the policies want is loaded."""
+    policies = list(policies)
+    place = country.resolve(ip)
+    if lists is None:
+        lists = load_lists(application.organization_id, policies, groups)
+    if external_facts is None:
+        external_facts = ask_external(policies, groups, session=session, ip=ip, now=now)
+    return Context(
+        ip=ip,
+        country=place,
+        person=person_of(session.identity, session) if session is not None else None,
+        service_token_id=str(service_token.pk) if service_token is not None else "",
+        certificate=evidence.certificate,
+        linked_applications=evidence.linked_applications,
+        lists=lists,
+        external=external_facts,
+        approvals=_approvals(application, policies, session, now),
+        is_justified=_is_justified(application, policies, session),
+    )
+
+
+def person_of(identity: Identity, session: AccessSession | None = None) -> Person:
+    """Without a session (a simulation) nothing is known about how the person would log in."""
+    methods = session.authentication_methods if session is not None else []
+    return Person(
+        email=identity.email,
+        email_verified=identity.email_verified is True,
+        provider_id=str(identity.provider_id),
+        groups=tuple(group for group in identity.groups if isinstance(group, str)),
+        claims=identity.claims if isinstance(identity.claims, dict) else {},
+        authentication_methods=tuple(str(method) for method in methods if isinstance(method, str)),
+    )
+
+
+def ask_external(
+    policies: Iterable[Policy],
+    groups: Mapping[str, Group],
+    *,
+    session: AccessSession | None,
+    ip: str,
+    now: datetime,
+) -> ExternalFacts:
+    """Over the network when a policy wants it and somebody is logged in: not to be called inside a transaction."""
+    if session is None:
+        return {}
+    pairs = {(rule.value, rule.detail) for rule in rules_in(policies, groups) if rule.selector == EXTERNAL}
+    if not pairs:
+        return {}
+    return external.ask_all(pairs, session=session, ip=ip, country=country.lookup(ip), now=now)
+
+
+def load_lists(
+    organization_id: str, policies: Iterable[Policy], groups: Mapping[str, Group]
+) -> Mapping[str, NamedList]:
+    """One query when any rule names a list. An entry that cannot be read leaves its list out: its rules are errors."""
+    named = {rule.value for rule in rules_in(policies, groups) if rule.selector in LIST_TYPES}
+    if not named:
+        return {}
+    rows = AccessList.objects.filter(organization_id=organization_id, pk__in=named)
+    return {str(row.pk): read for row in rows if (read := _read(row)) is not None}
+
+
+def rules_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterator[Rule]:
+    """Of the policies, and of the groups that they reach; each group once."""
+    open_rules = [rule for policy in policies for rule in policy.rules()]
+    seen: set[str] = set()
+    while open_rules:
+        rule = open_rules.pop()
+        yield rule
+        if rule.selector == GROUP and rule.value in groups and rule.value not in seen:
+            seen.add(rule.value)
+            open_rules += groups[rule.value].rules()
+
+
+def _read(row: AccessList) -> NamedList | None:
+    try:
+        values = [item["value"] for item in row.items]
+        if row.type == AccessList.Type.EMAIL:
+            return NamedList(row.name, emails=frozenset(ascii_lower(value) for value in values))
+        return NamedList(row.name, networks=tuple(ipaddress.ip_network(value) for value in values))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _approvals(
+    application: Application, policies: Iterable[Policy], session: AccessSession | None, now: datetime
+) -> dict[str, int]:
+    if session is None or not any(policy.terms.needs_approval for policy in policies):
+        return {}
+    rows = ApprovalRequest.objects.filter(
+        application=application,
+        identity_id=session.identity_id,
+        status=ApprovalRequest.Status.APPROVED,
+        ends_at__gt=now,
+    )
+    held: dict[str, int] = {}
+    for policy_id, ends_at in rows.values_list("policy_id", "ends_at"):
+        if ends_at is not None:
+            left = max(1, int((ends_at - now).total_seconds()))
+            held[str(policy_id)] = max(left, held.get(str(policy_id), 0))
+    return held
+
+
+def _is_justified(application: Application, policies: Iterable[Policy], session: AccessSession | None) -> bool:
+    if session is None or not any(policy.terms.needs_purpose for policy in policies):
+        return False
+    return Justification.objects.filter(application=application, session=session).exists()
+
+
+def as_document(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))

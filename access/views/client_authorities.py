@@ -1,0 +1,95 @@
+"""Service Auth, Mutual TLS: roots whose client certificates are accepted on hostnames of the organization."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpResponse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods
+
+from access.actions.client_authorities import (
+    create_client_authority,
+    delete_client_authority,
+    update_client_authority,
+)
+from access.forms import ClientAuthorityForm
+from access.models import ClientAuthority
+from accounts.forms import PlainForm
+from accounts.http import OrganizationRequest, requires
+from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.permissions import Permission
+
+
+@requires(Permission.ACCESS_READ)
+@require_GET
+def client_authorities(request: OrganizationRequest) -> HttpResponse:
+    rows = ClientAuthority.objects.for_organization(request.organization)
+    listing = list_page(request, rows, search=("name", "subject"))
+    return show(request, "access/client_authorities.html", title="Mutual TLS", listing=listing, now=timezone.now())
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+@sent_once
+def client_authority_add(request: OrganizationRequest) -> HttpResponse:
+    form = ClientAuthorityForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            row = create_client_authority(
+                request.organization, actor=request.actor, now=timezone.now(), **form.cleaned_data
+            )
+            return done(request, f"{row.name} is added.", "client_authorities")
+    return _page(request, form, title="Add a client certificate authority")
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+def client_authority_edit(request: OrganizationRequest, root_id: UUID) -> HttpResponse:
+    row = _own(request, root_id)
+    initial = {"name": row.name, "certificate": row.certificate, "associated_hostnames": row.associated_hostnames}
+    form = ClientAuthorityForm(posted(request), initial=initial, is_new=False)
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            update_client_authority(
+                row,
+                actor=request.actor,
+                name=form.cleaned_data["name"],
+                associated_hostnames=form.cleaned_data["associated_hostnames"],
+            )
+            return done(request, f"{form.cleaned_data['name']} is saved.", "client_authorities")
+    return _page(request, form, title=f"Edit {row.name}")
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+def client_authority_delete(request: OrganizationRequest, root_id: UUID) -> HttpResponse:
+    row = _own(request, root_id)
+    form = PlainForm(posted(request))
+    if request.method == "POST":
+        with refusals(form):
+            delete_client_authority(row, actor=request.actor)
+            return done(request, f"{row.name} is deleted.", "client_authorities")
+    return show(
+        request,
+        "confirm.html",
+        title="Delete client certificate authority",
+        crumbs=[("Mutual TLS", at(request, "client_authorities"))],
+        question=f"Delete {row.name}?",
+        consequences=["Client certificates signed by it open nothing any more; running sessions are cut in seconds."],
+        button="Delete authority",
+        danger=True,
+        back=at(request, "client_authorities"),
+        form=form,
+    )
+
+
+def _own(request: OrganizationRequest, root_id: UUID) -> ClientAuthority:
+    rows = ClientAuthority.objects.for_organization(request.organization).select_related("organization")
+    return find(rows, pk=root_id)
+
+
+def _page(request: OrganizationRequest, form: ClientAuthorityForm, *, title: str) -> HttpResponse:
+    back = at(request, "client_authorities")
+    crumbs = [("Mutual TLS", back)]
+    return show(request, "access/client_authority_form.html", title=title, crumbs=crumbs, form=form, back=back)

@@ -1,0 +1,203 @@
+"""Client certificates in policies: authorities of an organization, what edges report, live streams, linked tokens."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from access import hostnames
+from access.actions.client_authorities import (
+    create_client_authority,
+    delete_client_authority,
+    update_client_authority,
+)
+from access.evidence import ShownCertificate
+from access.models import AccessRequest, Application, ClientAuthority
+from accounts.errors import Conflict, InvalidInput
+from accounts.models import Organization
+from tests.access.makers import ACTOR, EVERYONE, HOSTNAME, app_token, make_application, make_session
+from tests.access.test_authorize import ask, reasons
+from tests.client_roots import Root
+from tests.controlplane.api_kit import make_api
+from tests.factories import Cast
+from tests.pages_kit import last_event, login, shown
+from tunnels.models import Zone
+from tunnels.snapshots import load_snapshot
+
+ROOT = Root("Widget machines")
+CERTIFICATE: dict[str, Any] = {"certificate": {}}
+
+
+@pytest.fixture(autouse=True)
+def _zone(cast: Cast) -> None:
+    name = HOSTNAME.partition(".")[2]
+    Zone.objects.create(organization=cast.widgetcorp, name=name, skeleton=name, status="active", verification_token="t")
+
+
+def add_root(organization: Organization, root: Root = ROOT, **values: Any) -> ClientAuthority:
+    given = {"name": "Machines", "certificate": root.pem(), "associated_hostnames": [HOSTNAME]} | values
+    return create_client_authority(organization, actor=ACTOR, now=timezone.now(), **given)
+
+
+def shown_certificate(row: ClientAuthority, name: str = "dev1", **changes: Any) -> ShownCertificate:
+    values = {
+        "common_name": name,
+        "fingerprint": "cd" * 32,
+        "expires_at": (timezone.now() + timedelta(hours=1)).timestamp(),
+        "roots": (row.fingerprint,),
+    }
+    return ShownCertificate(**(values | changes))
+
+
+def live(application: Application, answer: Any) -> dict[str, Any]:
+    return {
+        "stream_id": "s",
+        "application_id": str(application.pk),
+        "client_ip": "203.0.113.7",
+        "evidence": answer["evidence"],
+    }
+
+
+def test_service_auth_by_certificate_and_its_end(cast: Cast) -> None:
+    row = add_root(cast.widgetcorp)
+    application = make_application(
+        cast.widgetcorp, include=[{"common_name": {"common_name": "dev1"}}], decision="non_identity", authority=False
+    )
+    answer = ask(certificate=shown_certificate(row), websocket=True)
+    assert (answer["outcome"], answer["identity"]) == ("allow", "dev1")
+    entry = AccessRequest.objects.get()
+    assert (entry.email, entry.connection, entry.reason) == ("dev1", "certificate", "service_token")
+    assert reasons(live(application, answer)) == []
+    delete_client_authority(row, actor=ACTOR)
+    assert len(reasons(live(application, answer))) == 1
+
+
+@pytest.mark.parametrize("name", ["dev2", "DEV1", ""])
+def test_another_common_name_is_refused(cast: Cast, name: str) -> None:
+    row = add_root(cast.widgetcorp)
+    rule = {"common_name": {"common_name": "dev1"}}
+    make_application(cast.widgetcorp, include=[rule], decision="non_identity", authority=False)
+    assert ask(certificate=shown_certificate(row, name))["outcome"] == "deny"
+
+
+def test_an_unknown_root_an_expired_certificate_and_none_count_for_nothing(cast: Cast) -> None:
+    row = add_root(cast.widgetcorp)
+    make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+    assert ask(certificate=shown_certificate(row))["outcome"] == "allow"
+    for changes in ({"roots": ("ab" * 32,)}, {"roots": ()}, {"expires_at": 1.0}):
+        assert ask(certificate=shown_certificate(row, **changes))["outcome"] == "deny"
+    assert ask()["outcome"] == "deny"
+    foreign = ClientAuthority.objects.create(
+        organization=cast.evilcorp,
+        name="Theirs",
+        certificate="x",
+        fingerprint="ef" * 32,
+        associated_hostnames=[HOSTNAME],
+        expires_at=timezone.now(),
+    )
+    assert ask(certificate=shown_certificate(foreign))["outcome"] == "deny", "another tenant's root"
+
+
+def test_a_certificate_beside_a_login(cast: Cast) -> None:
+    """Valid certificate under Require: the person alone is not enough."""
+    row = add_root(cast.widgetcorp)
+    application = make_application(cast.widgetcorp, authority=False)
+    policy = application.policy_links.get().policy
+    policy.require = [CERTIFICATE]
+    policy.save()
+    token = {"token": app_token(application, make_session(cast.widgetcorp)), "token_source": "header"}
+    assert ask(**token)["reason"] == "certificate_required"
+    assert ask(**token, certificate=shown_certificate(row))["outcome"] == "allow"
+
+
+def test_a_certificate_opens_no_policy_that_does_not_ask_for_one(cast: Cast) -> None:
+    row = add_root(cast.widgetcorp)
+    make_application(cast.widgetcorp, include=[EVERYONE], decision="non_identity", authority=False)
+    assert ask(certificate=shown_certificate(row))["outcome"] == "deny"
+
+
+def test_removing_the_hostname_ends_it_too(cast: Cast) -> None:
+    row = add_root(cast.widgetcorp)
+    application = make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+    answer = ask(certificate=shown_certificate(row), websocket=True)
+    update_client_authority(row, actor=ACTOR, associated_hostnames=[])
+    assert len(reasons(live(application, answer))) == 1
+    assert last_event(cast.widgetcorp).name == "access.client_authority.updated"
+
+
+def test_snapshot_tells_edges_only_proven_hostnames(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = add_root(cast.widgetcorp)
+    assert load_snapshot()["client_roots"] == {HOSTNAME: [{"fingerprint": row.fingerprint, "pem": row.certificate}]}
+    Zone.objects.update(status="pending")
+    assert load_snapshot()["client_roots"] == {}
+
+
+def test_hostnames_must_be_owned(cast: Cast) -> None:
+    for hostname in ("ssh.elsewhere.test", "*.widgetcorp.test", "not a host"):
+        with pytest.raises(InvalidInput):
+            add_root(cast.widgetcorp, associated_hostnames=[hostname])
+    assert callable(hostnames.assert_owned)
+
+
+def test_only_roots_are_taken(cast: Cast, tmp_path: Any) -> None:
+    leaf = ROOT.client_file("dev1", tmp_path).read_text()
+    for text in (leaf, leaf.partition("-----BEGIN EC")[0].partition("-----BEGIN PRIVATE")[0], "junk", ROOT.pem() * 2):
+        with pytest.raises(InvalidInput):
+            add_root(cast.widgetcorp, certificate=text)
+    add_root(cast.widgetcorp)
+    with pytest.raises(Conflict):
+        add_root(cast.widgetcorp, name="Again")
+
+
+def test_api_and_pages(cast: Cast) -> None:
+    api = make_api(cast.widgetcorp)
+    path = f"{api.account}/access/certificates"
+    made = api.ok("POST", path, {"name": "M", "certificate": ROOT.pem(), "associated_hostnames": [HOSTNAME]})
+    assert len(made["fingerprint"]) == 32
+    assert made["expires_on"].endswith("Z")
+    one = f"{path}/{made['id']}"
+    assert api.ok("PUT", one, {"associated_hostnames": []})["name"] == "M"
+    assert [row["id"] for row in api.ok("GET", path)] == [made["id"]]
+    other = make_api(cast.evilcorp)
+    other.refused("DELETE", f"{other.account}/access/certificates/{made['id']}", status=404)
+    client = login(cast.erin)
+    page = shown(client, "/o/widgetcorp/access/service-auth/mtls/")
+    assert "CN=Widget machines" in page
+    edit = f"/o/widgetcorp/access/service-auth/mtls/{made['id']}/edit/"
+    assert client.post(edit, {"name": "Robots", "associated_hostnames": HOSTNAME}).status_code == 302
+    row = ClientAuthority.objects.get()
+    assert (row.name, row.associated_hostnames) == ("Robots", [HOSTNAME])
+    api.ok("DELETE", one)
+    sent = {"name": "Robots", "certificate": ROOT.pem(), "associated_hostnames": HOSTNAME}
+    assert client.post("/o/widgetcorp/access/service-auth/mtls/add/", sent).status_code == 302
+    assert client.post(f"/o/widgetcorp/access/service-auth/mtls/{ClientAuthority.objects.get().pk}/delete/")
+    assert not ClientAuthority.objects.exists()
+
+
+# --- Linked app tokens ----------------------------------------------------------------------------------------
+def test_linked_app_token(cast: Cast) -> None:
+    portal = make_application(cast.widgetcorp, hostname="portal.widgetcorp.test", authority=False)
+    rule = {"linked_app_token": {"app_uid": str(portal.pk)}}
+    application = make_application(cast.widgetcorp, include=[rule], decision="non_identity", authority=False)
+    session = make_session(cast.widgetcorp)
+    good = app_token(portal, session)
+    answer = ask(linked_token=good, websocket=True)
+    assert answer["outcome"] == "allow"
+    assert reasons(live(application, answer)) == []
+    assert ask(linked_token=app_token(application, session))["outcome"] == "deny", "of another application"
+    assert ask(linked_token=good[:-4] + "AAAA")["outcome"] == "deny"
+    session.revoked_at = timezone.now()
+    session.save()
+    assert ask(linked_token=good)["outcome"] == "deny"
+    assert len(reasons(live(application, answer))) == 1
+
+
+def test_linked_token_of_another_tenant_and_without_a_rule(cast: Cast) -> None:
+    theirs = make_application(cast.evilcorp, hostname="portal.evilcorp.test", authority=False)
+    mine = make_application(cast.widgetcorp, hostname="portal.widgetcorp.test", authority=False)
+    make_application(cast.widgetcorp, include=[EVERYONE], decision="non_identity", authority=False)
+    assert ask(linked_token=app_token(theirs, make_session(cast.evilcorp)))["outcome"] == "deny"
+    assert ask(linked_token=app_token(mine, make_session(cast.widgetcorp)))["outcome"] == "deny"

@@ -1,0 +1,69 @@
+"""The unmodified `cloudflare` package with lists, client certificate authorities and the terms of policies."""
+
+from __future__ import annotations
+
+from cloudflare import Cloudflare
+
+from access.models import AccessList, Policy
+from accounts.models import Organization
+from tests.client_roots import Root
+from tests.controlplane.test_api_sdk import base_url, client, lenient, make_zone, organization, server_cast
+
+__all__ = ["base_url", "client", "lenient", "organization", "server_cast"]
+
+
+def test_lists(client: Cloudflare, organization: Organization) -> None:
+    lists, account = client.zero_trust.gateway.lists, organization.id
+    made = lists.create(account_id=account, name="Ops", type="EMAIL", items=[{"value": "a@x.example"}])
+    assert made is not None
+    assert made.id is not None
+    changed = lists.edit(made.id, account_id=account, append=[{"value": "b@x.example"}], remove=["a@x.example"])
+    assert changed is not None
+    assert changed.count == 1
+    assert [item.value for item in lists.items.list(made.id, account_id=account)] == ["b@x.example"]
+    assert [row.name for row in lists.list(account_id=account)] == ["Ops"]
+    found = lists.get(made.id, account_id=account)
+    assert found is not None
+    assert found.name == "Ops"
+    lists.update(made.id, account_id=account, name="Operations")
+    lists.delete(made.id, account_id=account)
+    assert not AccessList.objects.exists()
+
+
+def test_certificates(client: Cloudflare, organization: Organization) -> None:
+    account, certificates = organization.id, client.zero_trust.access.certificates
+    make_zone(client, account)
+    host = "ssh.widgetcorp.example"
+    made = certificates.create(
+        account_id=account, name="Machines", certificate=Root("Machines").pem(), associated_hostnames=[host]
+    )
+    assert made is not None
+    assert made.id is not None
+    assert made.associated_hostnames == [host]
+    changed = certificates.update(made.id, account_id=account, associated_hostnames=[])
+    assert changed is not None
+    assert changed.associated_hostnames == []
+    assert [row.id for row in certificates.list(account_id=account)] == [made.id]
+    certificates.delete(made.id, account_id=account)
+
+
+def test_policy_terms(lenient: Cloudflare, organization: Organization) -> None:
+    made = lenient.zero_trust.access.policies.create(
+        account_id=organization.id,
+        name="Ops",
+        decision="allow",
+        include=[{"everyone": {}}],
+        session_duration="30m",
+        purpose_justification_required=True,
+        purpose_justification_prompt="Why?",
+        approval_required=True,
+        approval_groups=[{"approvals_needed": 1, "email_addresses": ["dora@x.example"]}],
+        extra_body={"connection_rules": {"ssh": {"usernames": ["deploy"], "allow_email_alias": False}}},
+    )
+    assert made is not None
+    assert made.approval_groups is not None
+    assert made.approval_groups[0].email_addresses == ["dora@x.example"]
+    assert (made.session_duration, made.purpose_justification_prompt) == ("30m", "Why?")
+    row = Policy.objects.get()
+    assert row.ssh is not None
+    assert row.ssh["usernames"] == ["deploy"]
