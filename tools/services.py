@@ -50,6 +50,20 @@ def services() -> Iterator[dict[str, str]]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def redis_server() -> Iterator[str]:
+    """One more Redis, for an installation that must share queues and cache with nobody; yields its URL."""
+    directory, port = Path(tempfile.mkdtemp(prefix="sallyport-redis-")), free_port()
+    process = _redis(directory / "redis", port)
+    try:
+        _wait(port, "Redis")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(15)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def _postgres(data: Path, port: int) -> subprocess.Popen[bytes]:
     binaries = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
     # PostgreSQL refuses to run as root; its package brings the user `postgres`.

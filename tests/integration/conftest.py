@@ -25,7 +25,7 @@ from demo.first_login import (
 from demo.installation import Installation, installation
 from demo.person import Person
 from demo.sshd import Sshd, sshd
-from tools.services import free_port
+from tools.services import free_port, redis_server
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Workshop:
 
 @pytest.fixture(scope="module")
 def data_services() -> Iterator[dict[str, str]]:
-    """In the PostgreSQL-and-Redis run: a database of its own on that server, and a key space of its own."""
+    """In the PostgreSQL-and-Redis run: a database of its own on that server, and a Redis of its own."""
     url = os.environ.get("DATABASE_URL", "")
     if not url.startswith("postgres"):
         yield {}
@@ -61,8 +61,9 @@ def data_services() -> Iterator[dict[str, str]]:
     name = f"installation_{secrets.token_hex(4)}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    redis = os.environ["REDIS_URL"].rpartition("/")[0]
-    yield {"DATABASE_URL": f"{url.rpartition('/')[0]}/{name}", "REDIS_URL": f"{redis}/{1 + secrets.randbelow(14)}"}
+    # A Redis of its own: test processes empty their caches in the shared one, and would take each other's jobs.
+    with redis_server() as redis_url:
+        yield {"DATABASE_URL": f"{url.rpartition('/')[0]}/{name}", "REDIS_URL": redis_url}
 
 
 @pytest.fixture(scope="module")
