@@ -21,11 +21,13 @@ __all__ = ["ready_made_token_keys"]
 
 # Folders whose tests use neither database nor broker, or only draw what other tests have checked on both.
 _ONCE = ("dataplane", "browser")
+# Journeys of a person in Chromium, and `make run` itself: what they show does not depend on the database.
+_ONCE_FILES = ("test_journey.py", "test_login_pages.py", "test_provider_test.py", "test_make_run.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in _ONCE:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in _ONCE or item.path.name in _ONCE_FILES:
             item.add_marker(pytest.mark.once)
 
 
