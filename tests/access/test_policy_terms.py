@@ -177,9 +177,9 @@ def test_patterns_are_literal() -> None:
 
 
 # --- Session duration -----------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("seconds", "lifetime"), [(900, 900), (0, 60), (None, 3600)])
+@pytest.mark.parametrize(("seconds", "lifetime"), [(900, 900), (0, 60), (None, 1800)])
 def test_policy_session_duration_makes_the_tokens_life(cast: Cast, seconds: int | None, lifetime: int) -> None:
-    application = make_application(cast.widgetcorp, hostname=HOST, authority=False, session_duration_seconds=3600)
+    application = make_application(cast.widgetcorp, hostname=HOST, authority=False, session_duration_seconds=1800)
     update_policy(application.policy_links.get().policy, actor=ACTOR, session_duration_seconds=seconds)
     session = make_session(cast.widgetcorp)
     browser = browser_of(session)
