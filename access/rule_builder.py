@@ -15,7 +15,6 @@ from typing import Any
 
 from access.country_names import COUNTRIES, country_code
 from access.lint import Finding
-from access.models import Policy
 from access.rule_text import RuleNames
 from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, Rule, RuleError, read_rule
 from accounts.models import IdentityProvider, Organization
@@ -344,12 +343,3 @@ def _split_claim(value: str) -> tuple[str, str]:
     if not equals or not claim.strip() or not wanted.strip():
         raise RowError("Name the claim, and the value it must have.")
     return claim.strip(), wanted.strip()
-
-
-def decision_help(decision: str) -> str:
-    return {
-        Policy.Decision.ALLOW: "Whoever logs in and matches gets in.",
-        Policy.Decision.DENY: "Whoever logs in and matches is refused, also if a later policy would allow them.",
-        Policy.Decision.BYPASS: "No login and no check at all for requests that match. Decided before everything else.",
-        Policy.Decision.NON_IDENTITY: "Machines with a service token, without any login. Decided before logins.",
-    }[Policy.Decision(decision)]

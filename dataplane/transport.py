@@ -112,14 +112,6 @@ def stream_transport(transport: asyncio.BaseTransport) -> asyncio.Transport:
     return cast(asyncio.Transport, transport)
 
 
-def server_tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer; the key file must match the certificate. Raises OSError or ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    return context
-
-
 def client_tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Verifies chain and name; with `ca_file` only that authority is trusted, else the system's.
     Raises OSError or ssl.SSLError for an unusable file."""
