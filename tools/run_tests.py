@@ -14,10 +14,13 @@ from tools.services import services
 
 _PYTEST = [sys.executable, "-m", "pytest", "-n", os.environ.get("TEST_WORKERS", "3"), "--dist", "loadfile", "-q"]
 
+# The Makefile exports STATE_DIR for `make run`; the suite chooses its own, so it never touches a person's installation.
+_OURS = {"DATABASE_URL", "REDIS_URL", "STATE_DIR"}
+
 
 def main() -> int:
     extra = sys.argv[1:]
-    environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    environment = {name: value for name, value in os.environ.items() if name not in _OURS}
     print("== SQLite, embedded worker ==", flush=True)
     first = subprocess.run([*_PYTEST, *extra], env=environment, check=False).returncode
     print("== PostgreSQL and Redis ==", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -57,9 +58,11 @@ class TestTunnels:
         assert f"sallyport tunnel run --edge tunnel.example.test:7844 --token {token}" in page
         assert f"cloudflared tunnel --protocol http2 --edge tunnel.example.test:7844 run --token {token}" in page
 
-    def test_the_edge_authority_can_be_fetched(self, alice: Client, world: World, settings: Settings) -> None:
+    def test_the_edge_authority_can_be_fetched(
+        self, alice: Client, world: World, settings: Settings, tmp_path: Path
+    ) -> None:
         assert alice.get(url("tunnel_edge_authority")).status_code == 404
-        path = settings.STATE_DIR / "edge-ca-for-test.pem"
+        path = tmp_path / "edge-ca.pem"
         path.write_text("-----BEGIN CERTIFICATE-----\n")
         settings.EDGE_CA_FILE = str(path)
         assert alice.get(url("tunnel_edge_authority")).content.startswith(b"-----BEGIN CERTIFICATE-----")
