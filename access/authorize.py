@@ -16,7 +16,7 @@ from access.actions.service_tokens import authenticate_service_token
 from access.bearer import SessionEnded, TokenRefused, session_behind
 from access.decisions import decide, record_decision, refused_after
 from access.destinations import allowed_destinations, resolve_destination
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Outcome
+from access.evaluation import QUESTIONS, Decision, Outcome
 from access.evidence import ShownCertificate, evidence_of_request
 from access.facts import NO_EVIDENCE, Evidence
 from access.login_links import app_session_cookie, login_url, new_app_session
@@ -32,7 +32,7 @@ __all__ = ["AuthorizeRequest", "AuthorizeResult", "as_json", "authorize_request"
 # Upper bound of what an edge may reuse for plain requests (AC-84); a WebSocket always asks.
 MAX_CACHE_SECONDS = 60
 # Reasons for which the team domain's pages would help.
-_LOGIN_REASONS = frozenset({"login_required", PURPOSE_REQUIRED, APPROVAL_REQUIRED})
+_LOGIN_REASONS = QUESTIONS | {"login_required"}
 _COOKIE = "cookie"
 
 

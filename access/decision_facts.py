@@ -15,7 +15,9 @@ from access.selectors import Certificate, Context, NamedList, Person
 
 # A person in thousands of groups must not make every line of the log as long.
 MAX_LIST = 500
-_LEFT_OUT = frozenset({"claims", "person", "lists", "certificate", "approvals", "external"})
+_LEFT_OUT = frozenset(
+    {"claims", "person", "lists", "certificate", "approvals", "external", "mfa", "factors", "moment", "assumes_factor"}
+)
 
 
 def facts_of(context: Context) -> dict[str, Any]:

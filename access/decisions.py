@@ -20,6 +20,7 @@ from access.terms import SshRights, Terms
 from accounts.errors import DomainError
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
 from accounts.prepared import Parameter, PreparedRows, insert
+from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
 _LOAD_TRIES = 3
@@ -42,6 +43,7 @@ def decide(
     now: datetime,
     evidence: Evidence = NO_EVIDENCE,
     external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
 ) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
@@ -61,6 +63,7 @@ def decide(
             now=now,
             evidence=evidence,
             external_facts=external_facts,
+            moment=moment,
         )
     except Exception:
         log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
@@ -82,6 +85,7 @@ def decide_with(
     evidence: Evidence = NO_EVIDENCE,
     lists: Mapping[str, NamedList] | None = None,
     external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
 ) -> Decision:
     """`decide` for rules already loaded (many streams of one application). May raise."""
     identity = session.identity if session is not None else None
@@ -99,6 +103,7 @@ def decide_with(
         evidence=evidence,
         lists=lists,
         external_facts=external_facts,
+        moment=moment,
     )
     decision = replace(
         evaluate(policies, groups, context), rules_version=rules_version(policies, groups), facts=facts_of(context)
@@ -121,10 +126,12 @@ def refused_before_rules(
 
 
 def _session_seconds(application: Application, decision: Decision) -> int:
-    """Of the policy, otherwise the application; never longer than an approval it rests on. 0 means "immediate"."""
+    """Of the policy, otherwise the application; never longer than an approval or a second factor it rests on. 0 means
+    "immediate"."""
     own = decision.session_duration_seconds
     seconds = application.session_duration_seconds if own is None else own
-    return seconds if decision.approved_seconds is None else min(seconds, decision.approved_seconds)
+    ends = (decision.approved_seconds, decision.factor_seconds)
+    return min([seconds, *(end for end in ends if end is not None)])
 
 
 def external_facts_of(
@@ -201,6 +208,7 @@ def policy_of(link: ApplicationPolicy) -> Policy:
             purpose_prompt=policy.purpose_justification_prompt,
             needs_approval=policy.approval_required,
             approval_groups=tuple(policy.approval_groups),
+            mfa_config=policy.mfa_config,
         ),
     )
 

@@ -21,6 +21,7 @@ from access import explain
 from access.explain import Kind, ListResult, RuleResult, Verdict
 from access.selectors import GROUP, SELECTORS, Context, Rule, RuleError, ask, read_rules
 from access.terms import NO_TERMS, Terms
+from accounts.second_factor import MfaRule, Moment, amr_of, override
 
 # Longest chain of groups inside groups.
 MAX_GROUP_DEPTH = 10
@@ -89,12 +90,23 @@ class Decision:
     terms: Terms = NO_TERMS
     # How long an approval that this decision rests on still holds.
     approved_seconds: int | None = None
+    # The second factor that was wanted and missing, or how long the one that was held still counts.
+    missing_factor: MfaRule | None = None
+    factor_seconds: int | None = None
     rules_version: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 PURPOSE_REQUIRED = "purpose_required"
 APPROVAL_REQUIRED = "approval_required"
+MFA_REQUIRED = "mfa_required"
+# Refusals that a person can lift on a page of the team domain.
+QUESTIONS = frozenset({PURPOSE_REQUIRED, APPROVAL_REQUIRED, MFA_REQUIRED})
+_MFA_MESSAGES = {
+    Moment.LOGIN: "This application asks for a second factor.",
+    Moment.USE: "This application asks for a second factor, and yours is missing or too old. Log in again.",
+    Moment.STREAM: "This application now asks for a second factor. Log in again.",
+}
 _OUTCOMES = {
     "bypass": Outcome.BYPASS,
     "non_identity": Outcome.SERVICE_AUTH,
@@ -129,7 +141,26 @@ def evaluate(policies: Iterable[Policy], groups: Mapping[str, Group], context: C
         )
         return Decision(False, Outcome.NO_MATCH, reason, message, trace=run.trace)
     decision = run.first_match(second, asks_person=True)
-    return decision if decision is not None else run.nothing_matched()
+    if decision is None:
+        return _with_second_factor(second, groups, context) or run.nothing_matched()
+    return decision
+
+
+def _with_second_factor(policies: Sequence[Policy], groups: Mapping[str, Group], context: Context) -> Decision | None:
+    """Nothing matched. When a policy asks for the authentication method that our own second factor would give, the
+    factor is what is missing: ask for it instead of refusing what the person was never asked."""
+    rules = [_rule_of(policy, context) for policy in policies]
+    kinds = {kind for rule in rules if rule is not None for kind in rule.kinds}
+    if context.person is None or not kinds or context.assumes_factor:
+        return None
+    methods = context.person.authentication_methods + tuple(sorted({word for kind in kinds for word in amr_of(kind)}))
+    person = replace(context.person, authentication_methods=methods)
+    decision = _Run(groups, replace(context, person=person)).first_match(policies, asks_person=True)
+    return decision if decision is not None and decision.reason == MFA_REQUIRED else None
+
+
+def _rule_of(policy: Policy, context: Context) -> MfaRule | None:
+    return override(context.mfa.rule, context.mfa.fallback, policy.terms.mfa_config)
 
 
 class _Run:
@@ -177,16 +208,35 @@ class _Run:
         if outcome is Outcome.DENY:
             message = explain.blocked(lists) or message
         self._close_trace()
-        seconds = approved = None
+        seconds = approved = factor = None
         if outcome is Outcome.ALLOW:
-            missing = self._missing_consent(policy)
+            missing, factor = self._second_factor(policy)
+            missing = missing or self._missing_consent(policy)
             if missing is not None:
                 return missing
             seconds = policy.session_duration_seconds
             approved = self.context.approvals.get(policy.id) if policy.terms.needs_approval else None
         allowed = outcome is not Outcome.DENY
         names = (policy.id, policy.name)
-        return Decision(allowed, outcome, reason, message, *names, seconds, self.trace, policy.terms, approved)
+        decision = Decision(allowed, outcome, reason, message, *names, seconds, self.trace, policy.terms, approved)
+        return replace(decision, factor_seconds=factor)
+
+    def _second_factor(self, policy: Policy) -> tuple[Decision | None, int | None]:
+        """The refusal when one is wanted and none is held, or how long the one that is held still counts."""
+        rule, context = _rule_of(policy, self.context), self.context
+        if rule is None or context.assumes_factor:
+            return None, None
+        held = rule.held(context.factors, context.moment)
+        base = {"policy": policy.name, "policy_id": policy.id, "decision": policy.decision}
+        asked = {"list": "second factor", "rule": "", "selector": "mfa", "wanted": ", ".join(rule.words())}
+        verdict = Verdict.NO_MATCH if held is None else Verdict.MATCH
+        self.trace.append({**base, **asked, "actual": _factors_text(context), "verdict": verdict.value})
+        if held is not None:
+            return None, rule.seconds_left(held)
+        message = _MFA_MESSAGES[context.moment]
+        names = (policy.id, policy.name)
+        refusal = Decision(False, Outcome.NO_MATCH, MFA_REQUIRED, message, *names, None, self.trace, policy.terms)
+        return replace(refusal, missing_factor=rule), None
 
     def _missing_consent(self, policy: Policy) -> Decision | None:
         """The person is right, but has not said what for, or nobody has approved yet. The policy has decided: no
@@ -297,6 +347,10 @@ class _Run:
     def _close_trace(self) -> None:
         if self._left_out:
             self.trace.append({"verdict": "left_out", "count": self._left_out})
+
+
+def _factors_text(context: Context) -> str:
+    return ", ".join(f"{factor.kind} {factor.age_seconds} s ago" for factor in context.factors)
 
 
 def parse_policy(

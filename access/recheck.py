@@ -26,6 +26,7 @@ from access.models import Application, ServiceToken
 from access.selectors import NamedList
 from accounts.errors import DomainError
 from accounts.models import AccessSession
+from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
 _CUT_MESSAGES = {
@@ -189,6 +190,7 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
         now=_while_valid(service_token, now),
         evidence=evidence_of_stream(application, stream.evidence, now=now),
         lists=rules.lists,
+        moment=Moment.STREAM,
     )
     if not decision.allowed:
         return decision.reason, _CUT_MESSAGES.get(decision.reason, decision.message)

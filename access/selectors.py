@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from accounts.second_factor import NO_MFA, Factor, MfaDefaults, Moment
 from accounts.text import ascii_lower
 
 
@@ -71,6 +72,12 @@ class Context:
     approvals: Mapping[str, int] = field(default_factory=dict)
     # The person said in this session what access to this application is for.
     is_justified: bool = False
+    # Second factors: what application and organization ask for, what the session holds, and what is being decided.
+    mfa: MfaDefaults = NO_MFA
+    factors: tuple[Factor, ...] = ()
+    moment: Moment = Moment.USE
+    # Simulations and replays count the second factor as given: whoever is let in can give one.
+    assumes_factor: bool = False
 
     @property
     def is_machine(self) -> bool:

@@ -309,9 +309,10 @@ def _again(sets: RuleSets, target: Target, row: AccessRequest) -> Decision:
         context = context_of(row.facts, claims, sets.lists)
     except ValueError:
         return Decision(False, Outcome.ERROR, "facts_unreadable", "")
-    # As in access.questions a purpose counts as stated, except where its absence was the refusal.
+    # As in access.questions a purpose counts as stated, except where its absence was the refusal, and a second factor
+    # as given: the facts do not keep it.
     stated = context.is_justified or row.reason != PURPOSE_REQUIRED
-    return evaluate(target.after, sets.groups_after, replace(context, is_justified=stated))
+    return evaluate(target.after, sets.groups_after, replace(context, is_justified=stated, assumes_factor=True))
 
 
 # --- shared ---------------------------------------------------------------------------------------------------

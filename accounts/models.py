@@ -12,6 +12,7 @@ from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Permis
 from django.db import models
 from django.db.models.functions import Lower
 
+from accounts import mfa_models  # noqa: F401 - more models of this app
 from accounts.permissions import Role
 from accounts.tenancy import TenantQuerySet
 
@@ -65,6 +66,9 @@ class Organization(models.Model):
     team_name = models.SlugField(max_length=63, unique=True)
     session_duration_seconds = models.PositiveIntegerField(default=24 * 3600)
     auto_redirect_to_identity = models.BooleanField(default=False)
+    # Second factors of our own (accounts/second_factor.py); applications and policies may say otherwise.
+    mfa_config = models.JSONField(null=True, blank=True)
+    mfa_required_for_all_apps = models.BooleanField(default=False)
     # Public "organization" settings we keep but do not act upon by name, e.g. login_design.
     settings = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -333,6 +337,8 @@ class AccessSession(models.Model):
     country = models.CharField(max_length=2, blank=True)
     user_agent = models.CharField(max_length=300, blank=True)
     authentication_methods = models.JSONField(default=list, blank=True)
+    # Second factors checked by us: [{"kind", "authenticator", "at" (Unix time), "amr"}], one per kind.
+    factors = models.JSONField(default=list, blank=True)
     # When the person proved who they are at the provider, where it says so: often earlier than created_at.
     authenticated_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True)
@@ -347,6 +353,12 @@ class AccessSession(models.Model):
 
     def is_active(self, now: datetime) -> bool:
         return self.revoked_at is None and now < self.expires_at
+
+    @property
+    def all_methods(self) -> list[str]:
+        """`amr`: what the login method reported, and what we checked; each once."""
+        own = [method for factor in self.factors for method in factor["amr"]]
+        return list(dict.fromkeys([*self.authentication_methods, *own]))
 
 
 class LoginAttempt(models.Model):

@@ -37,6 +37,7 @@ POSTING_BROWSER_COOKIE = "__Host-CF_SAML"
 POSTING_BROWSER_SECONDS = 900
 BROWSER_COOKIE_SECONDS = 4 * 3600
 STYLESHEET_PATH = "/cdn-cgi/access/public.css"
+SCRIPT_PATH = "/cdn-cgi/access/passkeys.js"
 _MAX_COOKIE_CHARACTERS = 200
 
 
@@ -197,25 +198,39 @@ def end_session_cookie(response: HttpResponse) -> None:
     response.delete_cookie(COOKIE_AUTH, samesite="Lax")
 
 
-# --- The stylesheet -----------------------------------------------------------------------------------------
+# --- The stylesheet and the one script --------------------------------------------------------------------
 
 
 def stylesheet_url() -> str:
-    return f"{STYLESHEET_PATH}?v={_stylesheet()[1]}"
+    return f"{STYLESHEET_PATH}?v={_static('public.css')[1]}"
+
+
+def script_url() -> str:
+    return f"{SCRIPT_PATH}?v={_static('passkeys.js')[1]}"
 
 
 @public_page("GET", "HEAD")
 def stylesheet(request: PublicRequest) -> HttpResponse:
     """Served below /cdn-cgi/access/, the only path of an application host that is ours."""
-    response = HttpResponse(_stylesheet()[0], content_type="text/css; charset=utf-8")
+    return _asset("public.css", "text/css")
+
+
+@public_page("GET", "HEAD")
+def script(request: PublicRequest) -> HttpResponse:
+    """Passkeys in the browser; on team domains only."""
+    return _asset("passkeys.js", "text/javascript")
+
+
+def _asset(name: str, kind: str) -> HttpResponse:
+    response = HttpResponse(_static(name)[0], content_type=f"{kind}; charset=utf-8")
     response["Cache-Control"] = "public, max-age=86400"
     return response
 
 
-@lru_cache(maxsize=1)
-def _stylesheet() -> tuple[bytes, str]:
-    found = finders.find("public.css")
+@lru_cache(maxsize=2)
+def _static(name: str) -> tuple[bytes, str]:
+    found = finders.find(name)
     if not isinstance(found, str):
-        raise FileNotFoundError("controlplane/static/public.css")
+        raise FileNotFoundError(f"controlplane/static/{name}")
     content = Path(found).read_bytes()
     return content, hashlib.sha256(content).hexdigest()[:12]
