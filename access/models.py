@@ -10,6 +10,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 
+from access.draft_models import ApplicationDraft
 from access.login_models import HandOver, Transfer
 from access.policy_models import (
     AccessList,
@@ -27,6 +28,7 @@ __all__ = [
     "AccessList",
     "AccessRequest",
     "Application",
+    "ApplicationDraft",
     "ApplicationPolicy",
     "ApprovalRequest",
     "ApprovalVote",
