@@ -51,6 +51,7 @@ NAVIGATION: tuple[Section, ...] = (
             Entry("Users", "users", ("user", "session"), Permission.IDENTITY_READ),
             Entry("Members", "members", ("member", "invitation"), Permission.MEMBERS_READ),
             Entry("Lists", "lists", ("list",), Permission.ACCESS_READ),
+            Entry("Tags", "tags", ("tag",), Permission.ACCESS_READ),
         ),
     ),
     Section(
