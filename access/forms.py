@@ -10,6 +10,7 @@ from django import forms
 from access.domain_choices import domains_of
 from access.models import DEFAULT_EXTENSIONS, AccessList, Application, Policy, SshAuthority, Tag
 from accounts.forms import DAY, HOUR, SESSION_CHOICES, LinesField, duration_choices
+from accounts.mfa_forms import MfaForm
 from accounts.models import IdentityProvider, Organization
 
 # An application may also want a check for every page or connection, or every few minutes.
@@ -114,7 +115,7 @@ class ConfigureForm(ApplicationBasics):
         return f"{host}/{path}" if path else host
 
 
-class ApplicationForm(ApplicationBasics):
+class ApplicationForm(ApplicationBasics, MfaForm):
     """An existing application: tab Settings."""
 
     domain = forms.CharField(
@@ -137,7 +138,12 @@ class ApplicationForm(ApplicationBasics):
         }
         values["allowed_provider_ids"] = [str(item.pk) for item in application.allowed_providers.all()]
         values["tags"] = [tag.name for tag in application.tags.all()]
-        return values
+        return {**values, **MfaForm.mfa_initial(application.mfa_config)}
+
+    def values(self) -> dict[str, Any]:
+        """Arguments for update_application. Only after is_valid()."""
+        given = {name: value for name, value in self.cleaned_data.items() if not name.startswith("mfa_")}
+        return {**given, "mfa_config": self.mfa_config() or {}}
 
 
 class SshProfileForm(forms.Form):
@@ -161,6 +167,12 @@ class SshProfileForm(forms.Form):
         label="Bastion destinations",
         help_text="Only for tunnels with a bastion service: where people may go through it, one host:port or "
         "network:port per line, for example 10.0.0.0/8:22. Empty means nowhere.",
+    )
+    require_key_proof = forms.BooleanField(
+        required=False,
+        label="Require proof of possession",
+        help_text="Certificates only for clients that sign the request with the very key: sallyport does, "
+        "other clients are refused.",
     )
     principal_overrides = LinesField(
         required=False,

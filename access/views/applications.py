@@ -97,7 +97,7 @@ def application_settings_edit(request: OrganizationRequest, application_id: UUID
     form = ApplicationForm(request.POST, initial=initial, organization=request.organization)
     if form.is_valid():
         with refusals(form):
-            update_application(application, actor=request.actor, **form.cleaned_data)
+            update_application(application, actor=request.actor, **form.values())
             return done(request, "The application is saved.", "application_settings", application.pk)
     return tab(request, application, "settings", form=form)
 
