@@ -25,6 +25,7 @@ from access.models import (
     Simulation,
     SimulationResult,
     SshAuthority,
+    Tag,
     TokenKey,
 )
 from accounts.actor import system
@@ -58,6 +59,7 @@ class World:
     reusable: Policy
     group: Group
     access_list: AccessList
+    tag: Tag
     client_authority: ClientAuthority
     service_token: ServiceToken
     authority: SshAuthority
@@ -93,6 +95,7 @@ class World:
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
+            "tag_id": self.tag.pk,
             "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
@@ -216,6 +219,8 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     application = Application.objects.create(
         organization=organization, name="SSH bastion", hostname=f"ssh-bastion.{domain}"
     )
+    tag = Tag.objects.create(organization=organization, name="production")
+    application.tags.add(tag)
     policy = Policy.objects.create(
         organization=organization,
         name="Engineers get in",
@@ -320,6 +325,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     return {
         "group": group,
         "access_list": access_list,
+        "tag": tag,
         "client_authority": client_authority,
         "application": application,
         "policy": policy,
