@@ -12,7 +12,12 @@ from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Permis
 from django.db import models
 from django.db.models.functions import Lower
 
+<<<<<<< HEAD
 from accounts import mfa_models  # noqa: F401 - more models of this app
+=======
+from accounts.people_models import Invitation as Invitation
+from accounts.people_models import SavedLogView as SavedLogView
+>>>>>>> main
 from accounts.permissions import Role
 from accounts.tenancy import TenantQuerySet
 
@@ -44,6 +49,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=200, blank=True)
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
+    time_zone = models.CharField(max_length=64, blank=True, help_text="IANA name; empty: as the browser says.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects: ClassVar[UserManager] = UserManager()
