@@ -11,11 +11,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts import pin
-<<<<<<< HEAD
-from accounts.actions import pins, provider_tests, second_factor, sessions
-=======
-from accounts.actions import invitation_links, pins, provider_tests, sessions
->>>>>>> main
+from accounts.actions import invitation_links, pins, provider_tests, second_factor, sessions
 from accounts.actions.scim import sweep_scim_updates
 from accounts.actor import system
 from accounts.models import Invitation, LoginAttempt

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-<<<<<<< HEAD
-from accounts.views import api_tokens, authenticators, login_methods, members, organization, scim_settings, users
-=======
-from accounts.views import api_tokens, invitations, login_methods, members, organization, scim_settings, users
->>>>>>> main
+from accounts.views import (
+    api_tokens,
+    authenticators,
+    invitations,
+    login_methods,
+    members,
+    organization,
+    scim_settings,
+    users,
+)
 
 urlpatterns = [
     path("team/users/", users.users, name="users"),
