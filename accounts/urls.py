@@ -41,7 +41,11 @@ urlpatterns = [
     path("team/members/<int:membership_id>/remove/", members.member_remove, name="member_remove"),
     path("settings/organization/", organization.organization_settings, name="organization_settings"),
     path("settings/organization/edit/", organization.organization_settings_edit, name="organization_settings_edit"),
-    path("settings/organization/second-factors/", organization.organization_mfa_edit, name="organization_mfa_edit"),
+    path(
+        "settings/organization/second-factors/",
+        organization.organization_settings_mfa_edit,
+        name="organization_settings_mfa_edit",
+    ),
     path("settings/login-methods/", login_methods.login_methods, name="login_methods"),
     path("settings/login-methods/add/", login_methods.login_method_add, name="login_method_add"),
     path("settings/login-methods/add/<slug:kind>/", login_methods.login_method_create, name="login_method_create"),

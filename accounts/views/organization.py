@@ -40,7 +40,7 @@ def organization_settings_edit(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ORGANIZATION_EDIT)
 @require_POST
-def organization_mfa_edit(request: OrganizationRequest) -> HttpResponse:
+def organization_settings_mfa_edit(request: OrganizationRequest) -> HttpResponse:
     form = OrganizationMfaForm(request.POST, initial=_mfa_initial(request))
     if form.is_valid():
         with refusals(form):
