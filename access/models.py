@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from access.login_models import HandOver, Transfer
-from access.look_models import Tag
+from access.look_models import CustomPage, Tag
 from access.policy_models import (
     AccessList,
     ApprovalRequest,
@@ -33,6 +33,7 @@ __all__ = [
     "ApprovalVote",
     "Certificate",
     "ClientAuthority",
+    "CustomPage",
     "Group",
     "HandOver",
     "Justification",

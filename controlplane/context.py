@@ -47,6 +47,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...], Permission]
         (
             ("Login methods", "login_methods", ("login_method",), Permission.IDENTITY_READ),
             ("Organization", "organization_settings", ("organization_settings",), Permission.ORGANIZATION_READ),
+            ("Custom pages", "custom_pages", ("custom_page",), Permission.ACCESS_READ),
             ("Tags", "tags", ("tag",), Permission.ACCESS_READ),
             ("Keys", "token_keys", ("token_key",), Permission.ACCESS_READ),
             ("API tokens", "api_tokens", ("api_token",), Permission.TOKENS_READ),
