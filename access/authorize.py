@@ -110,7 +110,11 @@ AuthorizeResult = Allow | Login | Deny
 
 
 def as_json(result: AuthorizeResult) -> dict[str, object]:
-    return asdict(result)
+    document = asdict(result)
+    if isinstance(result, Deny):
+        # For programs, most of those refused, there is neither.
+        return {name: value for name, value in document.items() if value != ""}
+    return document
 
 
 def authorize_request(payload: AuthorizeRequest) -> AuthorizeResult:

@@ -10,6 +10,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 
+from access.draft_models import ApplicationDraft
 from access.login_models import HandOver, Transfer
 from access.look_models import CustomPage, Tag
 from access.policy_models import (
@@ -28,6 +29,7 @@ __all__ = [
     "AccessList",
     "AccessRequest",
     "Application",
+    "ApplicationDraft",
     "ApplicationPolicy",
     "ApprovalRequest",
     "ApprovalVote",

@@ -31,7 +31,16 @@ from access.models import (
 )
 from accounts.actor import system
 from accounts.audit import record
-from accounts.models import AccessSession, ApiToken, Identity, IdentityProvider, Membership, Organization, ProviderTest
+from accounts.models import (
+    AccessSession,
+    ApiToken,
+    Identity,
+    IdentityProvider,
+    Invitation,
+    Membership,
+    Organization,
+    ProviderTest,
+)
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
@@ -68,6 +77,7 @@ class World:
     dns_record: DnsRecord
     audit_event: Any
     membership: Membership
+    invitation: Invitation
     provider_test: ProviderTest
 
     def url_arguments(self) -> dict[str, Any]:
@@ -77,6 +87,7 @@ class World:
             "identity_id": self.identity.pk,
             "session_id": self.session.pk,
             "membership_id": self.membership.pk,
+            "invitation_id": self.invitation.pk,
             "kind": "oidc",
             "provider_id": self.oidc.pk,
             "provider_test_id": self.provider_test.pk,
@@ -130,6 +141,14 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        invitation=Invitation.objects.create(
+            organization=organization,
+            email="nina@people.test",
+            role="viewer",
+            invited_by=membership.user,
+            invited_by_label=membership.user.email,
+            expires_at=now + timedelta(days=7),
+        ),
         provider_test=ProviderTest.objects.create(
             organization=organization,
             provider=people["oidc"],

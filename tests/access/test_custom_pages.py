@@ -86,13 +86,13 @@ class TestTheEdge:
         show_at(application, custom_pages=[str(make_page(cast.widgetcorp).pk)])
         session = make_session(cast.widgetcorp, email="eve@people.test")
         answer = with_token(application, session, websocket=False, page_wanted=True)
-        assert (answer["outcome"], answer["status"], answer["location"]) == ("deny", 403, "")
+        assert (answer["outcome"], answer["status"], answer.get("location")) == ("deny", 403, None)
         assert "Call 4711" in answer["page"]
         assert "eve@people.test" in answer["page"]
         assert "/cdn-cgi/access/public.css" in answer["page"]
         for program in ({"page_wanted": False}, {"websocket": True}, {"xhr": True}):
             plain = with_token(application, session, **({"websocket": False, "page_wanted": True} | program))
-            assert (plain["page"], plain["location"]) == ("", "")
+            assert {"page", "location"}.isdisjoint(plain)
             assert plain["reason"] == "email_not_allowed"
 
     def test_without_a_login_the_other_page_and_address_count(self, cast: Cast) -> None:
