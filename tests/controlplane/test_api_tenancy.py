@@ -21,6 +21,8 @@ BODIES: dict[str, Any] = {
     "PATCH /gateway/lists/{list_id}": {"append": [{"value": "a@x.example"}]},
     "POST /tags": {"name": "T"},
     "PUT /tags/{tag_name}": {"name": "T"},
+    "POST /custom_pages": {"name": "P", "type": "forbidden", "custom_html": "x"},
+    "PUT /custom_pages/{page_id}": {"name": "P", "type": "forbidden", "custom_html": "x"},
     "POST /certificates": {"name": "C", "certificate": CLIENT_ROOT},
     "PUT /certificates/{certificate_id}": {"associated_hostnames": []},
     "POST /zones": {"name": "another.example"},
