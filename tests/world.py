@@ -17,6 +17,7 @@ from access.models import (
     ApplicationPolicy,
     Certificate,
     ClientAuthority,
+    CustomPage,
     Group,
     Policy,
     PrincipalClaim,
@@ -60,6 +61,7 @@ class World:
     group: Group
     access_list: AccessList
     tag: Tag
+    custom_page: CustomPage
     client_authority: ClientAuthority
     service_token: ServiceToken
     authority: SshAuthority
@@ -96,6 +98,7 @@ class World:
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
             "tag_id": self.tag.pk,
+            "page_id": self.custom_page.pk,
             "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
@@ -221,6 +224,12 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     )
     tag = Tag.objects.create(organization=organization, name="production")
     application.tags.add(tag)
+    custom_page = CustomPage.objects.create(
+        organization=organization,
+        name="Ask the help desk",
+        type="identity_denied",
+        custom_html="<h1>No entry</h1><p>Call 4711.</p>",
+    )
     policy = Policy.objects.create(
         organization=organization,
         name="Engineers get in",
@@ -326,6 +335,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         "group": group,
         "access_list": access_list,
         "tag": tag,
+        "custom_page": custom_page,
         "client_authority": client_authority,
         "application": application,
         "policy": policy,

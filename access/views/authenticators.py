@@ -14,8 +14,9 @@ from qrcode.image.svg import SvgPathFillImage  # type: ignore[import-untyped]
 
 from access.actions.logins import identity_actor
 from access.login_links import LoginContext
+from access.stylesheet import script_url
 from access.views.arrival import login_page
-from access.views.public import PublicRequest, public_page, redirect_to, script_url, team_session
+from access.views.public import PublicRequest, public_page, redirect_to, team_session
 from access.views.second_factor import arrived, back_to_step, missing, onward, shown_page, spend_try, spend_wrong
 from accounts import totp
 from accounts.actions.authenticators import (

@@ -18,9 +18,10 @@ from access.actions.logins import identity_actor
 from access.decisions import decide
 from access.login_links import LoginContext, read_signed
 from access.models import Application
+from access.stylesheet import script_url
 from access.views.arrival import application_of, login_page
 from access.views.consent_pages import second_factor_link
-from access.views.public import PublicRequest, public_page, redirect_to, script_url, show, team_session
+from access.views.public import PublicRequest, public_page, redirect_to, show, team_session
 from accounts.actions.second_factor import authenticators_of, check_code, is_fresh
 from accounts.errors import AuthenticationFailed, InvalidInput
 from accounts.mfa_models import IdentityAuthenticator, RecoveryCode
