@@ -14,6 +14,7 @@ from access.models import (
     Application,
     ApplicationPolicy,
     Certificate,
+    CustomPage,
     Group,
     HandOver,
     Policy,
@@ -22,6 +23,7 @@ from access.models import (
     ServiceToken,
     Simulation,
     SshAuthority,
+    Tag,
     TokenKey,
     Transfer,
 )
@@ -54,6 +56,20 @@ class ApplicationPolicyAdmin(ReadOnlyAdmin):
     list_display = ("application", "policy", "precedence")
     list_select_related = ("application", "policy")
     search_fields = ("application__name", "policy__name")
+
+
+@admin.register(Tag)
+class TagAdmin(ReadOnlyAdmin):
+    list_display = ("name", "organization", "created_at")
+    list_select_related = ("organization",)
+    search_fields = ("name", "organization__team_name")
+
+
+@admin.register(CustomPage)
+class CustomPageAdmin(ReadOnlyAdmin):
+    list_display = ("name", "type", "organization", "updated_at")
+    list_select_related = ("organization",)
+    search_fields = ("name", "organization__team_name")
 
 
 @admin.register(Group)

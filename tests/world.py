@@ -17,6 +17,7 @@ from access.models import (
     ApplicationPolicy,
     Certificate,
     ClientAuthority,
+    CustomPage,
     Group,
     Policy,
     PrincipalClaim,
@@ -25,11 +26,21 @@ from access.models import (
     Simulation,
     SimulationResult,
     SshAuthority,
+    Tag,
     TokenKey,
 )
 from accounts.actor import system
 from accounts.audit import record
-from accounts.models import AccessSession, ApiToken, Identity, IdentityProvider, Membership, Organization, ProviderTest
+from accounts.models import (
+    AccessSession,
+    ApiToken,
+    Identity,
+    IdentityProvider,
+    Invitation,
+    Membership,
+    Organization,
+    ProviderTest,
+)
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
@@ -49,6 +60,8 @@ class World:
     reusable: Policy
     group: Group
     access_list: AccessList
+    tag: Tag
+    custom_page: CustomPage
     client_authority: ClientAuthority
     service_token: ServiceToken
     authority: SshAuthority
@@ -64,6 +77,7 @@ class World:
     dns_record: DnsRecord
     audit_event: Any
     membership: Membership
+    invitation: Invitation
     provider_test: ProviderTest
 
     def url_arguments(self) -> dict[str, Any]:
@@ -73,6 +87,7 @@ class World:
             "identity_id": self.identity.pk,
             "session_id": self.session.pk,
             "membership_id": self.membership.pk,
+            "invitation_id": self.invitation.pk,
             "kind": "oidc",
             "provider_id": self.oidc.pk,
             "provider_test_id": self.provider_test.pk,
@@ -82,6 +97,8 @@ class World:
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
+            "tag_id": self.tag.pk,
+            "page_id": self.custom_page.pk,
             "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
@@ -125,6 +142,14 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        invitation=Invitation.objects.create(
+            organization=organization,
+            email="nina@people.test",
+            role="viewer",
+            invited_by=membership.user,
+            invited_by_label=membership.user.email,
+            expires_at=now + timedelta(days=7),
+        ),
         provider_test=ProviderTest.objects.create(
             organization=organization,
             provider=people["oidc"],
@@ -197,6 +222,14 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     )
     application = Application.objects.create(
         organization=organization, name="SSH bastion", hostname=f"ssh-bastion.{domain}"
+    )
+    tag = Tag.objects.create(organization=organization, name="production")
+    application.tags.add(tag)
+    custom_page = CustomPage.objects.create(
+        organization=organization,
+        name="Ask the help desk",
+        type="identity_denied",
+        custom_html="<h1>No entry</h1><p>Call 4711.</p>",
     )
     policy = Policy.objects.create(
         organization=organization,
@@ -302,6 +335,8 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     return {
         "group": group,
         "access_list": access_list,
+        "tag": tag,
+        "custom_page": custom_page,
         "client_authority": client_authority,
         "application": application,
         "policy": policy,
