@@ -143,7 +143,7 @@ def _with_second_factor(policies: Sequence[Policy], groups: Mapping[str, Group],
     factor is what is missing: ask for it instead of refusing what the person was never asked."""
     rules = [_rule_of(policy, context) for policy in policies]
     kinds = {kind for rule in rules if rule is not None for kind in rule.kinds}
-    if context.person is None or not kinds or context.assumes_factor:
+    if context.person is None or not kinds or context.mfa.is_assumed:
         return None
     methods = context.person.authentication_methods + tuple(sorted({word for kind in kinds for word in amr_of(kind)}))
     imagined = replace(context, person=replace(context.person, authentication_methods=methods))
@@ -152,7 +152,7 @@ def _with_second_factor(policies: Sequence[Policy], groups: Mapping[str, Group],
 
 
 def _rule_of(policy: Policy, context: Context) -> MfaRule | None:
-    return override(context.mfa.rule, context.mfa.fallback, policy.terms.mfa_config)
+    return override(context.mfa.defaults.rule, context.mfa.defaults.fallback, policy.terms.mfa_config)
 
 
 class _Run:
@@ -221,17 +221,17 @@ class _Run:
     def _second_factor(self, policy: Policy) -> tuple[Decision | None, int | None]:
         """The refusal when one is wanted and none is held, or how long the one that is held still counts."""
         rule, context = _rule_of(policy, self.context), self.context
-        if rule is None or context.assumes_factor:
+        if rule is None or context.mfa.is_assumed:
             return None, None
-        held = rule.held(context.factors, context.moment)
+        held = rule.held(context.mfa.held, context.mfa.moment)
         base = {"policy": policy.name, "policy_id": policy.id, "decision": policy.decision}
         asked = {"list": "second factor", "rule": "", "selector": "mfa", "wanted": ", ".join(rule.words())}
-        shown = ", ".join(f"{factor.kind} {factor.age_seconds} s ago" for factor in context.factors)
+        shown = ", ".join(f"{factor.kind} {factor.age_seconds} s ago" for factor in context.mfa.held)
         verdict = NAMES[MISS if held is None else MATCH]
         self._closing.append({**base, **asked, "actual": shown, "verdict": verdict})
         if held is not None:
             return None, rule.seconds_left(held)
-        return self._question(policy, MFA_REQUIRED, _MFA_MESSAGES[context.moment], rule), None
+        return self._question(policy, MFA_REQUIRED, _MFA_MESSAGES[context.mfa.moment], rule), None
 
     def _missing_consent(self, policy: Policy) -> Decision | None:
         """The person is right, but has not said what for, or nobody has approved yet. The policy has decided: no

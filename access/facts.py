@@ -25,7 +25,7 @@ from access.selectors import (
     Rule,
 )
 from accounts.models import AccessSession, Identity, IdentityProvider
-from accounts.second_factor import NO_MFA, Factor, MfaDefaults, Moment, mfa_defaults, provider_factors
+from accounts.second_factor import NO_FACTORS, Factor, FactorFacts, MfaDefaults, Moment, mfa_defaults, provider_factors
 from accounts.text import ascii_lower
 
 
@@ -79,10 +79,16 @@ def collect(
         external=external_facts,
         approvals=_approvals(application, policies, session, now),
         is_justified=_is_justified(application, policies, session),
-        mfa=mfa_of(application) if session is not None else NO_MFA,
-        factors=factors_of(session, now) if session is not None else (),
-        moment=moment,
+        mfa=_factor_facts(application, session, moment, now),
     )
+
+
+def _factor_facts(
+    application: Application, session: AccessSession | None, moment: Moment, now: datetime
+) -> FactorFacts:
+    if session is None:
+        return NO_FACTORS
+    return FactorFacts(mfa_of(application), factors_of(session, now), moment)
 
 
 def mfa_of(application: Application) -> MfaDefaults:

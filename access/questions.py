@@ -23,6 +23,7 @@ from access.models import ServiceToken
 from access.selectors import Context, NamedList, Person
 from accounts.errors import InvalidInput
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
+from accounts.second_factor import ASSUMED
 
 IDENTITY, TYPED, MACHINE, NOBODY = "identity", "typed", "service_token", "nobody"
 WHO = (
@@ -129,7 +130,7 @@ def answer(
         return refused
     if lists is None:
         lists = load_lists(organization.pk, policies, groups) if organization is not None else {}
-    return evaluate(policies, groups, replace(asked.context, lists=lists, is_justified=True, assumes_factor=True))
+    return evaluate(policies, groups, replace(asked.context, lists=lists, is_justified=True, mfa=ASSUMED))
 
 
 def context_for(person: Person | None, ip: str, place: str = "") -> Context:

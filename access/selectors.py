@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from accounts.second_factor import NO_MFA, Factor, MfaDefaults, Moment
+from accounts.second_factor import NO_FACTORS, FactorFacts
 from accounts.text import ascii_lower
 
 
@@ -89,12 +89,7 @@ class Context:
     approvals: Mapping[str, int] = field(default_factory=dict)
     # The person said in this session what access to this application is for.
     is_justified: bool = False
-    # Second factors: what application and organization ask for, what the session holds, and what is being decided.
-    mfa: MfaDefaults = NO_MFA
-    factors: tuple[Factor, ...] = ()
-    moment: Moment = Moment.USE
-    # Simulations and replays count the second factor as given: whoever is let in can give one.
-    assumes_factor: bool = False
+    mfa: FactorFacts = NO_FACTORS
 
     @property
     def is_machine(self) -> bool:

@@ -115,6 +115,22 @@ class MfaDefaults:
 NO_MFA = MfaDefaults(None, MfaRule())
 
 
+@dataclass(frozen=True, slots=True)
+class FactorFacts:
+    """What a decision knows of second factors: what application and organization ask for, what the session holds.
+
+    `is_assumed`: simulations and replays count the factor as given, because whoever is let in can give one."""
+
+    defaults: MfaDefaults = NO_MFA
+    held: tuple[Factor, ...] = ()
+    moment: Moment = Moment.USE
+    is_assumed: bool = False
+
+
+NO_FACTORS = FactorFacts()
+ASSUMED = FactorFacts(is_assumed=True)
+
+
 def mfa_defaults(
     organization: Mapping[str, Any] | None, application: Mapping[str, Any] | None, *, is_required: bool
 ) -> MfaDefaults:
