@@ -152,7 +152,7 @@ def _check_decision(policy: Lists, around: Surroundings) -> Iterator[Finding]:
     if policy.decision == "non_identity" and _only_required(policy):
         yield Finding(
             "certificate_required_only",
-            "Under Require a certificate or linked token is wanted besides a service token. To let it in on its own, put "
+            "Under Require a certificate or linked token is wanted besides a service token. To let it in alone, put "
             "it under Include.",
         )
     if policy.decision == "non_identity" and _admits(policy, around, frozenset({"everyone"}), frozenset()):

@@ -16,7 +16,6 @@ from tests.access import test_evaluation, test_evaluation_selectors
 from tests.access.reference_evaluation import Judged, evaluate_naively
 from tests.access.test_evaluation import E_ALICE, E_BOB, EVERY, WHO, A, P, group, policies_of
 
-
 pytestmark = pytest.mark.once
 
 
