@@ -236,7 +236,7 @@ class DuplicateForm(OrganizationForm):
         return joined_domain(values["subdomain"], values["domain"], values["path"])
 
 
-class SettingsForm(BasicsFields, BlockPageFields, WebFields):
+class SettingsForm(BasicsFields, WebFields):
     """An existing application: tab Settings."""
 
     domain = forms.CharField(

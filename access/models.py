@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from access.draft_models import ApplicationDraft
 from access.login_models import HandOver, Transfer
-from access.look_models import Tag
+from access.look_models import CustomPage, Tag
 from access.policy_models import (
     AccessList,
     ApprovalRequest,
@@ -35,6 +35,7 @@ __all__ = [
     "ApprovalVote",
     "Certificate",
     "ClientAuthority",
+    "CustomPage",
     "Group",
     "HandOver",
     "Justification",
