@@ -111,7 +111,7 @@ def sent_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 def changes_rows(request: HttpRequest) -> bool:
     """Whether a POST only changes the rows of a form (rule builder, hostnames): the form is still to be sent."""
     step = request.POST.get("step", "")
-    return step in {"add-row", "refresh"} or step.startswith("remove-row-")
+    return step in {"add-row", "refresh"} or step.startswith(("remove-row-", "move-up-"))
 
 
 def _safe_return(request: OrganizationRequest) -> str:

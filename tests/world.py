@@ -109,6 +109,7 @@ class World:
             "simulation_id": self.simulation.pk,
             "certificate_id": self.certificate.pk,
             "tunnel_id": self.tunnel.pk,
+            "client_id": self.connector.client_id,
             "version": self.configuration.version,
             "zone_id": self.zone.pk,
             "record_id": self.dns_record.pk,
