@@ -21,7 +21,7 @@ from access.policy_models import (
     Justification,
 )
 from access.simulation_models import SavedTest, Simulation, SimulationResult
-from access.ssh_models import Certificate, PrincipalClaim, SshAuthority
+from access.ssh_models import Certificate, HostFetch, PrincipalClaim, SshAuthority
 from accounts.models import Identity, IdentityProvider, Organization, public_url
 from accounts.tenancy import TenantQuerySet
 
@@ -38,6 +38,7 @@ __all__ = [
     "CustomPage",
     "Group",
     "HandOver",
+    "HostFetch",
     "Justification",
     "Policy",
     "PrincipalClaim",

@@ -38,6 +38,8 @@ BODIES: dict[str, Any] = {
     "POST /apps": {"name": "A", "domain": "a.widgetcorp.example"},
     "PUT /apps/{app_id}": {"name": "A", "domain": "ssh.widgetcorp.example"},
     "PATCH /apps/{app_id}": {"name": "A"},
+    "PUT /apps/{app_id}/settings": {"skip_interstitial": True},
+    "PATCH /apps/{app_id}/settings": {"skip_interstitial": True},
     "POST /apps/{app_id}/policies": {"name": "P", "decision": "allow", "include": RULES},
     "PUT /apps/{app_id}/policies/{policy_id}": {"name": "P", "decision": "allow", "include": RULES},
     "POST /policy-tests": {"policies": [{"name": "P", "decision": "allow", "include": RULES}]},
