@@ -50,11 +50,12 @@ def record_login(
         provider, subject=subject, confirmed_email=ascii_lower(email) if email_verified is True else ""
     )
     identity = _locked_identity(provider, subject)
+    is_first = identity.last_login_at is None
     if identity.disabled_at is not None or not scim_effects.may_log_in(provisioned, provider):
         message = "This account was disabled. Ask an administrator of your organization."
         raise LoginFailed(message, code="identity_disabled")
     scim_effects.link_login(provisioned, identity)
-    old_email = identity.email
+    old_email, before = identity.email, _known_of(identity)
     identity.email, identity.email_verified = ascii_lower(email), email_verified
     identity.groups = scim_effects.groups_at_login(provisioned, provider, groups)
     identity.claims = scim_effects.claims_at_login(provisioned, provider, claims)
@@ -81,7 +82,15 @@ def record_login(
         old={"email": old_email} if old_email and old_email != identity.email else None,
         new={"provider": provider.name, "email": identity.email, "session": str(session.id)},
     )
+    if not is_first and _known_of(identity) != before:
+        # Streams of earlier sessions go on only under what the provider says now.
+        audit.raise_edge_version(provider.organization)
     return session
+
+
+def _known_of(identity: Identity) -> tuple[Any, ...]:
+    """What policies may ask about the person."""
+    return identity.email, identity.email_verified, sorted(map(str, identity.groups)), identity.claims
 
 
 def _locked_identity(provider: IdentityProvider, subject: str) -> Identity:
