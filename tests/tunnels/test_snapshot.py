@@ -75,6 +75,7 @@ def facts(**changes: Any) -> SnapshotFacts:
         "aliases": [Alias("ssh.widgetcorp.localhost", ORG, TUNNEL)],
         "tunnels": [tunnel_facts(TUNNEL, ORG)],
         "keys": {ORG: [{"kty": "RSA", "kid": "k"}]},
+        "changes": {ORG: 6},
     }
     return SnapshotFacts(**(values | changes))
 
