@@ -22,6 +22,7 @@ from access.models import (
     ServiceToken,
     Simulation,
     SshAuthority,
+    Tag,
     TokenKey,
     Transfer,
 )
@@ -54,6 +55,13 @@ class ApplicationPolicyAdmin(ReadOnlyAdmin):
     list_display = ("application", "policy", "precedence")
     list_select_related = ("application", "policy")
     search_fields = ("application__name", "policy__name")
+
+
+@admin.register(Tag)
+class TagAdmin(ReadOnlyAdmin):
+    list_display = ("name", "organization", "created_at")
+    list_select_related = ("organization",)
+    search_fields = ("name", "organization__team_name")
 
 
 @admin.register(Group)

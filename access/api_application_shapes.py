@@ -39,7 +39,6 @@ class KeptFields(Schema):
     same_site_cookie_attribute: str | None = Field(None, max_length=10)
     self_hosted_domains: list[str] = []
     service_auth_401_redirect: bool = False
-    tags: list[str] = Field([], max_length=25)
     use_clientless_isolation_app_launcher_url: bool = False
 
 
@@ -90,6 +89,7 @@ class ApplicationChanges(KeptFields, RefusedFields):
     app_launcher_visible: bool | None = None
     skip_interstitial: bool | None = None
     policies: list[str | PolicyReference] | None = None
+    tags: list[str] | None = None
     ssh_profile: SshProfile | None = None
 
 
@@ -111,6 +111,7 @@ class ApplicationResult(KeptFields):
     app_launcher_visible: bool
     skip_interstitial: bool
     policies: list[PolicyResult]
+    tags: list[str]
     created_at: str | None
     updated_at: str | None
     ssh_profile: SshProfile
@@ -140,6 +141,7 @@ def shape_application(application: Application) -> ApplicationResult:
         app_launcher_visible=application.app_launcher_visible,
         skip_interstitial=application.skip_interstitial,
         policies=[shape_link(link) for link in application.policy_links.all()],
+        tags=[tag.name for tag in application.tags.all()],
         created_at=rfc3339(application.created_at),
         updated_at=rfc3339(application.updated_at),
         ssh_profile=SshProfile(
@@ -186,6 +188,8 @@ def _settled(body: ApplicationChanges, *, partial: bool) -> dict[str, Any]:
         value = getattr(body, name)
         if value is not None or not partial:
             values[name] = default if value is None else value
+    if body.tags is not None or not partial:
+        values["tags"] = body.tags or []
     providers = body.allowed_idps
     if providers is not None or not partial:
         values["allowed_provider_ids"] = [] if providers is None else providers

@@ -157,7 +157,7 @@ def revoke_access_application_tokens(request: ApiRequest, app_id: str) -> dict[s
 def _complete(request: ApiRequest) -> TenantQuerySet[Application]:
     links = ApplicationPolicy.objects.select_related("policy").order_by("precedence")
     rows = Application.objects.for_organization(request.organization)
-    return rows.prefetch_related("allowed_providers", Prefetch("policy_links", queryset=links))
+    return rows.prefetch_related("allowed_providers", "tags", Prefetch("policy_links", queryset=links))
 
 
 def _shape_again(request: ApiRequest, application: Application) -> ApplicationResult:

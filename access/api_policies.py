@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ninja import Query
 
-from access.actions.policies import create_policy, delete_policy, detach_policy, update_policy
+from access.actions.policies import create_policy, delete_policy, detach_policy, make_policy_reusable, update_policy
 from access.api_shapes import PolicyBody, PolicyResult, override_reason, policy_values, shape_link, shape_policy
 from access.models import Application, ApplicationPolicy, Policy
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of
@@ -104,6 +104,14 @@ def update_application_policy(request: ApiRequest, app_id: str, policy_id: str, 
         **policy_values(body),
     )
     return shape_link(_link(application, policy_id))
+
+
+@router.route("PUT", "/apps/{app_id}/policies/{policy_id}/make_reusable", Permission.ACCESS_EDIT, PolicyResult)
+def make_application_policy_reusable(request: ApiRequest, app_id: str, policy_id: str) -> PolicyResult:
+    """Needs no body. The policy keeps its place here and can be attached to other applications."""
+    link = _link(own_application(request, app_id), policy_id)
+    make_policy_reusable(link.policy, actor=request.actor)
+    return _shape_reusable(find(_reusable(request), policy_id, _MISSING))
 
 
 @router.route("DELETE", "/apps/{app_id}/policies/{policy_id}", Permission.ACCESS_EDIT, Deleted)

@@ -14,6 +14,8 @@ APPLICATION_TOKENS_REVOKED = audit.register(
 POLICY_CREATED = audit.register("access.policy.created", "Policy created", affects_edge=True)
 POLICY_UPDATED = audit.register("access.policy.updated", "Policy changed", affects_edge=True)
 POLICY_DELETED = audit.register("access.policy.deleted", "Policy deleted", affects_edge=True)
+# Who may reach what stays the same: edges need not look again.
+POLICY_MADE_REUSABLE = audit.register("access.policy.made_reusable", "Policy of one application made reusable")
 POLICY_ATTACHED = audit.register("access.policy.attached", "Policy attached to an application", affects_edge=True)
 POLICY_DETACHED = audit.register("access.policy.detached", "Policy detached from an application", affects_edge=True)
 POLICIES_REORDERED = audit.register("access.policy.reordered", "Policies of an application ordered", affects_edge=True)
@@ -21,6 +23,10 @@ POLICIES_REORDERED = audit.register("access.policy.reordered", "Policies of an a
 GROUP_CREATED = audit.register("access.group.created", "Access group created", affects_edge=True)
 GROUP_UPDATED = audit.register("access.group.updated", "Access group changed", affects_edge=True)
 GROUP_DELETED = audit.register("access.group.deleted", "Access group deleted", affects_edge=True)
+
+TAG_CREATED = audit.register("access.tag.created", "Tag created")
+TAG_UPDATED = audit.register("access.tag.updated", "Tag renamed")
+TAG_DELETED = audit.register("access.tag.deleted", "Tag deleted and taken off its applications")
 
 LIST_CREATED = audit.register("access.list.created", "List created", affects_edge=True)
 LIST_UPDATED = audit.register("access.list.updated", "List changed", affects_edge=True)

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 
 from access.domain_choices import domains_of
-from access.models import DEFAULT_EXTENSIONS, AccessList, Application, Policy, SshAuthority
+from access.models import DEFAULT_EXTENSIONS, AccessList, Application, Policy, SshAuthority, Tag
 from accounts.forms import DAY, HOUR, SESSION_CHOICES, LinesField, duration_choices
 from accounts.models import IdentityProvider, Organization
 
@@ -61,11 +61,21 @@ class ApplicationBasics(forms.Form):
         required=False, label="Skip the login page when exactly one login method is ticked"
     )
     app_launcher_visible = forms.BooleanField(required=False, initial=True, label="Show on the team's start page")
+    tags = forms.MultipleChoiceField(
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="To find the application by in lists. Tags are made under Settings, Tags.",
+    )
 
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         providers = IdentityProvider.objects.for_organization(organization)
         set_choices(self.fields["allowed_provider_ids"], ((str(item.pk), item.name) for item in providers))
+        names = [tag.name for tag in Tag.objects.for_organization(organization)]
+        if names:
+            set_choices(self.fields["tags"], zip(names, names, strict=True))
+        else:
+            del self.fields["tags"]
         offered = self.fields["session_duration_seconds"]
         assert isinstance(offered, DurationField)
         offered.offer((self.initial or {}).get("session_duration_seconds"))
@@ -126,6 +136,7 @@ class ApplicationForm(ApplicationBasics):
             name: getattr(application, name) for name in ApplicationForm.base_fields if hasattr(application, name)
         }
         values["allowed_provider_ids"] = [str(item.pk) for item in application.allowed_providers.all()]
+        values["tags"] = [tag.name for tag in application.tags.all()]
         return values
 
 
@@ -217,6 +228,12 @@ class GroupForm(OverridableForm):
         required=False,
         label="Default group",
         help_text="The first policy of every new application starts with it.",
+    )
+
+
+class TagForm(forms.Form):
+    name = forms.CharField(
+        max_length=200, label="Tag", help_text="At most 35 letters and digits, for example databases."
     )
 
 

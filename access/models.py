@@ -10,7 +10,9 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 
+from access.draft_models import ApplicationDraft
 from access.login_models import HandOver, Transfer
+from access.look_models import Tag
 from access.policy_models import (
     AccessList,
     ApprovalRequest,
@@ -27,6 +29,7 @@ __all__ = [
     "AccessList",
     "AccessRequest",
     "Application",
+    "ApplicationDraft",
     "ApplicationPolicy",
     "ApprovalRequest",
     "ApprovalVote",
@@ -42,6 +45,7 @@ __all__ = [
     "Simulation",
     "SimulationResult",
     "SshAuthority",
+    "Tag",
     "TokenKey",
     "Transfer",
 ]
@@ -77,10 +81,11 @@ class Application(models.Model):
     aud = models.CharField(max_length=64, unique=True, default=new_aud, editable=False)
     session_duration_seconds = models.PositiveIntegerField(default=24 * 3600)
     allowed_providers = models.ManyToManyField(IdentityProvider, blank=True, related_name="applications")
+    tags = models.ManyToManyField(Tag, blank=True, related_name="applications")
     auto_redirect_to_identity = models.BooleanField(default=False)
     app_launcher_visible = models.BooleanField(default=True)
     skip_interstitial = models.BooleanField(default=False, help_text="Command-line logins need no Approve click.")
-    # Public API fields kept as sent (cors_headers, logo_url, tags, cookie attributes, custom_deny_message, ...).
+    # Public API fields kept as sent (cors_headers, logo_url, cookie attributes, custom_deny_message, ...).
     settings = models.JSONField(default=dict, blank=True)
     # --- SSH certificate profile
     certificate_lifetime_seconds = models.PositiveIntegerField(default=240)

@@ -16,6 +16,7 @@ from access.views import (
     policies,
     saved_tests,
     simulator,
+    tags,
 )
 from access.views import service_tokens as tokens
 from access.views import ssh_authorities as ssh
@@ -51,6 +52,11 @@ urlpatterns = [
         name="application_policy_move",
     ),
     path(
+        f"{_APP}/policies/<uuid:policy_id>/make-reusable/",
+        application_policies.application_policy_make_reusable,
+        name="application_policy_make_reusable",
+    ),
+    path(
         f"{_APP}/policies/<uuid:policy_id>/delete/",
         application_policies.application_policy_delete,
         name="application_policy_delete",
@@ -71,11 +77,16 @@ urlpatterns = [
     path("lists/add/", lists.list_add, name="list_add"),
     path("lists/<uuid:list_id>/edit/", lists.list_edit, name="list_edit"),
     path("lists/<uuid:list_id>/delete/", lists.list_delete, name="list_delete"),
+    path("tags/", tags.tags, name="tags"),
+    path("tags/add/", tags.tag_add, name="tag_add"),
+    path("tags/<uuid:tag_id>/edit/", tags.tag_edit, name="tag_edit"),
+    path("tags/<uuid:tag_id>/delete/", tags.tag_delete, name="tag_delete"),
     path("policies/", policies.policies, name="policies"),
     path("policies/add/", policies.policy_add, name="policy_add"),
     path("policies/<uuid:policy_id>/edit/", policies.policy_edit, name="policy_edit"),
     path("policies/<uuid:policy_id>/delete/", policies.policy_delete, name="policy_delete"),
     path("approvals/", approvals.approvals, name="approvals"),
+    path("approvals/<uuid:approval_id>/", approvals.approval_detail, name="approval_detail"),
     path("approvals/<uuid:approval_id>/answer/", approvals.approval_answer, name="approval_answer"),
     path("approvals/<uuid:approval_id>/end/", approvals.approval_end, name="approval_end"),
     path("service-auth/", tokens.service_tokens, name="service_tokens"),

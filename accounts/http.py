@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Protocol, cast
+from urllib.parse import urlencode, urlsplit
 
-from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render, resolve_url
 
 from accounts.actor import Actor, ActorKind
 from accounts.models import Membership, Organization, User
@@ -53,6 +54,28 @@ def declares(permission: Permission) -> Callable[[View], View]:
 def signed_in(view: View) -> View:
     """A dashboard page outside any organization: any signed-in user."""
     return declares(Permission.SIGNED_IN)(login_required(view))
+
+
+def login_required(view: View) -> View:
+    """To the sign-in page and back. What cannot be asked for again (a POST) leads back to the page it was sent from."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            return view(request, *args, **kwargs)
+        asked = request.method in {"GET", "HEAD"}
+        back = {"next": request.get_full_path()} if asked else {"next": _page_before(request), "unsent": "1"}
+        return HttpResponseRedirect(f"{resolve_url(settings.LOGIN_URL)}?{urlencode(back)}")
+
+    return guarded
+
+
+def _page_before(request: HttpRequest) -> str:
+    """The page a form was on: of this host only, and never the address the form was sent to."""
+    referrer = urlsplit(request.headers.get("Referer", ""))
+    if referrer.scheme != request.scheme or referrer.netloc != request.get_host():
+        return "/"
+    return f"{referrer.path}?{referrer.query}" if referrer.query else referrer.path or "/"
 
 
 def requires(permission: Permission) -> Callable[[View], View]:

@@ -28,6 +28,7 @@ from access import (
     api_policies,
     api_policy_tests,
     api_service_tokens,
+    api_tags,
 )
 from accounts import api as accounts_api
 from accounts import api_organization, api_providers, api_scim, api_users
@@ -253,6 +254,7 @@ for _router in (
     api_scim.router,
     api_logs.router,
     api_keys.router,
+    api_tags.router,
 ):
     api.add_router("/accounts/{account_id}/access", _router)
 api.add_router("/accounts/{account_id}/gateway", api_lists.router)

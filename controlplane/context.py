@@ -9,54 +9,22 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from accounts.models import Membership
-from accounts.permissions import Permission, role_allows
-
-# Section title, then (label, URL name, what the names of pages below it start with, permission).
-_NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...], Permission], ...]], ...] = (
-    ("", (("Home", "organization_home", ("organization_home",), Permission.ORGANIZATION_READ),)),
-    (
-        "Access",
-        (
-            ("Applications", "applications", ("application",), Permission.ACCESS_READ),
-            ("Groups", "groups", ("group",), Permission.ACCESS_READ),
-            ("Policies", "policies", ("polic",), Permission.ACCESS_READ),
-            ("Simulator", "simulator", ("simulat",), Permission.ACCESS_READ),
-            ("Service Auth", "service_tokens", ("service_token", "ssh_", "client_authorit"), Permission.ACCESS_READ),
-            ("Tunnels", "tunnels", ("tunnel",), Permission.TUNNELS_READ),
-        ),
-    ),
-    ("DNS", (("Zones and records", "zones", ("zone", "record"), Permission.DNS_READ),)),
-    (
-        "My Team",
-        (
-            ("Users", "users", ("user", "session"), Permission.IDENTITY_READ),
-            ("Lists", "lists", ("list",), Permission.ACCESS_READ),
-            ("Members", "members", ("member",), Permission.MEMBERS_READ),
-        ),
-    ),
-    (
-        "Logs",
-        (
-            ("Access", "access_log", ("access_log",), Permission.LOGS_READ),
-            ("Certificates", "certificates", ("certificate",), Permission.LOGS_READ),
-            ("Audit", "audit_log", ("audit_log",), Permission.LOGS_READ),
-        ),
-    ),
-    (
-        "Settings",
-        (
-            ("Login methods", "login_methods", ("login_method",), Permission.IDENTITY_READ),
-            ("Organization", "organization_settings", ("organization_settings",), Permission.ORGANIZATION_READ),
-            ("Keys", "token_keys", ("token_key",), Permission.ACCESS_READ),
-            ("API tokens", "api_tokens", ("api_token",), Permission.TOKENS_READ),
-        ),
-    ),
-)
+from accounts.permissions import role_allows
+from controlplane.navigation import NAVIGATION, Entry, Section, place_of
 
 
 @dataclass(frozen=True)
 class NavigationItem:
     label: str
+    url: str
+    is_current: bool
+
+
+@dataclass(frozen=True)
+class OrganizationChoice:
+    """One line of the switcher: the same section of another organization, where the role there may see it."""
+
+    membership: Membership
     url: str
     is_current: bool
 
@@ -67,20 +35,38 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     if organization is None or membership is None:
         return {}
     match = request.resolver_match
-    current = (match.url_name if match else "") or ""
-    sections = []
-    for title, entries in _NAVIGATION:
-        items = [
-            NavigationItem(label, reverse(name, args=[organization.team_name]), current.startswith(prefixes))
-            for label, name, prefixes, permission in entries
-            if role_allows(membership.role, permission)
-        ]
-        sections.append({"title": title, "links": items})
+    place = place_of((match.url_name if match else "") or "")
+    current = place[1] if place else None
     return {
         "organization": organization,
         "membership": membership,
-        "sections": sections,
-        "memberships": Membership.objects.filter(user=membership.user_id)
-        .select_related("organization")
-        .order_by("organization__name"),
+        "place": place[0].title if place else "",
+        "sections": [section for section in _sections(membership, current) if section["links"]],
+        "choices": _choices(request, membership, current),
     }
+
+
+def _sections(membership: Membership, current: Entry | None) -> list[dict[str, Any]]:
+    return [{"title": section.title, "links": _links(section, membership, current)} for section in NAVIGATION]
+
+
+def _links(section: Section, membership: Membership, current: Entry | None) -> list[NavigationItem]:
+    team = membership.organization.team_name
+    return [
+        NavigationItem(entry.label, reverse(entry.url_name, args=[team]), entry is current)
+        for entry in section.entries
+        if role_allows(membership.role, entry.permission)
+    ]
+
+
+def _choices(request: HttpRequest, membership: Membership, current: Entry | None) -> list[OrganizationChoice]:
+    rows = Membership.objects.filter(user=membership.user_id).select_related("organization")
+    return [
+        OrganizationChoice(other, _same_page(other, current), other.organization_id == membership.organization_id)
+        for other in rows.order_by("organization__name")
+    ]
+
+
+def _same_page(other: Membership, current: Entry | None) -> str:
+    shared = current if current is not None and role_allows(other.role, current.permission) else None
+    return reverse(shared.url_name if shared else "organization_home", args=[other.organization.team_name])

@@ -16,7 +16,7 @@ from accounts.permissions import Permission
 
 @signed_in
 def home(request: HttpRequest) -> HttpResponse:
-    """To the organization used last, or the only one; otherwise the choice."""
+    """To the organization used last, or the only one; otherwise, and with ?choose, the choice."""
     memberships = (
         Membership.objects.select_related("organization")
         .filter(user=cast(User, request.user))
@@ -24,7 +24,7 @@ def home(request: HttpRequest) -> HttpResponse:
     )
     teams = [membership.organization.team_name for membership in memberships]
     last = request.session.get("team")
-    if last in teams or len(teams) == 1:
+    if (last in teams or len(teams) == 1) and "choose" not in request.GET:
         return redirect("organization_home", team=last if last in teams else teams[0])
     return render(request, "accounts/choose_organization.html", {"memberships": memberships})
 

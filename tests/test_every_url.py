@@ -15,6 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from accounts.models import User
 from accounts.permissions import Permission, role_allows
+from controlplane.navigation import place_of
 from tests.factories import PASSWORD, Cast
 from tests.pages_kit import browser, login, rows_of
 from tests.world import World, make_world
@@ -106,6 +107,12 @@ def test_organization_pages_ask_for_an_organization_permission() -> None:
     assert team_routes()
     for route in team_routes():
         assert declared(route.view)[0] not in outside, route.path
+
+
+@pytest.mark.parametrize("route", team_routes(), ids=lambda route: route.name)
+def test_every_organization_page_has_its_place_in_the_navigation(route: Route) -> None:
+    """Otherwise nothing is marked as current there: name the route after an entry of controlplane/navigation.py."""
+    assert place_of(str(route.name)) is not None, route.name
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from access.models import (
     AccessRequest,
     Application,
     ApplicationPolicy,
+    ApprovalRequest,
     Certificate,
     ClientAuthority,
     Group,
@@ -25,6 +26,7 @@ from access.models import (
     Simulation,
     SimulationResult,
     SshAuthority,
+    Tag,
     TokenKey,
 )
 from accounts.actor import system
@@ -49,12 +51,14 @@ class World:
     reusable: Policy
     group: Group
     access_list: AccessList
+    tag: Tag
     client_authority: ClientAuthority
     service_token: ServiceToken
     authority: SshAuthority
     claim: PrincipalClaim
     certificate: Certificate
     access_request: AccessRequest
+    approval: ApprovalRequest
     saved_test: SavedTest
     simulation: Simulation
     token_key: TokenKey
@@ -82,9 +86,11 @@ class World:
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
+            "tag_id": self.tag.pk,
             "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
+            "approval_id": self.approval.pk,
             "test_id": self.saved_test.pk,
             "simulation_id": self.simulation.pk,
             "certificate_id": self.certificate.pk,
@@ -197,6 +203,8 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     application = Application.objects.create(
         organization=organization, name="SSH bastion", hostname=f"ssh-bastion.{domain}"
     )
+    tag = Tag.objects.create(organization=organization, name="production")
+    application.tags.add(tag)
     policy = Policy.objects.create(
         organization=organization,
         name="Engineers get in",
@@ -268,6 +276,16 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         question={"who": "nobody", "ip": "192.0.2.9", "country": "PT"},
         expected="deny",
     )
+    approval = ApprovalRequest.objects.create(
+        organization=organization,
+        application=application,
+        policy=policy,
+        identity=people["identity"],
+        reason="Replace the disk",
+        duration_seconds=3600,
+        groups=[{"approvals_needed": 1, "emails": ["dora@people.test"]}],
+        ip_address="192.0.2.7",
+    )
     simulation = Simulation.objects.create(
         organization=organization,
         kind="identities",
@@ -301,6 +319,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     return {
         "group": group,
         "access_list": access_list,
+        "tag": tag,
         "client_authority": client_authority,
         "application": application,
         "policy": policy,
@@ -310,6 +329,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         "claim": claim,
         "certificate": certificate,
         "access_request": access_request,
+        "approval": approval,
         "saved_test": saved_test,
         "simulation": simulation,
         "token_key": token_key,

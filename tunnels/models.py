@@ -210,6 +210,8 @@ class Connection(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True)
     applied_version = models.IntegerField(null=True)
     config_error = models.TextField(blank=True)
+    # Round trip between edge and connector, of the newest answered PING.
+    rtt_ms = models.FloatField(null=True)
 
     objects = TenantQuerySet["Connection"].as_manager()
 
@@ -218,3 +220,27 @@ class Connection(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class Dial(models.Model):
+    """How the last request for a hostname went between the edge and its host, measured by the edge that carried it."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="dials")
+    tunnel = models.ForeignKey(Tunnel, on_delete=models.CASCADE, related_name="dials")
+    hostname = models.CharField(max_length=253)
+    edge = models.ForeignKey(Edge, null=True, on_delete=models.SET_NULL)
+    connection_id = models.UUIDField(null=True)
+    destination = models.CharField(max_length=300, blank=True, help_text="Where a bastion went.")
+    # Empty when the host was reached; otherwise the reason code the client was told.
+    reason = models.CharField(max_length=60, blank=True)
+    message = models.TextField(blank=True)
+    latency_ms = models.FloatField()
+    at = models.DateTimeField()
+
+    objects = TenantQuerySet["Dial"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tunnel", "hostname"], name="dial_once_per_hostname")]
+
+    def __str__(self) -> str:
+        return f"{self.hostname}: {self.reason or 'reached'}"

@@ -15,6 +15,8 @@ from accounts.errors import InvalidInput
 
 MAX_CONNECTIONS = 20_000
 MAX_FEATURES = 50
+MAX_DIALS = 1000
+MAX_MILLISECONDS = 1_000_000.0
 MAX_LOCAL_CONFIG_BYTES = 64 * 1024
 MAX_ERROR_CHARACTERS = 500
 _T = TypeVar("_T")
@@ -36,6 +38,21 @@ class ConnectionReport:
     applied_version: int | None
     config_error: str
     local_config: dict[str, Any] | None
+    rtt_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DialReport:
+    """How the last request for a hostname went between edge and host. `reason` is empty when the host was reached."""
+
+    tunnel_id: UUID
+    hostname: str
+    connection_id: UUID
+    destination: str
+    reason: str
+    message: str
+    latency_ms: float
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +65,7 @@ class EdgeReport:
     snapshot_version: int
     streams: int
     connections: tuple[ConnectionReport, ...]
+    dials: tuple[DialReport, ...] = ()
 
 
 def parse_report(document: object) -> EdgeReport:
@@ -70,6 +88,7 @@ def parse_report(document: object) -> EdgeReport:
         snapshot_version=max(0, _number(top, "snapshot_version", -1, 2**62)),
         streams=_number(top, "streams", 0, 2**31 - 1),
         connections=connections,
+        dials=_dials(top.get("dials")),
     )
 
 
@@ -88,7 +107,33 @@ def _connection(item: object) -> ConnectionReport:
         applied_version=None if row.get("applied_version") is None else _number(row, "applied_version", -1, 2**31 - 1),
         config_error=_shortened(row.get("config_error"), MAX_ERROR_CHARACTERS),
         local_config=_local_config(row.get("local_config")),
+        rtt_ms=_milliseconds(row.get("rtt_ms")),
     )
+
+
+def _dials(value: object) -> tuple[DialReport, ...]:
+    """Missing in reports of older edges."""
+    items = value if isinstance(value, list) else []
+    return tuple(_dial(_object(item, "dial")) for item in items[:MAX_DIALS])
+
+
+def _dial(row: Mapping[str, Any]) -> DialReport:
+    return DialReport(
+        tunnel_id=_uuid(row, "tunnel_id"),
+        hostname=_text(row, "hostname", 253, required=True),
+        connection_id=_uuid(row, "connection_id"),
+        destination=_text(row, "destination", 300),
+        reason=_text(row, "reason", 60),
+        message=_text(row, "message", MAX_ERROR_CHARACTERS),
+        latency_ms=_milliseconds(row.get("ms")) or 0.0,
+        at=_instant(row.get("at"), "dial.at"),
+    )
+
+
+def _milliseconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_MILLISECONDS:
+        return None
+    return float(value)
 
 
 def _control_url(url: str) -> str:
@@ -118,9 +163,9 @@ def _address(value: object) -> str | None:
     return str(address) if address is not None else None
 
 
-def _instant(value: object) -> datetime:
+def _instant(value: object, what: str = "opened_at") -> datetime:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**33:
-        raise InvalidInput("opened_at must be seconds since 1970.")
+        raise InvalidInput(f"{what} must be seconds since 1970.")
     return datetime.fromtimestamp(value, UTC)
 
 

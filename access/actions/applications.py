@@ -12,6 +12,7 @@ from django.utils import timezone
 from access import events
 from access.actions.groups import checked_name
 from access.actions.policies import checked_session, lock_application, new_policy, own_policy
+from access.actions.tags import own_tags
 from access.actions.token_keys import active_key
 from access.hostnames import assert_owned, split_domain
 from access.models import Application, ApplicationPolicy, Policy
@@ -54,6 +55,7 @@ def create_application(
     session_duration_seconds: int = 24 * 3600,
     allowed_provider_ids: Sequence[uuid.UUID | str] = (),
     policies: Sequence[PolicyItem] = (),
+    tags: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     **flags: Any,
 ) -> Application:
@@ -72,8 +74,10 @@ def create_application(
     )
     providers = _own_providers(organization, allowed_provider_ids)
     _check_redirect(application, providers)
+    labels = own_tags(organization, tags)
     _save(application)
     application.allowed_providers.set(providers)
+    application.tags.set(labels)
     _set_policies(application, policies)
     # Made now, not at the first login: an edge that knows the application must know its tokens' keys, or it would
     # send a browser with a fresh token back to the login, round and round.
@@ -95,11 +99,13 @@ def update_application(
     actor: Actor,
     allowed_provider_ids: Sequence[uuid.UUID | str] | None = None,
     policies: Sequence[PolicyItem] | None = None,
+    tags: Sequence[str] | None = None,
     override_reason: str = "",
     **values: Any,
 ) -> Application:
     """`values`: name, domain, session_duration_seconds, settings and the flags of create_application. What is not
-    given, or None, stays. `policies` replaces the whole list; the application's own policies left out are deleted.
+    given, or None, stays. `policies` and `tags` replace the whole list; the application's own policies left out are
+    deleted.
 
     When a login method is no longer allowed, the tokens issued so far end: they may have come from it.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
@@ -115,6 +121,8 @@ def update_application(
     _check_redirect(application, providers)
     _save(application)
     application.allowed_providers.set(providers)
+    if tags is not None:
+        application.tags.set(own_tags(application.organization, tags))
     overruled: dict[str, Any] = {}
     if policies is not None:
         _set_policies(application, policies)
@@ -165,6 +173,7 @@ def facts(application: Application) -> dict[str, Any]:
     return {
         **{name: getattr(application, name) for name in _FACTS},
         "allowed_providers": sorted(str(pk) for pk in application.allowed_providers.values_list("pk", flat=True)),
+        "tags": sorted(application.tags.values_list("name", flat=True)),
         "policies": [
             {"id": str(link.policy_id), "precedence": link.precedence} for link in application.policy_links.all()
         ],

@@ -153,7 +153,7 @@ def vote(
 
 @transaction.atomic
 def refuse_request(request: ApprovalRequest, *, now: datetime, actor: Actor) -> ApprovalRequest:
-    """By somebody who may change the policies, without being an approver. They cannot grant: that takes the approvers."""
+    """By somebody who may change the policies without being an approver. They cannot grant: that takes approvers."""
     request = _locked(request)
     _check_open(request, now)
     _record(_decide(request, ApprovalRequest.Status.DENIED, now), request, actor)

@@ -146,6 +146,27 @@ def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") ->
 
 
 @transaction.atomic
+def make_policy_reusable(policy: Policy, *, actor: Actor) -> Policy:
+    """An application's own policy becomes one that others can attach too; it keeps its place. Never the way back:
+    by then another application may use it. Doing it twice changes nothing."""
+    organization = policy.organization
+    policy = Policy.objects.for_organization(organization).select_for_update().get(pk=policy.pk)
+    if policy.reusable:
+        return policy
+    policy.reusable = True
+    policy.save(update_fields=["reusable", "updated_at"])
+    audit.record(
+        events.POLICY_MADE_REUSABLE,
+        organization=organization,
+        actor=actor,
+        target=policy,
+        old={"reusable": False},
+        new={"reusable": True},
+    )
+    return policy
+
+
+@transaction.atomic
 def attach_policy(
     application: Application,
     policy: Policy,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -14,6 +15,7 @@ from access.actions.policies import (
     create_policy,
     delete_policy,
     detach_policy,
+    make_policy_reusable,
     reorder_policies,
     update_policy,
 )
@@ -28,7 +30,7 @@ from access.views.applications import crumbs, own_application, tab
 from access.views.policies import UNSENT, policy_page, policy_values, rules_of, sent_policy
 from access.views.trials import COMPARE, REPLAY, proposed_policy, start_trial
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, find, posted, refusals, sent_once, show
+from accounts.pages import at, done, find, posted, refusals, sent_once, show, telling
 from accounts.permissions import Permission
 
 
@@ -74,6 +76,19 @@ def application_policy_edit(request: OrganizationRequest, application_id: UUID, 
             update_policy(policy, actor=request.actor, **values)
             return done(request, f"{values['name']} is saved.", "application_policies", application.pk)
     return _form_page(request, application, form, builder, title=f"Edit {policy.name}", policy=policy)
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_POST
+def application_policy_make_reusable(
+    request: OrganizationRequest, application_id: UUID, policy_id: UUID
+) -> HttpResponse:
+    application = own_application(request, application_id)
+    policy = _link(application, policy_id).policy
+    with telling(request):
+        make_policy_reusable(policy, actor=request.actor)
+        messages.success(request, f"{policy.name} is reusable now: other applications can attach it.")
+    return redirect(at(request, "application_policies", application.pk))
 
 
 @requires(Permission.ACCESS_EDIT)

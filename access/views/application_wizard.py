@@ -122,6 +122,7 @@ def application_add_setup(request: OrganizationRequest) -> HttpResponse:
                 name=draft["configure"]["name"],
                 domain=draft["domain"],
                 policies=draft["policies"],
+                tags=draft["configure"].get("tags", []),
                 **{name: draft["configure"][name] for name in _CONFIGURED},
                 **form.cleaned_data,
             )

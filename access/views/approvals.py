@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -23,6 +24,7 @@ from accounts.permissions import Permission
 
 _STATES = (("pending", "Waiting"), ("active", "Active now"), ("past", "Past"))
 _SEARCH = ("identity__email", "identity__name", "application__name", "policy__name", "reason")
+_TEAM_URLS = "access.team_urls"
 Status = ApprovalRequest.Status
 
 
@@ -63,17 +65,34 @@ def approvals(request: OrganizationRequest) -> HttpResponse:
 
 
 @requires(Permission.ACCESS_READ)
+@require_GET
+def approval_detail(request: OrganizationRequest, approval_id: UUID) -> HttpResponse:
+    asked = find(_rows(request).prefetch_related("votes"), pk=approval_id)
+    return show(
+        request,
+        "access/approval_detail.html",
+        title=f"Request of {asked.identity}",
+        crumbs=[("Approvals", at(request, "approvals"))],
+        entry=_entry(request, asked, Approver.member(request.user), timezone.now()),
+        asked=asked,
+        answer_url=request.organization.team_url + reverse("public_approval_answer", _TEAM_URLS, args=[asked.pk]),
+    )
+
+
+@requires(Permission.ACCESS_EDIT)
 @require_POST
 def approval_answer(request: OrganizationRequest, approval_id: UUID) -> HttpResponse:
-    """Approvers approve or deny; whoever may change policies may deny as well."""
+    """Approvers approve or deny; whoever may change policies may deny as well. Approvers who may only look at the
+    dashboard answer at the team domain."""
     asked = find(_rows(request), pk=approval_id)
-    approves = request.POST.get("decision") == "approve"
     approver, now = Approver.member(request.user), timezone.now()
     with telling(request):
-        if not approves and not _may_vote(asked, approver) and request.can(Permission.ACCESS_EDIT):
-            answered = refuse_request(asked, now=now, actor=request.actor)
+        if request.POST.get("decision") == "approve":
+            answered = vote(asked, approver=approver, approves=True, now=now, actor=request.actor)
+        elif _may_vote(asked, approver):
+            answered = vote(asked, approver=approver, approves=False, now=now, actor=request.actor)
         else:
-            answered = vote(asked, approver=approver, approves=approves, now=now, actor=request.actor)
+            answered = refuse_request(asked, now=now, actor=request.actor)
         messages.success(request, _told(answered))
     return redirect(at(request, "approvals"))
 
@@ -113,15 +132,16 @@ def _entry(request: OrganizationRequest, row: ApprovalRequest, approver: Approve
     votes = list(row.votes.all())
     answered = {item.email for item in votes}
     is_open = row.status == Status.PENDING and not is_over(row, now)
+    can_edit = request.can(Permission.ACCESS_EDIT)
     may_vote = is_open and approver.email not in answered and _may_vote(row, approver)
     return Entry(
         request=row,
         state=_state(row, now),
         answers=[f"{item.email} {'approved' if item.approves else 'denied'}" for item in votes],
         waits_for=[_wanted(group, answered) for group in row.groups] if is_open else [],
-        can_approve=may_vote,
-        can_deny=may_vote or (is_open and request.can(Permission.ACCESS_EDIT)),
-        can_end=row.is_active(now) and request.can(Permission.ACCESS_EDIT),
+        can_approve=may_vote and can_edit,
+        can_deny=is_open and can_edit,
+        can_end=row.is_active(now) and can_edit,
     )
 
 

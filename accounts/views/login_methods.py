@@ -42,7 +42,7 @@ def login_methods(request: OrganizationRequest) -> HttpResponse:
     response = show(
         request,
         "accounts/login_methods.html",
-        title="Login methods",
+        title="Authentication",
         listing=list_page(request, rows, search=("name",)),
     )
     return _may_post_to_team_domain(request, response)
@@ -193,7 +193,7 @@ def _page(
 
 
 def _crumbs(request: OrganizationRequest) -> list[tuple[str, str | None]]:
-    return [("Login methods", at(request, "login_methods"))]
+    return [("Authentication", at(request, "login_methods"))]
 
 
 def _provider(request: OrganizationRequest, provider_id: UUID) -> IdentityProvider:

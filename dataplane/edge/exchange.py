@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 CUT_BOUNDARY_SECONDS = 1.0
 # And this long for the client to read the close frame.
 CUT_LINGER_SECONDS = 3.0
+CLIENT_CLOSED = "client_closed"
 
 
 class TunnelExchange:
@@ -81,7 +82,7 @@ class TunnelExchange:
             self._stream.acknowledge(owed)
 
     def client_lost(self) -> None:
-        self._end("client_closed")
+        self._end(CLIENT_CLOSED)
 
     # ---- from the connector
     # -------------------------------------------------------------------------------------

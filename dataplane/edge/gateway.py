@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from dataplane.edge.agent import Allowed
+from dataplane.edge.dials import Dials
 from dataplane.edge.errors import Refusal
 from dataplane.edge.exchange import TunnelExchange
 from dataplane.edge.gate import Gate, LoginRedirect
@@ -45,6 +46,7 @@ class Gateway:
         streams: LiveStreams,
         proxy: ControlPlaneProxy,
         transfers: Transfers,
+        dials: Dials,
     ) -> None:
         self._snapshots = snapshots
         self._gate = gate
@@ -52,6 +54,7 @@ class Gateway:
         self._streams = streams
         self._proxy = proxy
         self._transfers = transfers
+        self._dials = dials
         self._services = ServiceMap()
 
     async def serve(self, client: PublicConnection, head: RequestHead) -> None:
@@ -158,6 +161,13 @@ class Gateway:
             except StreamClosedError:
                 continue
             exchange.start(stream)
+            self._dials.watch(
+                exchange,
+                tunnel_id=route.tunnel_id,
+                hostname=head.hostname,
+                connection_id=connection.id,
+                destination=allowed.destination,
+            )
             break
         else:
             connection = None

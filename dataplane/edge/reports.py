@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dataplane.edge.agent import AgentApi
+from dataplane.edge.dials import Dial, Dials
 from dataplane.edge.httpclient import ControlPlaneUnreachableError
 from dataplane.edge.livestreams import LiveStreams
 from dataplane.edge.registration import Registration
@@ -36,6 +37,7 @@ class Reporter:
         tunnels: Tunnels,
         streams: LiveStreams,
         snapshots: SnapshotStore,
+        dials: Dials,
         control_url: Callable[[], str],
     ) -> None:
         self._agent = agent
@@ -43,6 +45,7 @@ class Reporter:
         self._tunnels = tunnels
         self._streams = streams
         self._snapshots = snapshots
+        self._dials = dials
         self._control_url = control_url
         self._changed = asyncio.Event()
         self._is_reachable = True
@@ -61,16 +64,18 @@ class Reporter:
             self._changed.clear()
 
     async def report(self) -> None:
+        fresh = self._dials.fresh()
         try:
-            await self._agent.report(self.document())
+            await self._agent.report(self.document(fresh))
         except ControlPlaneUnreachableError as error:
             if self._is_reachable:
                 logger.warning("report not delivered: %s", error)
             self._is_reachable = False
             return
         self._is_reachable = True
+        self._dials.told(fresh)
 
-    def document(self) -> dict[str, Any]:
+    def document(self, dials: Sequence[Dial] = ()) -> dict[str, Any]:
         settings = self._settings
         connections = self._tunnels.registered()
         told = choose_local_configs([c.registration for c in connections if c.registration is not None])
@@ -85,6 +90,7 @@ class Reporter:
             "snapshot_version": self._snapshots.current.version,
             "connections": [_describe(connection, told) for connection in connections],
             "streams": len(self._streams),
+            "dials": [_describe_dial(dial) for dial in dials],
         }
 
 
@@ -116,4 +122,18 @@ def _describe(connection: TunnelConnection, told: set[int]) -> dict[str, Any]:
         "applied_version": registration.applied_version,
         "config_error": registration.config_error,
         "local_config": registration.local_config if id(registration) in told else None,
+        "rtt_ms": None if connection.rtt_seconds is None else round(connection.rtt_seconds * 1000, 1),
+    }
+
+
+def _describe_dial(dial: Dial) -> dict[str, Any]:
+    return {
+        "tunnel_id": dial.tunnel_id,
+        "hostname": dial.hostname,
+        "connection_id": dial.connection_id,
+        "destination": dial.destination,
+        "reason": dial.reason,
+        "message": dial.message,
+        "ms": round(dial.seconds * 1000, 1),
+        "at": dial.at,
     }

@@ -8,6 +8,7 @@ from dataplane.edge.agent import AgentApi
 from dataplane.edge.certificates import CertificateStore
 from dataplane.edge.configpush import ConfigPusher
 from dataplane.edge.control import ControlListener
+from dataplane.edge.dials import Dials
 from dataplane.edge.gate import Gate
 from dataplane.edge.gateway import Gateway
 from dataplane.edge.httpclient import HttpClient
@@ -49,7 +50,10 @@ class Edge:
         self.streams = LiveStreams(agent, self.snapshots)
         self.pusher = ConfigPusher(self.tunnels, self.snapshots)
         self.control = ControlListener(settings.token, self.snapshots, self.pusher)
-        self.reporter = Reporter(agent, settings, self.tunnels, self.streams, self.snapshots, lambda: self.control.url)
+        dials = Dials()
+        self.reporter = Reporter(
+            agent, settings, self.tunnels, self.streams, self.snapshots, dials, lambda: self.control.url
+        )
         gate = Gate(agent, settings.outage_grace_seconds)
         self.streams.on_cut(gate.forget)
         gateway = Gateway(
@@ -59,6 +63,7 @@ class Edge:
             self.streams,
             ControlPlaneProxy(self._http, settings.token),
             Transfers(agent),
+            dials,
         )
         self._serve = gateway.serve
         self.certificates = CertificateStore(

@@ -247,6 +247,11 @@ class TunnelConnection(SharedReader):
         return self.is_open and await self._keepalive.check(timeout) and self.is_open
 
     @property
+    def rtt_seconds(self) -> float | None:
+        """Round trip to the connector's machine, as PINGs measure it."""
+        return self._keepalive.rtt_seconds
+
+    @property
     def is_open(self) -> bool:
         return self.state is not State.CLOSED
 
@@ -286,7 +291,7 @@ class TunnelConnection(SharedReader):
         elif isinstance(event, StreamReset):
             self._stream_reset(event)
         elif isinstance(event, PingAcked):
-            self._keepalive.answered()
+            self._keepalive.answered(event.payload)
         elif isinstance(event, SettingsReceived):
             self._wake_blocked()
         elif isinstance(event, GoawayReceived):

@@ -157,9 +157,9 @@ def test_bad_values_change_nothing(cast: Cast, values: dict[str, Any]) -> None:
 
 
 def test_update_keeps_what_is_not_given_and_records_old_and_new(cast: Cast) -> None:
-    application = create(cast, certificate_lifetime_seconds=120, settings={"tags": ["a"]})
+    application = create(cast, certificate_lifetime_seconds=120, settings={"logo_url": None})
     updated = update_application(application, actor=ACTOR, name="New", bastion_destinations=["10.0.0.5:22"])
-    assert (updated.certificate_lifetime_seconds, updated.settings) == (120, {"tags": ["a"]})
+    assert (updated.certificate_lifetime_seconds, updated.settings) == (120, {"logo_url": None})
     event = AuditEvent.objects.get(name="access.application.updated")
     assert event.old is not None
     assert event.new is not None

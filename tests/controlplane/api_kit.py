@@ -133,7 +133,9 @@ def make_tenant(organization: Organization, domain: str) -> Tenant:
     members = api.ok("POST", f"{account}/gateway/lists", {"name": "Ops", "type": "EMAIL"})
     root = {"name": "Machines", "certificate": CLIENT_ROOT, "associated_hostnames": []}
     certificate = api.ok("POST", f"{account}/access/certificates", root)
+    tag = api.ok("POST", f"{account}/access/tags", {"name": f"at {domain}"})
     tenant.ids = {
+        "tag_name": tag["name"],
         "policy_test_id": policy_test["id"],
         "list_id": members["id"],
         "certificate_id": certificate["id"],

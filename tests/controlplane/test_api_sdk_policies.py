@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cloudflare import Cloudflare
 
 from access.models import AccessList, Policy
 from accounts.models import Organization
 from tests.client_roots import Root
+from tests.controlplane.api_kit import event_names
 from tests.controlplane.test_api_sdk import base_url, client, lenient, make_zone, organization, server_cast
 
 __all__ = ["base_url", "client", "lenient", "organization", "server_cast"]
@@ -67,3 +70,53 @@ def test_policy_terms(lenient: Cloudflare, organization: Organization) -> None:
     row = Policy.objects.get()
     assert row.ssh is not None
     assert row.ssh["usernames"] == ["deploy"]
+
+
+def test_tags(client: Cloudflare, organization: Organization) -> None:
+    access, account = client.zero_trust.access, organization.id
+    make_zone(client, account)
+    made = access.tags.create(account_id=account, name="databases")
+    assert made is not None
+    app = access.applications.create(
+        account_id=account, type="self_hosted", name="SSH", domain="ssh.widgetcorp.example", tags=["databases"]
+    )
+    assert app.tags == ["databases"]
+    renamed = access.tags.update("databases", account_id=account, name="stores")
+    assert renamed is not None
+    assert renamed.name == "stores"
+    assert [tag.name for tag in access.tags.list(account_id=account)] == ["stores"]
+    found = access.tags.get("stores", account_id=account)
+    assert found is not None
+    deleted = access.tags.delete("stores", account_id=account)
+    assert deleted is not None
+    assert deleted.name == "stores"
+    assert access.applications.get(app.id or "", account_id=account).tags == []
+
+
+def test_make_reusable(client: Cloudflare, organization: Organization) -> None:
+    """The package has no method for it, but takes a path."""
+    access, account = client.zero_trust.access, organization.id
+    make_zone(client, account)
+    app = access.applications.create(
+        account_id=account,
+        type="self_hosted",
+        name="SSH",
+        domain="ssh.widgetcorp.example",
+        policies=[{"name": "Own", "decision": "allow", "include": [{"everyone": {}}]}],
+    )
+    policy = (app.policies or [])[0].id or ""
+    path = f"/accounts/{account}/access/apps/{app.id}/policies/{policy}/make_reusable"
+    for _ in range(2):
+        answer = client.put(path, cast_to=dict[str, Any])
+        assert answer["result"]["reusable"] is True
+    assert event_names(organization).count("access.policy.made_reusable") == 1
+    assert access.policies.get(policy, account_id=account).app_count == 1
+    other = access.applications.create(
+        account_id=account,
+        type="self_hosted",
+        name="SSH 2",
+        domain="ssh2.widgetcorp.example",
+        policies=[{"id": policy}],
+    )
+    assert [item.id for item in other.policies or []] == [policy]
+    assert [item.id for item in access.applications.get(app.id or "", account_id=account).policies or []] == [policy]

@@ -19,6 +19,8 @@ BODIES: dict[str, Any] = {
     "POST /gateway/lists": {"name": "L", "type": "EMAIL"},
     "PUT /gateway/lists/{list_id}": {"name": "L"},
     "PATCH /gateway/lists/{list_id}": {"append": [{"value": "a@x.example"}]},
+    "POST /tags": {"name": "T"},
+    "PUT /tags/{tag_name}": {"name": "T"},
     "POST /certificates": {"name": "C", "certificate": CLIENT_ROOT},
     "PUT /certificates/{certificate_id}": {"associated_hostnames": []},
     "POST /zones": {"name": "another.example"},

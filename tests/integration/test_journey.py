@@ -131,7 +131,7 @@ def test_the_first_ssh_login(here: Installation, server: Sshd, desk: Desk) -> No
 
 
 def _add_login_method(page: Page, issuer: str) -> None:
-    _menu(page, "Login methods")
+    _menu(page, "Authentication")
     page.get_by_role("link", name="Add a login method").click()
     page.locator('main a[href$="/add/oidc/"]').click()
     for label, value in {
@@ -204,7 +204,7 @@ def _add_application(page: Page, destination: str) -> None:
 
 
 def _add_record(page: Page, target: str) -> None:
-    _menu(page, "Zones and records")
+    _menu(page, "DNS")
     page.get_by_role("main").get_by_role("link", name="widgetcorp.localhost", exact=True).click()
     page.get_by_role("link", name="+ Add record").first.click()
     page.get_by_label("Name", exact=True).fill("ssh-bastion")

@@ -22,7 +22,7 @@ from tunnels.actions.configurations import current_configuration, publish_config
 from tunnels.actions.connectors import disconnect_connectors, tunnel_status
 from tunnels.actions.sweeps import CLOSED_CONNECTIONS_KEPT, CONNECTORS_KEPT, forget_old_connections
 from tunnels.actions.tunnels import delete_tunnel
-from tunnels.models import Connection, Connector, Edge, Tunnel
+from tunnels.models import Connection, Connector, Dial, Edge, Tunnel
 from tunnels.snapshots import load_snapshot
 from tunnels.status import statuses
 
@@ -310,3 +310,43 @@ def test_two_edges_report_the_same_connectors_at_the_same_time() -> None:
     assert Connector.objects.count() == 8
     assert len(open_ids()) == 16
     assert AuditEvent.objects.filter(name="tunnels.connector.appeared").count() == 8
+
+
+def dial(tunnel: Tunnel, **changed: Any) -> dict[str, Any]:
+    return {
+        "tunnel_id": str(tunnel.pk),
+        "hostname": "ssh.widgetcorp.localhost",
+        "connection_id": str(uuid.uuid4()),
+        "destination": "",
+        "reason": "",
+        "message": "",
+        "ms": 12.5,
+        "at": 1_700_000_100.0,
+        **changed,
+    }
+
+
+def test_the_newest_result_of_a_hostname_is_kept_whoever_tells_it(agent: Agent, tunnel: Tunnel) -> None:
+    send(agent, {**report(), "dials": [dial(tunnel), dial(tunnel, reason="origin_refused", at=1_700_000_050.0)]})
+    row = Dial.objects.get(tunnel=tunnel)
+    assert (row.reason, row.latency_ms, row.organization) == ("", 12.5, tunnel.organization)
+    send(agent, {**report(), "dials": [dial(tunnel, reason="origin_timeout", at=1_700_000_000.0)]})
+    send(agent, {**report(), "dials": [dial(tunnel, reason="origin_refused", at=1_700_000_200.0)]})
+    assert Dial.objects.get(tunnel=tunnel).reason == "origin_refused"
+
+
+def test_results_of_unknown_tunnels_are_left_out_and_the_future_counts_as_now(agent: Agent, tunnel: Tunnel) -> None:
+    strange = {**dial(tunnel), "tunnel_id": str(uuid.uuid4())}
+    send(agent, {**report(), "dials": [strange, dial(tunnel, at=4_000_000_000.0)]})
+    assert Dial.objects.get().at <= timezone.now()
+
+
+def test_latency_is_stored_and_small_changes_are_not_written_again(agent: Agent, tunnel: Tunnel) -> None:
+    one = connection(tunnel, rtt_ms=20.0)
+    send(agent, report(one))
+    send(agent, report({**one, "rtt_ms": 22.0}))
+    assert Connection.objects.get().rtt_ms == 20.0
+    send(agent, report({**one, "rtt_ms": 80.0}))
+    assert Connection.objects.get().rtt_ms == 80.0
+    send(agent, report({**one, "rtt_ms": "fast"}))
+    assert Connection.objects.get().rtt_ms is None

@@ -5,7 +5,7 @@ A report is the full list of an edge's connections. Writing it twice changes not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,8 +16,8 @@ from django.db.models import Max, QuerySet
 from accounts import audit
 from accounts.actor import Actor, ActorKind
 from tunnels import events
-from tunnels.models import Connection, Connector, Edge, Tunnel, TunnelConfiguration
-from tunnels.reports import ConnectionReport, EdgeReport
+from tunnels.models import Connection, Connector, Dial, Edge, Tunnel, TunnelConfiguration
+from tunnels.reports import ConnectionReport, DialReport, EdgeReport
 
 _REASON = "an edge serves the tunnels of every tenant"
 # Versions a locally managed tunnel keeps: each start of a connector with another file adds one.
@@ -26,8 +26,9 @@ _BATCH = 500
 _DESCRIBED = ("version", "arch", "features", "origin_ip", "local_config", "last_seen_at")
 _UPDATED = [
     *("connector", "edge", "index", "origin_ip", "opened_at", "last_seen_at", "closed_at"),
-    *("applied_version", "config_error"),
+    *("applied_version", "config_error", "rtt_ms"),
 ]
+_DIALLED = ["edge", "connection_id", "destination", "reason", "message", "latency_ms", "at"]
 
 
 class _Stored(NamedTuple):
@@ -39,6 +40,7 @@ class _Stored(NamedTuple):
     applied_version: int | None
     config_error: str
     origin_ip: str | None
+    rtt_ms: float | None
 
 
 @transaction.atomic
@@ -54,6 +56,7 @@ def record_report(report: EdgeReport, *, now: datetime) -> Edge:
     known = [item for item in report.connections if item.tunnel_id in tunnels]
     connectors = _upsert_connectors(known, tunnels, edge, now)
     _upsert_connections(known, connectors, edge, now)
+    _keep_dials(report.dials, edge, now)
     return edge
 
 
@@ -189,7 +192,9 @@ def _upsert_connections(
     for item in items:
         connector = connectors[item.tunnel_id, item.client_id]
         stored = found.get(item.id)
-        wanted = _Stored(connector.pk, edge.pk, None, item.applied_version, item.config_error, item.origin_ip)
+        rtt_ms = _steady(stored.rtt_ms if stored else None, item.rtt_ms)
+        seen = (item.applied_version, item.config_error, item.origin_ip, rtt_ms)
+        wanted = _Stored(connector.pk, edge.pk, None, *seen)
         if stored is None:
             new.append(_connection_row(item, connector, edge, now))
         elif stored.connector_id == connector.pk and stored != wanted:
@@ -198,6 +203,13 @@ def _upsert_connections(
     Connection.objects.bulk_update(changed, _UPDATED, batch_size=_BATCH)
     every.filter(pk__in=stale).update(closed_at=now)
     held.update(last_seen_at=now)
+
+
+def _steady(known_ms: float | None, measured_ms: float | None) -> float | None:
+    """Every PING measures a little differently: a row is written again only for a change that says something."""
+    if known_ms is None or measured_ms is None:
+        return measured_ms
+    return known_ms if abs(measured_ms - known_ms) <= max(1.0, known_ms / 4) else measured_ms
 
 
 def _stored(rows: QuerySet[Connection]) -> Iterator[tuple[UUID, _Stored]]:
@@ -217,4 +229,56 @@ def _connection_row(item: ConnectionReport, connector: Connector, edge: Edge, no
         last_seen_at=now,
         applied_version=item.applied_version,
         config_error=item.config_error,
+        rtt_ms=item.rtt_ms,
+    )
+
+
+def _keep_dials(dials: Sequence[DialReport], edge: Edge, now: datetime) -> None:
+    """The newest of each hostname, whichever edge saw it. What edges say about the future counts as now."""
+    if not dials:
+        return
+    rows = Dial.objects.all_organizations(reason=_REASON)
+    wanted = {item.tunnel_id for item in dials}
+    owners = dict(
+        Tunnel.objects.all_organizations(reason=_REASON)
+        .filter(pk__in=wanted, deleted_at=None)
+        .values_list("pk", "organization_id")
+    )
+    newest = {
+        (item.tunnel_id, item.hostname): item
+        for item in sorted(dials, key=lambda item: item.at)
+        if item.tunnel_id in owners
+    }
+    names = {hostname for _, hostname in newest}
+    kept = {
+        (tunnel_id, hostname): at
+        for tunnel_id, hostname, at in rows.filter(tunnel_id__in=wanted, hostname__in=names).values_list(
+            "tunnel_id", "hostname", "at"
+        )
+    }
+    Dial.objects.bulk_create(
+        [
+            _dial_row(item, owners[item.tunnel_id], edge, now)
+            for key, item in sorted(newest.items())
+            if key not in kept or kept[key] < item.at
+        ],
+        batch_size=_BATCH,
+        update_conflicts=True,
+        unique_fields=["tunnel", "hostname"],
+        update_fields=_DIALLED,
+    )
+
+
+def _dial_row(item: DialReport, organization_id: str, edge: Edge, now: datetime) -> Dial:
+    return Dial(
+        organization_id=organization_id,
+        tunnel_id=item.tunnel_id,
+        hostname=item.hostname,
+        edge=edge,
+        connection_id=item.connection_id,
+        destination=item.destination,
+        reason=item.reason,
+        message=item.message,
+        latency_ms=item.latency_ms,
+        at=min(item.at, now),
     )

@@ -26,8 +26,9 @@ async def test_unanswered_ping_ends_the_wait() -> None:
     assert await beat.check(0.01) is False
     answered = asyncio.get_running_loop().create_task(beat.check(5))
     await asyncio.sleep(0)
-    beat.answered()
+    beat.answered(sent[-1])
     assert await answered is True
+    assert beat.rtt_seconds is not None and 0 <= beat.rtt_seconds < 5
     assert [len(payload) for payload in sent] == [8, 8]
 
 
@@ -38,3 +39,14 @@ async def test_silence_after_a_ping_is_death(monkeypatch: pytest.MonkeyPatch) ->
     beat = keepalive.Keepalive(lambda _: None, dead.set)
     beat.start()
     await asyncio.wait_for(dead.wait(), 2)
+
+
+async def test_only_the_answer_to_the_newest_ping_measures_the_way() -> None:
+    sent: list[bytes] = []
+    beat = keepalive.Keepalive(sent.append, lambda: None)
+    beat.start()
+    beat.answered(b"\0" * 8)
+    assert beat.rtt_seconds is None
+    beat.answered(sent[0])
+    assert beat.rtt_seconds is not None
+    beat.stop()
