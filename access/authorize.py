@@ -6,16 +6,27 @@ decisions go to the access log.
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+=======
+from dataclasses import asdict, dataclass, replace
+>>>>>>> main
 from datetime import datetime
 
 from django.utils import timezone
 
 from access import tokens
+<<<<<<< HEAD
 from access.actions.service_tokens import authenticate_service_token, shown_version
 from access.bearer import SessionEnded, TokenRefused, issued_at, session_behind
 from access.decisions import decide_loading, record_decision, refused_after
+=======
+from access.actions.service_tokens import authenticate_service_token
+from access.bearer import SessionEnded, TokenRefused, session_behind
+from access.decisions import decide, record_decision, refused_after
+from access.denial import denial_of, refusal_page
+>>>>>>> main
 from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Outcome, Policy
 from access.evidence import ShownCertificate, evidence_of_request
@@ -57,6 +68,8 @@ class AuthorizeRequest:
     service_token_secret: str | None = None
     destination: str | None = None
     xhr: bool = False
+    # Whether a person looks at the answer: a GET of a browser that asks for HTML.
+    page_wanted: bool = False
     origin: str | None = None
     # A client certificate that the edge verified, and a bearer token that claims to be of this team.
     certificate: ShownCertificate | None = None
@@ -101,6 +114,9 @@ class Deny:
     reason: str
     message: str
     reference: str
+    # Where the application sends refused browsers, or the page to show them; both empty for programs.
+    location: str = ""
+    page: str = ""
     outcome: str = "deny"
 
 
@@ -108,7 +124,11 @@ AuthorizeResult = Allow | Login | Deny
 
 
 def as_json(result: AuthorizeResult) -> dict[str, object]:
-    return asdict(result)
+    document = asdict(result)
+    if isinstance(result, Deny):
+        # For programs, most of those refused, there is neither.
+        return {name: value for name, value in document.items() if value != ""}
+    return document
 
 
 def authorize_request(payload: AuthorizeRequest) -> AuthorizeResult:
@@ -235,7 +255,26 @@ class _Authorization:
             )
             return Login(location, cookies)
         self._record(decision)
-        return Deny(403, decision.reason, decision.message, self.payload.ray_id)
+        return self._denied(decision)
+
+    def _denied(self, decision: Decision) -> Deny:
+        reference = self.payload.ray_id
+        plain = Deny(403, decision.reason, decision.message, reference)
+        if not self.payload.page_wanted or self.payload.websocket or self.payload.xhr:
+            return plain
+        identity = self.session.identity if self.session else None
+        denial = denial_of(self.application, decision, has_identity=identity is not None, reference=reference)
+        if denial.location:
+            return replace(plain, location=denial.location)
+        page = refusal_page(
+            self.application,
+            decision,
+            denial,
+            hostname=self.payload.hostname.lower().removesuffix("."),
+            identity=identity,
+            reference=reference,
+        )
+        return replace(plain, page=page)
 
     def _allow(self, decision: Decision, destination: str | None) -> Allow:
         session, service_token = self.session, self.service_token

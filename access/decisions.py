@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from access import country
 from access.decision_facts import facts_of
 from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy, rules_version
 from access.facts import NO_EVIDENCE, Evidence, ask_external, collect
+from access.kept import Kept
 from access.models import AccessRequest, Application, ApplicationPolicy, ApprovalRequest, Justification, ServiceToken
 from access.models import Group as GroupRow
 from access.rules import group_ids
@@ -120,7 +122,9 @@ def decide_with(
         external_facts=external_facts,
     )
     decision = replace(
-        evaluate(policies, groups, context), rules_version=rules_version(policies, groups), facts=facts_of(context)
+        evaluate(policies, groups, context),
+        rules_version=rules_version(policies, groups, context.lists),
+        facts=facts_of(context),
     )
     if not decision.allowed:
         return decision
@@ -203,6 +207,10 @@ class RulesInMotion(Exception):
 
 
 def policy_of(link: ApplicationPolicy) -> Policy:
+    return _KEPT_POLICIES.of((link.policy_id, link.precedence), link)
+
+
+def _read_policy(link: ApplicationPolicy) -> Policy:
     policy = link.policy
     return parse_policy(
         id=str(policy.pk),
@@ -233,7 +241,7 @@ def _failed(application: Application) -> Decision:
 def refused_after(decision: Decision, error: DomainError) -> Decision:
     """The policies said yes, something after them no: their trace stays; no facts, because no policy change would
     have made a difference."""
-    refused = Decision(False, Outcome.DENY, error.code, error.message, trace=decision.trace)
+    refused = Decision(False, Outcome.DENY, error.code, error.message, make_trace=lambda: decision.trace)
     return replace(refused, rules_version=decision.rules_version)
 
 
@@ -325,6 +333,10 @@ def _load_groups(application: Application) -> dict[str, Group]:
 
 
 def group_of(row: GroupRow) -> Group:
+    return _KEPT_GROUPS.of(row.pk, row)
+
+
+def _read_group(row: GroupRow) -> Group:
     return parse_group(
         id=str(row.pk),
         name=row.name,
@@ -343,3 +355,27 @@ def _label(identity: Identity | None, service_token: ServiceToken | None) -> str
 
 def _provider_type(identity: Identity | None) -> str:
     return identity.provider.type if identity is not None else ""
+
+
+def _policy_columns(link: ApplicationPolicy) -> tuple[Any, ...]:
+    row = link.policy
+    consent = (row.purpose_justification_required, row.purpose_justification_prompt, row.approval_required)
+    rules = (row.include, row.require, row.exclude)
+    return (
+        row.name,
+        row.decision,
+        row.updated_at,
+        row.session_duration_seconds,
+        rules,
+        consent,
+        row.approval_groups,
+        row.ssh,
+    )
+
+
+def _group_columns(row: GroupRow) -> tuple[Any, ...]:
+    return (row.name, row.updated_at, row.include, row.require, row.exclude)
+
+
+_KEPT_POLICIES = Kept(_read_policy, _policy_columns, lambda policy: policy.lists.size)
+_KEPT_GROUPS = Kept(_read_group, _group_columns, lambda group: group.lists.size)

@@ -24,6 +24,10 @@ GROUP_CREATED = audit.register("access.group.created", "Access group created", a
 GROUP_UPDATED = audit.register("access.group.updated", "Access group changed", affects_edge=True)
 GROUP_DELETED = audit.register("access.group.deleted", "Access group deleted", affects_edge=True)
 
+CUSTOM_PAGE_CREATED = audit.register("access.custom_page.created", "Custom page created")
+CUSTOM_PAGE_UPDATED = audit.register("access.custom_page.updated", "Custom page changed")
+CUSTOM_PAGE_DELETED = audit.register("access.custom_page.deleted", "Custom page deleted")
+
 TAG_CREATED = audit.register("access.tag.created", "Tag created")
 TAG_UPDATED = audit.register("access.tag.updated", "Tag renamed")
 TAG_DELETED = audit.register("access.tag.deleted", "Tag deleted and taken off its applications")

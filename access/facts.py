@@ -11,6 +11,7 @@ from typing import Any
 
 from access import country, external
 from access.evaluation import Group, Policy
+from access.kept import Kept
 from access.models import AccessList, Application, ApprovalRequest, Justification, ServiceToken
 from access.selectors import (
     EXTERNAL,
@@ -117,7 +118,7 @@ def load_lists(
     if not named:
         return {}
     rows = AccessList.objects.filter(organization_id=organization_id, pk__in=named)
-    return {str(row.pk): read for row in rows if (read := _read(row)) is not None}
+    return {str(row.pk): read for row in rows if (read := _KEPT_LISTS.of(row.pk, row)) is not None}
 
 
 def rules_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterator[Rule]:
@@ -133,13 +134,21 @@ def rules_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterato
 
 
 def _read(row: AccessList) -> NamedList | None:
+    version = row.updated_at.isoformat()
     try:
         values = [item["value"] for item in row.items]
         if row.type == AccessList.Type.EMAIL:
-            return NamedList(row.name, emails=frozenset(ascii_lower(value) for value in values))
-        return NamedList(row.name, networks=tuple(ipaddress.ip_network(value) for value in values))
+            return NamedList(row.name, emails=frozenset(ascii_lower(value) for value in values), version=version)
+        return NamedList(row.name, networks=tuple(ipaddress.ip_network(value) for value in values), version=version)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+_KEPT_LISTS = Kept(
+    _read,
+    lambda row: (row.name, row.type, row.updated_at, row.items),
+    lambda read: len(read.emails) + len(read.networks) if read is not None else 0,
+)
 
 
 def _approvals(

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from access.selectors import GROUP, SELECTORS, Rule, RuleError, read_rule
+from access.rule_reading import read_rule
+from access.selectors import GROUP, SELECTORS, Rule, RuleError
 from accounts.text import ascii_lower
 
 # A person has one of each, so two different ones can never hold at once.

@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from access.draft_models import ApplicationDraft
 from access.login_models import HandOver, Transfer
-from access.look_models import Tag
+from access.look_models import CustomPage, Tag
 from access.policy_models import (
     AccessList,
     ApprovalRequest,
@@ -21,7 +21,7 @@ from access.policy_models import (
     Justification,
 )
 from access.simulation_models import SavedTest, Simulation, SimulationResult
-from access.ssh_models import Certificate, PrincipalClaim, SshAuthority
+from access.ssh_models import Certificate, HostFetch, PrincipalClaim, SshAuthority
 from accounts.models import Identity, IdentityProvider, Organization, public_url
 from accounts.tenancy import TenantQuerySet
 
@@ -35,8 +35,10 @@ __all__ = [
     "ApprovalVote",
     "Certificate",
     "ClientAuthority",
+    "CustomPage",
     "Group",
     "HandOver",
+    "HostFetch",
     "Justification",
     "Policy",
     "PrincipalClaim",

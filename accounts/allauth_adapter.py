@@ -8,16 +8,48 @@ import base64
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils import timezone
 
+from accounts.models import Invitation
 from accounts.sealing import seal, unseal
 
 _CONTEXT = "dashboard second factor"
 
 
+_INVITATION = "invitation"
+
+
+def remember_invitation(request: HttpRequest, invitation: Invitation) -> None:
+    """This browser opened the mailed link: it may make an account for that address, which counts as confirmed."""
+    request.session[_INVITATION] = str(invitation.pk)
+
+
+def _remembered(request: HttpRequest) -> Invitation | None:
+    rows = Invitation.objects.all_organizations(reason="the link this browser opened names no organization")
+    opened = request.session.get(_INVITATION)
+    found = rows.filter(pk=opened).first() if opened else None
+    return found if found is not None and found.is_usable(timezone.now()) else None
+
+
 class DashboardAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        return False
+        """Only for somebody who holds an invitation, and only for its address (clean_email)."""
+        invitation = _remembered(request)
+        if invitation is None:
+            return False
+        # allauth shows it in the form and takes it for confirmed.
+        self.stash_verified_email(request, invitation.email)
+        return True
+
+    def clean_email(self, email: str) -> str:
+        match = self.request.resolver_match if self.request is not None else None
+        if match is not None and match.url_name == "account_signup":
+            invitation = _remembered(self.request)
+            if invitation is None or email.lower() != invitation.email:
+                raise ValidationError("The invitation is for another address.")
+        return str(super().clean_email(email))
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """The address HostGuard vouches for; forwarded headers of strangers never count (rate limits depend on it)."""

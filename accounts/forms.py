@@ -10,17 +10,11 @@ from django import forms
 from django.utils import timezone
 
 from accounts.models import IdentityProvider
-from accounts.permissions import SCOPES, Permission, Role
+from accounts.permissions import ROLE_TEXTS, SCOPES, Permission, Role
 from accounts.templatetags.pages import duration
 
 HOUR, DAY = 3600, 86400
 SESSION_CHOICES = (900, 1800, HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 30 * DAY)
-_ROLE_TEXTS = {
-    Role.OWNER: "Owner: everything, including owners",
-    Role.ADMIN: "Admin: everything in the organization",
-    Role.EDITOR: "Editor: applications, policies, groups, tunnels, DNS",
-    Role.VIEWER: "Viewer: looks, changes nothing",
-}
 _SCOPE_AREAS = {
     "organization": "Organization",
     "members": "Members",
@@ -108,20 +102,20 @@ class ScimForm(forms.Form):
     )
 
 
-class AddMemberForm(forms.Form):
+class InvitationForm(forms.Form):
     email = forms.EmailField(
         label="E-mail",
         max_length=254,
         widget=forms.EmailInput(attrs={"autocomplete": "off"}),
-        help_text="Somebody new gets an account with a password that is shown to you once, on the next page.",
+        help_text="They get a mail with a link that works for 7 days, once, and only for this address.",
     )
     role = forms.ChoiceField(
-        choices=[(role.value, text) for role, text in _ROLE_TEXTS.items()], initial=Role.VIEWER.value
+        choices=[(role.value, text) for role, text in ROLE_TEXTS.items()], initial=Role.VIEWER.value
     )
 
 
 class RoleForm(forms.Form):
-    role = forms.ChoiceField(choices=[(role.value, text) for role, text in _ROLE_TEXTS.items()])
+    role = forms.ChoiceField(choices=[(role.value, text) for role, text in ROLE_TEXTS.items()])
 
 
 class ApiTokenForm(forms.Form):

@@ -13,6 +13,8 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from accounts.edge_models import EdgeChange, EdgeVersion  # noqa: F401 - Django finds models here
+from accounts.people_models import Invitation as Invitation
+from accounts.people_models import SavedLogView as SavedLogView
 from accounts.permissions import Role
 from accounts.tenancy import TenantQuerySet
 
@@ -44,6 +46,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=200, blank=True)
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
+    time_zone = models.CharField(max_length=64, blank=True, help_text="IANA name; empty: as the browser says.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects: ClassVar[UserManager] = UserManager()

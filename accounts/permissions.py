@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -9,6 +10,7 @@ class Role(StrEnum):
     OWNER = "owner"
     ADMIN = "admin"
     EDITOR = "editor"
+    AUDITOR = "auditor"
     VIEWER = "viewer"
 
 
@@ -38,7 +40,8 @@ class Permission(StrEnum):
     LOGS_READ = "logs.read"
 
 
-_READ = frozenset(
+# Configuration. Logs say who did what and when, from where: not everybody who may look at the settings needs that.
+_VIEW = frozenset(
     {
         Permission.ORGANIZATION_READ,
         Permission.MEMBERS_READ,
@@ -47,24 +50,29 @@ _READ = frozenset(
         Permission.SERVICE_TOKENS_READ,
         Permission.TUNNELS_READ,
         Permission.DNS_READ,
-        Permission.LOGS_READ,
     }
 )
-_EDIT = _READ | {
+_AUDIT = _VIEW | {Permission.LOGS_READ, Permission.TOKENS_READ}
+_EDIT = _VIEW | {
+    Permission.LOGS_READ,
     Permission.ACCESS_EDIT,
     Permission.TUNNELS_EDIT,
     Permission.DNS_EDIT,
 }
-_ADMIN = _EDIT | {
-    Permission.ORGANIZATION_EDIT,
-    Permission.MEMBERS_EDIT,
-    Permission.IDENTITY_EDIT,
-    Permission.SERVICE_TOKENS_EDIT,
-    Permission.TOKENS_READ,
-    Permission.TOKENS_EDIT,
-}
+_ADMIN = (
+    _EDIT
+    | _AUDIT
+    | {
+        Permission.ORGANIZATION_EDIT,
+        Permission.MEMBERS_EDIT,
+        Permission.IDENTITY_EDIT,
+        Permission.SERVICE_TOKENS_EDIT,
+        Permission.TOKENS_EDIT,
+    }
+)
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    Role.VIEWER: _READ,
+    Role.VIEWER: _VIEW,
+    Role.AUDITOR: frozenset(_AUDIT),
     Role.EDITOR: frozenset(_EDIT),
     Role.ADMIN: frozenset(_ADMIN),
     Role.OWNER: frozenset(_ADMIN),
@@ -77,3 +85,43 @@ SCOPES: tuple[Permission, ...] = tuple(
 
 def role_allows(role: str, permission: Permission) -> bool:
     return permission in ROLE_PERMISSIONS[Role(role)]
+
+
+# --- For people: the table of what each role may do, and its lines in forms ------------------------------------
+ROLE_TEXTS = {
+    Role.OWNER: "Owner: everything, including owners",
+    Role.ADMIN: "Admin: everything but owners",
+    Role.EDITOR: "Editor: applications, policies, groups, tunnels, DNS",
+    Role.AUDITOR: "Auditor: reads configuration and logs, changes nothing",
+    Role.VIEWER: "Viewer: reads configuration, no logs, changes nothing",
+}
+_AREAS: tuple[tuple[str, Permission, Permission | None], ...] = (
+    ("Applications, policies, groups, lists, SSH authorities", Permission.ACCESS_READ, Permission.ACCESS_EDIT),
+    ("Tunnels and connectors", Permission.TUNNELS_READ, Permission.TUNNELS_EDIT),
+    ("Zones and DNS records", Permission.DNS_READ, Permission.DNS_EDIT),
+    ("Service tokens", Permission.SERVICE_TOKENS_READ, Permission.SERVICE_TOKENS_EDIT),
+    ("Login methods, users and their sessions", Permission.IDENTITY_READ, Permission.IDENTITY_EDIT),
+    ("Logs: access, certificates, audit, exports", Permission.LOGS_READ, None),
+    ("Members and invitations", Permission.MEMBERS_READ, Permission.MEMBERS_EDIT),
+    ("API tokens", Permission.TOKENS_READ, Permission.TOKENS_EDIT),
+    ("Organization and login page", Permission.ORGANIZATION_READ, Permission.ORGANIZATION_EDIT),
+)
+
+
+@dataclass(frozen=True)
+class RoleTableRow:
+    area: str
+    cells: list[tuple[str, str]]  # role's name, and "changes", "looks" or ""
+
+
+def role_table() -> list[RoleTableRow]:
+    """What each role may do, area by area, as ROLE_PERMISSIONS says."""
+    rows = []
+    for area, look, change in _AREAS:
+        cells = []
+        for role, held in ROLE_PERMISSIONS.items():
+            word = "changes" if change in held else "looks" if look in held else ""
+            cells.append((role.value.title(), word))
+        rows.append(RoleTableRow(area, cells[::-1]))
+    owners = [(role.value.title(), "changes" if role == Role.OWNER else "") for role in ROLE_PERMISSIONS]
+    return [*rows, RoleTableRow("Owners: make, change, remove", owners[::-1])]

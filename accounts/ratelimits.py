@@ -34,6 +34,8 @@ PIN_TRY_BY_ACCOUNT = Limit("pin-try-account", 15, 1800)
 CALLBACK_BY_ADDRESS = Limit("callback-ip", 120, 600)
 SCIM_WRONG_SECRET_BY_ADDRESS = Limit("scim-wrong-secret-ip", 60, 600)
 SERVICE_TOKEN_FAILURE_BY_ADDRESS = Limit("service-token-ip", 100, 600)
+INVITE_BY_ORGANIZATION = Limit("invite-organization", 100, 3600)
+INVITE_BY_ADDRESS = Limit("invite-address", 5, 3600)
 HAND_OVER_BY_SESSION = Limit("hand-over-session", 600, 600)
 
 

@@ -1,4 +1,4 @@
-"""Background jobs of accounts: the one-time PIN's mail, and sweeping what has ended."""
+"""Background jobs of accounts: mails with a one-time PIN or an invitation, and sweeping what has ended."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts import pin
-from accounts.actions import pins, provider_tests, sessions
+from accounts.actions import invitation_links, pins, provider_tests, sessions
 from accounts.actions.scim import sweep_scim_updates
 from accounts.actor import system
-from accounts.models import LoginAttempt
+from accounts.models import Invitation, LoginAttempt
 
 MAIL_RETRY_SECONDS = 5
 
@@ -48,6 +48,28 @@ def _mail(attempt: LoginAttempt, value: str) -> EmailMessage:
         to=[attempt.email],
         headers={"Auto-Submitted": "auto-generated"},
     )
+
+
+@shared_task(bind=True, max_retries=3)
+def send_invitation(self: Any, invitation_id: str) -> None:
+    rows = Invitation.objects.all_organizations(reason="a task is given one id").select_related("organization")
+    invitation = rows.filter(pk=invitation_id).first()
+    link = invitation_links.issue_link(invitation, actor=system("send_invitation")) if invitation is not None else None
+    if invitation is None or link is None:
+        return
+    subject = f"{invitation.invited_by_label} invites you to {invitation.organization.name}"
+    context = {"invitation": invitation, "organization": invitation.organization, "link": link}
+    mail = EmailMessage(
+        subject=" ".join(subject.split())[:200],
+        body=render_to_string("accounts/invitation_email.txt", context),
+        to=[invitation.email],
+        headers={"Auto-Submitted": "auto-generated"},
+    )
+    try:
+        mail.send()
+    except OSError as error:
+        invitation_links.take_back_link(invitation)
+        raise self.retry(countdown=MAIL_RETRY_SECONDS, exc=error) from None
 
 
 @shared_task

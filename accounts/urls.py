@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from accounts.views import api_tokens, login_methods, members, organization, scim_settings, users
+from accounts.views import api_tokens, invitations, login_methods, members, organization, scim_settings, users
 
 urlpatterns = [
     path("team/users/", users.users, name="users"),
@@ -14,7 +14,15 @@ urlpatterns = [
     path("team/users/<uuid:identity_id>/revoke-sessions/", users.user_revoke_sessions, name="user_revoke_sessions"),
     path("team/sessions/<uuid:session_id>/revoke/", users.session_revoke, name="session_revoke"),
     path("team/members/", members.members, name="members"),
-    path("team/members/add/", members.member_add, name="member_add"),
+    path("team/members/invite/", invitations.member_invite, name="member_invite"),
+    path(
+        "team/members/invitations/<uuid:invitation_id>/resend/", invitations.invitation_resend, name="invitation_resend"
+    ),
+    path(
+        "team/members/invitations/<uuid:invitation_id>/withdraw/",
+        invitations.invitation_withdraw,
+        name="invitation_withdraw",
+    ),
     path("team/members/<int:membership_id>/change-role/", members.member_change_role, name="member_change_role"),
     path("team/members/<int:membership_id>/remove/", members.member_remove, name="member_remove"),
     path("settings/organization/", organization.organization_settings, name="organization_settings"),

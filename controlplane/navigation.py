@@ -67,6 +67,7 @@ NAVIGATION: tuple[Section, ...] = (
         "Settings",
         (
             Entry("Authentication", "login_methods", ("login_method",), Permission.IDENTITY_READ),
+            Entry("Custom pages", "custom_pages", ("custom_page",), Permission.ACCESS_READ),
             Entry("Keys", "token_keys", ("token_key",), Permission.ACCESS_READ),
             Entry("Organization", "organization_settings", ("organization_settings",), Permission.ORGANIZATION_READ),
             Entry("API tokens", "api_tokens", ("api_token",), Permission.TOKENS_READ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from accounts.views import invitations
 from controlplane import views
 from controlplane.api import api
 
@@ -12,6 +13,7 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("healthz", views.healthz, name="healthz"),
     path("accounts/", include("allauth.urls")),
+    path("invitations/<str:token>/", invitations.invitation, name="invitation"),
     path("staff/", admin.site.urls),
     path("client/v4/", api.urls),
     path("agent/v1/", include("tunnels.agent_urls")),

@@ -17,6 +17,7 @@ class Cast:
     alice: User  # owner of Widget Corp
     erin: User  # editor of Widget Corp
     bob: User  # viewer of Widget Corp
+    ada: User  # auditor of Widget Corp
     mallory: User  # owner of Evil Corp
 
 
@@ -35,5 +36,6 @@ def make_cast() -> Cast:
         alice=make_user("alice@widgetcorp.test", widgetcorp, Role.OWNER),
         erin=make_user("erin@widgetcorp.test", widgetcorp, Role.EDITOR),
         bob=make_user("bob@widgetcorp.test", widgetcorp, Role.VIEWER),
+        ada=make_user("ada@widgetcorp.test", widgetcorp, Role.AUDITOR),
         mallory=make_user("mallory@evilcorp.test", evilcorp, Role.OWNER),
     )

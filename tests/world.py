@@ -18,6 +18,7 @@ from access.models import (
     ApprovalRequest,
     Certificate,
     ClientAuthority,
+    CustomPage,
     Group,
     Policy,
     PrincipalClaim,
@@ -31,7 +32,16 @@ from access.models import (
 )
 from accounts.actor import system
 from accounts.audit import record
-from accounts.models import AccessSession, ApiToken, Identity, IdentityProvider, Membership, Organization, ProviderTest
+from accounts.models import (
+    AccessSession,
+    ApiToken,
+    Identity,
+    IdentityProvider,
+    Invitation,
+    Membership,
+    Organization,
+    ProviderTest,
+)
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
@@ -52,6 +62,7 @@ class World:
     group: Group
     access_list: AccessList
     tag: Tag
+    custom_page: CustomPage
     client_authority: ClientAuthority
     service_token: ServiceToken
     authority: SshAuthority
@@ -68,6 +79,7 @@ class World:
     dns_record: DnsRecord
     audit_event: Any
     membership: Membership
+    invitation: Invitation
     provider_test: ProviderTest
 
     def url_arguments(self) -> dict[str, Any]:
@@ -77,6 +89,7 @@ class World:
             "identity_id": self.identity.pk,
             "session_id": self.session.pk,
             "membership_id": self.membership.pk,
+            "invitation_id": self.invitation.pk,
             "kind": "oidc",
             "provider_id": self.oidc.pk,
             "provider_test_id": self.provider_test.pk,
@@ -87,6 +100,7 @@ class World:
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
             "tag_id": self.tag.pk,
+            "page_id": self.custom_page.pk,
             "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
@@ -95,6 +109,7 @@ class World:
             "simulation_id": self.simulation.pk,
             "certificate_id": self.certificate.pk,
             "tunnel_id": self.tunnel.pk,
+            "client_id": self.connector.client_id,
             "version": self.configuration.version,
             "zone_id": self.zone.pk,
             "record_id": self.dns_record.pk,
@@ -130,6 +145,14 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        invitation=Invitation.objects.create(
+            organization=organization,
+            email="nina@people.test",
+            role="viewer",
+            invited_by=membership.user,
+            invited_by_label=membership.user.email,
+            expires_at=now + timedelta(days=7),
+        ),
         provider_test=ProviderTest.objects.create(
             organization=organization,
             provider=people["oidc"],
@@ -205,6 +228,12 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     )
     tag = Tag.objects.create(organization=organization, name="production")
     application.tags.add(tag)
+    custom_page = CustomPage.objects.create(
+        organization=organization,
+        name="Ask the help desk",
+        type="identity_denied",
+        custom_html="<h1>No entry</h1><p>Call 4711.</p>",
+    )
     policy = Policy.objects.create(
         organization=organization,
         name="Engineers get in",
@@ -320,6 +349,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         "group": group,
         "access_list": access_list,
         "tag": tag,
+        "custom_page": custom_page,
         "client_authority": client_authority,
         "application": application,
         "policy": policy,

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from access import events
+from access.actions.custom_pages import check_denial
 from access.actions.groups import checked_name
 from access.actions.policies import checked_session, lock_application, new_policy, own_policy
 from access.actions.tags import own_tags
@@ -103,9 +104,9 @@ def update_application(
     override_reason: str = "",
     **values: Any,
 ) -> Application:
-    """`values`: name, domain, session_duration_seconds, settings and the flags of create_application. What is not
-    given, or None, stays. `policies` and `tags` replace the whole list; the application's own policies left out are
-    deleted.
+    """`values`: name, domain, session_duration_seconds, settings (all of them), settings_changes (keys that change)
+    and the flags of create_application. What is not given, or None, stays. `policies` and `tags` replace the whole
+    list; the application's own policies left out are deleted.
 
     When a login method is no longer allowed, the tokens issued so far end: they may have come from it.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
@@ -185,6 +186,10 @@ def _set_values(application: Application, **values: Any) -> None:
     for name, value in values.items():
         if name == "domain":
             _set_domain(application, value)
+        elif name == "settings":
+            application.settings = _settings(application.organization, value)
+        elif name == "settings_changes":
+            application.settings = _settings(application.organization, {**application.settings, **value})
         elif name in _CHECKS:
             setattr(application, name, _CHECKS[name](value))
         elif name in {"auto_redirect_to_identity", "app_launcher_visible", "skip_interstitial"}:
@@ -257,10 +262,11 @@ def _destinations(rules: Sequence[str]) -> list[str]:
     return list(rules)
 
 
-def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(organization: Organization, values: Mapping[str, Any]) -> dict[str, Any]:
     reserved = values.get("reserved_principals", [])
     if not isinstance(reserved, list) or not all(isinstance(name, str) for name in reserved):
         raise _invalid("settings", "reserved_principals must be a list of account names.")
+    check_denial(organization, values)
     return dict(values)
 
 
@@ -271,7 +277,6 @@ _CHECKS: Mapping[str, Any] = {
     "certificate_extensions": _extensions,
     "principal_overrides": _overrides,
     "bastion_destinations": _destinations,
-    "settings": _settings,
 }
 
 

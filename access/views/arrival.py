@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from access.actions.logins import identity_actor, issue_hand_over
 from access.decisions import decide, record_decision
+from access.denial import denial_of
 from access.evaluation import PURPOSE_REQUIRED, Decision
 from access.login_links import LoginContext
 from access.models import Application
@@ -126,15 +127,18 @@ def token_seconds(application: Application, decision: Decision) -> int:
 def denied_page(
     request: PublicRequest, session: AccessSession, application: Application, decision: Decision, *, hostname: str
 ) -> HttpResponse:
-    """Why, as whom, and the reference under which an administrator finds the decision and its trace."""
+    """Why, as whom, and the reference under which an administrator finds the decision and its trace; or the address
+    that the application's administrators chose for refused people."""
+    denial = denial_of(application, decision, has_identity=True, reference=request.ray_id)
+    if denial.location:
+        return with_access_headers(redirect_to(denial.location), application)
     page = {
         "application": application,
         "hostname": hostname,
         "identity": session.identity,
         "decision": decision,
+        "denial": denial,
         "reference": request.ray_id,
-        "custom_message": str(application.settings.get("custom_deny_message") or ""),
-        "help_url": _help_url(application),
     }
     return with_access_headers(show(request, "denied.html", page, status=403), application)
 
@@ -162,12 +166,6 @@ def with_access_headers(response: HttpResponse, application: Application | None)
         response["CF-Access-Domain"] = application.domain
         response["CF-Access-Aud"] = application.aud
     return response
-
-
-def _help_url(application: Application) -> str:
-    """The public API's `custom_deny_url`, as a link: people keep seeing the reason and its reference."""
-    url = str(application.settings.get("custom_deny_url") or "")
-    return url if url.startswith("https://") else ""
 
 
 def start_link(provider: IdentityProvider, signed: str) -> str:

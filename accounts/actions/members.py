@@ -21,8 +21,8 @@ def add_member(
     organization: Organization, *, email: str, role: Role | str, actor: Actor
 ) -> tuple[Membership, str | None]:
     """The membership, and the generated password of a user made for it (shown once, stored hashed)."""
-    new_role, address = _clean_role(role), _clean_email(email)
-    _only_owners_touch_owners(organization, actor, new_role)
+    new_role, address = clean_role(role), clean_email(email)
+    only_owners_touch_owners(organization, actor, new_role)
     user, password = _user(address)
     already = Conflict(f"{address} is a member already.", code="already_member", fields={"email": "Already a member."})
     try:
@@ -43,10 +43,10 @@ def add_member(
 
 @transaction.atomic
 def change_role(membership: Membership, *, role: Role | str, actor: Actor) -> Membership:
-    new_role = _clean_role(role)
+    new_role = clean_role(role)
     current = _locked(membership)
     old_role = Role(current.role)
-    _only_owners_touch_owners(current.organization, actor, old_role, new_role)
+    only_owners_touch_owners(current.organization, actor, old_role, new_role)
     if old_role == Role.OWNER and new_role != Role.OWNER:
         _keep_one_owner(current)
     current.role = new_role
@@ -67,7 +67,7 @@ def change_role(membership: Membership, *, role: Role | str, actor: Actor) -> Me
 @transaction.atomic
 def remove_member(membership: Membership, *, actor: Actor) -> None:
     current = _locked(membership)
-    _only_owners_touch_owners(current.organization, actor, Role(current.role))
+    only_owners_touch_owners(current.organization, actor, Role(current.role))
     if current.role == Role.OWNER:
         _keep_one_owner(current)
     revoked = _revoke_tokens_beyond(current, frozenset())
@@ -103,7 +103,7 @@ def _keep_one_owner(membership: Membership) -> None:
         raise Conflict("An organization needs an owner. Make somebody else an owner first.", code="last_owner")
 
 
-def _only_owners_touch_owners(organization: Organization, actor: Actor, *roles: Role) -> None:
+def only_owners_touch_owners(organization: Organization, actor: Actor, *roles: Role) -> None:
     """Admins manage members up to admin; making, changing or removing an owner takes an owner."""
     if Role.OWNER not in roles or actor.kind != ActorKind.USER:
         return
@@ -130,7 +130,7 @@ def _user(email: str) -> tuple[User, str | None]:
     return User.objects.create_user(email, password), password
 
 
-def _clean_email(email: str) -> str:
+def clean_email(email: str) -> str:
     address = email.strip().lower()
     try:
         validate_email(address)
@@ -139,7 +139,7 @@ def _clean_email(email: str) -> str:
     return address
 
 
-def _clean_role(role: Role | str) -> Role:
+def clean_role(role: Role | str) -> Role:
     try:
         return Role(role)
     except ValueError as error:

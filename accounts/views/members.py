@@ -3,50 +3,49 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts.actions.members import add_member, change_role, remove_member
-from accounts.forms import AddMemberForm, PlainForm, RoleForm
+from accounts.actions.invitations import inviter_may
+from accounts.actions.members import change_role, remove_member
+from accounts.forms import PlainForm, RoleForm
 from accounts.http import OrganizationRequest, requires
-from accounts.models import Membership
-from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
-from accounts.permissions import Permission
+from accounts.models import Invitation, Membership
+from accounts.pages import Filter, at, done, find, list_page, posted, refusals, show
+from accounts.permissions import Permission, Role, role_table
+
+MAX_INVITATIONS_SHOWN = 100
 
 
 @requires(Permission.MEMBERS_READ)
 @require_GET
 def members(request: OrganizationRequest) -> HttpResponse:
     rows = Membership.objects.for_organization(request.organization).select_related("user").order_by("user__email")
-    listing = list_page(request, rows, search=("user__email", "user__name"))
-    return show(request, "accounts/members.html", title="Members", listing=listing)
+    known = [(role.value, role.value.title()) for role in Role]
+    role = Filter("role", "Role", known, {value: Q(role=value) for value, _ in known})
+    listing = list_page(request, rows, search=("user__email", "user__name"), filters=[role])
+    return show(
+        request,
+        "accounts/members.html",
+        title="Members",
+        listing=listing,
+        invitations=_open_invitations(request),
+        roles=role_table(),
+        now=timezone.now(),
+    )
 
 
-@requires(Permission.MEMBERS_EDIT)
-@require_http_methods(["GET", "POST"])
-@sent_once
-def member_add(request: OrganizationRequest) -> HttpResponse:
-    form = AddMemberForm(posted(request))
-    if request.method == "POST" and form.is_valid():
-        with refusals(form):
-            membership, password = add_member(
-                request.organization,
-                email=form.cleaned_data["email"],
-                role=form.cleaned_data["role"],
-                actor=request.actor,
-            )
-            if password is None:
-                return done(request, f"{membership.user.email} is a member now.", "members")
-            return show(
-                request,
-                "accounts/member_added.html",
-                title="Member added",
-                crumbs=[("Members", at(request, "members"))],
-                added=membership,
-                password=password,
-            )
-    return _form(request, form, title="Add a member", button="Add member")
+def _open_invitations(request: OrganizationRequest) -> list[tuple[Invitation, bool]]:
+    """With whether the link would still work as far as the inviter goes."""
+    rows = (
+        Invitation.objects.for_organization(request.organization)
+        .filter(accepted_at=None, withdrawn_at=None)
+        .order_by("-created_at")[:MAX_INVITATIONS_SHOWN]
+    )
+    return [(row, inviter_may(row)) for row in rows]
 
 
 @requires(Permission.MEMBERS_EDIT)
@@ -80,7 +79,7 @@ def member_remove(request: OrganizationRequest, membership_id: int) -> HttpRespo
         question=f"Remove {email} from {request.organization.name}?",
         consequences=[
             "They lose the dashboard of this organization at once. Their account and other organizations stay.",
-            "API tokens they made keep working until you revoke them.",
+            "API tokens they made are revoked, and invitations they sent stop working.",
         ],
         button="Remove member",
         danger=True,
@@ -89,7 +88,7 @@ def member_remove(request: OrganizationRequest, membership_id: int) -> HttpRespo
     )
 
 
-def _form(request: OrganizationRequest, form: AddMemberForm | RoleForm, *, title: str, button: str) -> HttpResponse:
+def _form(request: OrganizationRequest, form: RoleForm, *, title: str, button: str) -> HttpResponse:
     back = at(request, "members")
     return show(request, "form.html", title=title, crumbs=[("Members", back)], form=form, button=button, back=back)
 

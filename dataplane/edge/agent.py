@@ -48,6 +48,9 @@ class Denied:
     status: int
     reason: str
     message: str
+    # For browsers: where to go instead, or the page to show.
+    location: str = ""
+    page: str = ""
 
 
 Decision = Allowed | LoginNeeded | Denied
@@ -171,7 +174,10 @@ def _parse_decision(document: Any) -> Decision:
         status = int(document["status"])
         if not 400 <= status <= 599:
             raise ValueError("deny with a success status")
-        return Denied(status, str(document["reason"]), str(document["message"]))
+        location, page = _header_safe(document.get("location")) or "", document.get("page") or ""
+        if len(location) > MAX_LOCATION_CHARACTERS or not isinstance(page, str):
+            raise ValueError("deny with an unusable page")
+        return Denied(status, str(document["reason"]), str(document["message"]), location, page)
     raise ValueError("unknown outcome")
 
 

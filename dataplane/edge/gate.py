@@ -100,7 +100,13 @@ class Gate:
         if isinstance(decision, LoginNeeded):
             raise LoginRedirect(decision)
         if isinstance(decision, Denied):
-            raise Refusal(decision.status, decision.reason, decision.message)
+            raise Refusal(
+                decision.status,
+                decision.reason,
+                decision.message,
+                location=decision.location,
+                page=decision.page,
+            )
         if decision.application_id != application.id:
             # Edge and control plane disagree about which application this is: a snapshot is on its way.
             raise Refusal(503, "snapshot_outdated", "The configuration is just changing; please try again.")
@@ -192,6 +198,7 @@ def _question(head: RequestHead, credentials: Credentials, client_ip: str, refer
         "service_token_secret": credentials.service_token_secret,
         "destination": head.get(H_JUMP),
         "xhr": (head.get("x-requested-with") or "").lower() == "xmlhttprequest",
+        "page_wanted": head.method in ("GET", "HEAD") and "text/html" in (head.get("accept") or ""),
         "origin": head.get("origin"),
         "certificate": credentials.certificate.to_document() if credentials.certificate else None,
         "linked_token": credentials.linked_token,
