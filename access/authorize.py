@@ -6,27 +6,17 @@ decisions go to the access log.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-=======
 from dataclasses import asdict, dataclass, replace
->>>>>>> main
 from datetime import datetime
 
 from django.utils import timezone
 
 from access import tokens
-<<<<<<< HEAD
 from access.actions.service_tokens import authenticate_service_token, shown_version
 from access.bearer import SessionEnded, TokenRefused, issued_at, session_behind
 from access.decisions import decide_loading, record_decision, refused_after
-=======
-from access.actions.service_tokens import authenticate_service_token
-from access.bearer import SessionEnded, TokenRefused, session_behind
-from access.decisions import decide, record_decision, refused_after
 from access.denial import denial_of, refusal_page
->>>>>>> main
 from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Outcome, Policy
 from access.evidence import ShownCertificate, evidence_of_request
