@@ -7,6 +7,8 @@ from accounts import audit
 APPLICATION_CREATED = audit.register("access.application.created", "Application created", affects_edge=True)
 APPLICATION_UPDATED = audit.register("access.application.updated", "Application changed", affects_edge=True)
 APPLICATION_DELETED = audit.register("access.application.deleted", "Application deleted", affects_edge=True)
+APPLICATION_DRAFT_SAVED = audit.register("access.application_draft.saved", "Draft of an application saved")
+APPLICATION_DRAFT_DISCARDED = audit.register("access.application_draft.discarded", "Draft of an application discarded")
 APPLICATION_TOKENS_REVOKED = audit.register(
     "access.application.tokens_revoked", "Tokens of an application revoked", affects_edge=True
 )

@@ -14,6 +14,7 @@ from access.models import (
     AccessList,
     AccessRequest,
     Application,
+    ApplicationDraft,
     ApplicationPolicy,
     ApprovalRequest,
     Certificate,
@@ -81,6 +82,7 @@ class World:
     membership: Membership
     invitation: Invitation
     provider_test: ProviderTest
+    draft: ApplicationDraft
 
     def url_arguments(self) -> dict[str, Any]:
         """A value for every argument that dashboard URLs take."""
@@ -96,6 +98,7 @@ class World:
             "token_id": self.service_token.pk,
             "event_id": self.audit_event.pk,
             "application_id": self.application.pk,
+            "draft_id": self.draft.pk,
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
@@ -145,6 +148,21 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        draft=ApplicationDraft.objects.create(
+            organization=organization,
+            user=membership.user,
+            name="Second bastion",
+            data={
+                "configure": {
+                    "name": ["Second bastion"],
+                    "subdomain": ["bastion-2"],
+                    "domain": [domain],
+                    "session_duration_seconds": ["3600"],
+                },
+                "policies": [],
+            },
+            expires_at=now + timedelta(days=30),
+        ),
         invitation=Invitation.objects.create(
             organization=organization,
             email="nina@people.test",
