@@ -230,7 +230,8 @@ class _Run:
         verdict = NAMES[MISS if held is None else MATCH]
         self._closing.append({**base, **asked, "actual": shown, "verdict": verdict})
         if held is not None:
-            return None, rule.seconds_left(held)
+            # A stream outlives what opened it: only whether there is one counts (access/recheck.py).
+            return None, None if context.mfa.moment is Moment.STREAM else rule.seconds_left(held)
         return self._question(policy, MFA_REQUIRED, _MFA_MESSAGES[context.mfa.moment], rule), None
 
     def _missing_consent(self, policy: Policy) -> Decision | None:

@@ -84,7 +84,7 @@ def update_organization(
         events.ORGANIZATION_UPDATED, organization=organization, actor=actor, target=organization, old=old, new=changes
     )
     if changes.keys() & {"mfa_config", "mfa_required_for_all_apps"}:
-        audit.raise_edge_version()  # live streams are looked at again
+        audit.raise_edge_version(organization)  # live streams are looked at again
     return organization
 
 
