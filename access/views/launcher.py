@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from access.actions.consent import REQUEST_DAYS
 from access.actions.logins import identity_actor
 from access.decisions import decide_many
 from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision
 from access.login_links import LoginContext
-from access.models import Application
+from access.models import Application, ApprovalRequest
 from access.views.arrival import login_page
 from access.views.identity import identity_document
 from access.views.public import (
@@ -32,6 +33,7 @@ from accounts.models import AccessSession
 
 MAX_TILES = 200
 MAX_SESSIONS = 50
+MAX_REQUESTS = 20
 
 
 @public_page("GET", "HEAD")
@@ -43,6 +45,7 @@ def launcher(request: PublicRequest) -> HttpResponse:
     page = {
         "identity": session.identity,
         "applications": _reachable(request, session, now),
+        "requests": _own_requests(session, now),
         "current": session,
         "sessions": _live_sessions(session, now),
         "document": json.dumps(identity_document(session), indent=2, ensure_ascii=False, default=str),
@@ -88,6 +91,14 @@ def _reachable(request: PublicRequest, session: AccessSession, now: datetime) ->
         for application in applications
         if _admits_provider(application, session) and _may_enter(decisions[application.pk])
     ]
+
+
+def _own_requests(session: AccessSession, now: datetime) -> list[ApprovalRequest]:
+    """Temporary access that the person has now, and what they still wait for."""
+    rows = ApprovalRequest.objects.for_organization(session.organization).select_related("application__organization")
+    active = Q(status=ApprovalRequest.Status.APPROVED, ends_at__gt=now)
+    waiting = Q(status=ApprovalRequest.Status.PENDING, created_at__gt=now - timedelta(days=REQUEST_DAYS))
+    return list(rows.filter(active | waiting, identity=session.identity).order_by("-created_at")[:MAX_REQUESTS])
 
 
 def _may_enter(decision: Decision) -> bool:
