@@ -30,7 +30,10 @@ class Section:
 
 
 NAVIGATION: tuple[Section, ...] = (
-    Section("", (Entry("Home", "organization_home", ("organization_home", "home_"), Permission.ORGANIZATION_READ),)),
+    Section(
+        "",
+        (Entry("Home", "organization_home", ("organization_home", "home_", "search"), Permission.ORGANIZATION_READ),),
+    ),
     Section(
         "Access",
         (
