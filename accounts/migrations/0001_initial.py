@@ -18,28 +18,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='IdentityProvider',
-            fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('type', models.CharField(choices=[('onetimepin', 'One-time PIN'), ('oidc', 'OpenID Connect'), ('okta', 'Okta'), ('azureAD', 'Microsoft Entra ID'), ('google', 'Google'), ('google-apps', 'Google Workspace'), ('github', 'GitHub'), ('saml', 'SAML 2.0')], max_length=32)),
-                ('name', models.CharField(max_length=350)),
-                ('config', models.JSONField(blank=True, default=dict)),
-                ('client_secret_sealed', models.BinaryField(blank=True, default=bytes)),
-                ('secrets_sealed', models.BinaryField(blank=True, default=bytes)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('deleted_at', models.DateTimeField(blank=True, null=True)),
-                ('scim_enabled', models.BooleanField(default=False)),
-                ('scim_secret_sha256', models.CharField(blank=True, max_length=64)),
-                ('scim_user_deprovision', models.BooleanField(default=True, help_text='Deactivation disables the identity.')),
-                ('scim_seat_deprovision', models.BooleanField(default=False)),
-                ('scim_identity_update_behavior', models.CharField(choices=[('automatic', 'Change the identity; live connections are checked again'), ('reauth', 'Change the identity and end its sessions'), ('no_action', 'Nothing: groups come from logins only')], default='automatic', max_length=16)),
-            ],
-            options={
-                'ordering': ['created_at', 'id'],
-            },
-        ),
-        migrations.CreateModel(
             name='Organization',
             fields=[
                 ('id', models.CharField(default=accounts.models.new_hex_id, editable=False, max_length=32, primary_key=True, serialize=False)),
@@ -69,87 +47,11 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name='EdgeVersion',
+            name='EdgeChange',
             fields=[
-                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('version', models.PositiveBigIntegerField(default=1)),
+                ('organization', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='edge_change', serialize=False, to='accounts.organization')),
+                ('version', models.PositiveBigIntegerField()),
             ],
-            options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='one_edge_version_row')],
-            },
-        ),
-        migrations.CreateModel(
-            name='Membership',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('role', models.CharField(choices=[('owner', 'Owner'), ('admin', 'Admin'), ('editor', 'Editor'), ('auditor', 'Auditor'), ('viewer', 'Viewer')], max_length=16)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to=settings.AUTH_USER_MODEL)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='accounts.organization')),
-            ],
-        ),
-        migrations.CreateModel(
-            name='LoginAttempt',
-            fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('state_sha256', models.CharField(max_length=64, unique=True)),
-                ('browser_sha256', models.CharField(max_length=64)),
-                ('nonce', models.CharField(blank=True, max_length=64)),
-                ('code_verifier_sealed', models.BinaryField(blank=True, default=bytes)),
-                ('email', models.EmailField(blank=True, max_length=254)),
-                ('pin_hash', models.CharField(blank=True, max_length=128)),
-                ('tries', models.PositiveSmallIntegerField(default=0)),
-                ('return_to', models.JSONField(default=dict)),
-                ('ip_address', models.GenericIPAddressField(null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('expires_at', models.DateTimeField()),
-                ('used_at', models.DateTimeField(blank=True, null=True)),
-                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='accounts.identityprovider')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='accounts.organization')),
-            ],
-        ),
-        migrations.CreateModel(
-            name='Invitation',
-            fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('email', models.EmailField(help_text='Lower case. Only this address may use the link.', max_length=254)),
-                ('role', models.CharField(choices=[('owner', 'Owner'), ('admin', 'Admin'), ('editor', 'Editor'), ('auditor', 'Auditor'), ('viewer', 'Viewer')], max_length=16)),
-                ('token_sha256', models.CharField(blank=True, max_length=64)),
-                ('invited_by_label', models.CharField(max_length=300)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('expires_at', models.DateTimeField()),
-                ('sent_at', models.DateTimeField(blank=True, null=True)),
-                ('accepted_at', models.DateTimeField(blank=True, null=True)),
-                ('withdrawn_at', models.DateTimeField(blank=True, null=True)),
-                ('invited_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='invitations', to='accounts.organization')),
-            ],
-        ),
-        migrations.AddField(
-            model_name='identityprovider',
-            name='organization',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='identity_providers', to='accounts.organization'),
-        ),
-        migrations.CreateModel(
-            name='Identity',
-            fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('subject', models.CharField(max_length=255)),
-                ('email', models.EmailField(blank=True, max_length=254)),
-                ('email_verified', models.BooleanField(default=False)),
-                ('name', models.CharField(blank=True, max_length=350)),
-                ('groups', models.JSONField(blank=True, default=list)),
-                ('claims', models.JSONField(blank=True, default=dict)),
-                ('disabled_at', models.DateTimeField(blank=True, null=True)),
-                ('disabled_by_scim', models.BooleanField(default=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('last_login_at', models.DateTimeField(blank=True, null=True)),
-                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='identities', to='accounts.identityprovider')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='identities', to='accounts.organization')),
-            ],
-            options={
-                'verbose_name_plural': 'identities',
-            },
         ),
         migrations.CreateModel(
             name='AuditEvent',
@@ -186,6 +88,36 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='EdgeVersion',
+            fields=[
+                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ('version', models.PositiveBigIntegerField(default=1)),
+            ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='one_edge_version_row')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Identity',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('subject', models.CharField(max_length=255)),
+                ('email', models.EmailField(blank=True, max_length=254)),
+                ('email_verified', models.BooleanField(default=False)),
+                ('name', models.CharField(blank=True, max_length=350)),
+                ('groups', models.JSONField(blank=True, default=list)),
+                ('claims', models.JSONField(blank=True, default=dict)),
+                ('disabled_at', models.DateTimeField(blank=True, null=True)),
+                ('disabled_by_scim', models.BooleanField(default=False)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('last_login_at', models.DateTimeField(blank=True, null=True)),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='identities', to='accounts.organization')),
+            ],
+            options={
+                'verbose_name_plural': 'identities',
+            },
+        ),
+        migrations.CreateModel(
             name='AccessSession',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
@@ -199,8 +131,83 @@ class Migration(migrations.Migration):
                 ('authentication_methods', models.JSONField(blank=True, default=list)),
                 ('authenticated_at', models.DateTimeField(blank=True, null=True)),
                 ('last_seen_at', models.DateTimeField(blank=True, null=True)),
-                ('identity', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sessions', to='accounts.identity')),
                 ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='access_sessions', to='accounts.organization')),
+                ('identity', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sessions', to='accounts.identity')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='IdentityProvider',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('type', models.CharField(choices=[('onetimepin', 'One-time PIN'), ('oidc', 'OpenID Connect'), ('okta', 'Okta'), ('azureAD', 'Microsoft Entra ID'), ('google', 'Google'), ('google-apps', 'Google Workspace'), ('github', 'GitHub'), ('saml', 'SAML 2.0')], max_length=32)),
+                ('name', models.CharField(max_length=350)),
+                ('config', models.JSONField(blank=True, default=dict)),
+                ('client_secret_sealed', models.BinaryField(blank=True, default=bytes)),
+                ('secrets_sealed', models.BinaryField(blank=True, default=bytes)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('updated_at', models.DateTimeField(auto_now=True)),
+                ('deleted_at', models.DateTimeField(blank=True, null=True)),
+                ('scim_enabled', models.BooleanField(default=False)),
+                ('scim_secret_sha256', models.CharField(blank=True, max_length=64)),
+                ('scim_user_deprovision', models.BooleanField(default=True, help_text='Deactivation disables the identity.')),
+                ('scim_seat_deprovision', models.BooleanField(default=False)),
+                ('scim_identity_update_behavior', models.CharField(choices=[('automatic', 'Change the identity; live connections are checked again'), ('reauth', 'Change the identity and end its sessions'), ('no_action', 'Nothing: groups come from logins only')], default='automatic', max_length=16)),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='identity_providers', to='accounts.organization')),
+            ],
+            options={
+                'ordering': ['created_at', 'id'],
+            },
+        ),
+        migrations.AddField(
+            model_name='identity',
+            name='provider',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='identities', to='accounts.identityprovider'),
+        ),
+        migrations.CreateModel(
+            name='Invitation',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('email', models.EmailField(help_text='Lower case. Only this address may use the link.', max_length=254)),
+                ('role', models.CharField(choices=[('owner', 'Owner'), ('admin', 'Admin'), ('editor', 'Editor'), ('auditor', 'Auditor'), ('viewer', 'Viewer')], max_length=16)),
+                ('token_sha256', models.CharField(blank=True, max_length=64)),
+                ('invited_by_label', models.CharField(max_length=300)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('expires_at', models.DateTimeField()),
+                ('sent_at', models.DateTimeField(blank=True, null=True)),
+                ('accepted_at', models.DateTimeField(blank=True, null=True)),
+                ('withdrawn_at', models.DateTimeField(blank=True, null=True)),
+                ('invited_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='invitations', to='accounts.organization')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='LoginAttempt',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('state_sha256', models.CharField(max_length=64, unique=True)),
+                ('browser_sha256', models.CharField(max_length=64)),
+                ('nonce', models.CharField(blank=True, max_length=64)),
+                ('code_verifier_sealed', models.BinaryField(blank=True, default=bytes)),
+                ('email', models.EmailField(blank=True, max_length=254)),
+                ('pin_hash', models.CharField(blank=True, max_length=128)),
+                ('tries', models.PositiveSmallIntegerField(default=0)),
+                ('return_to', models.JSONField(default=dict)),
+                ('ip_address', models.GenericIPAddressField(null=True)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('expires_at', models.DateTimeField()),
+                ('used_at', models.DateTimeField(blank=True, null=True)),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='accounts.organization')),
+                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='accounts.identityprovider')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='Membership',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('role', models.CharField(choices=[('owner', 'Owner'), ('admin', 'Admin'), ('editor', 'Editor'), ('auditor', 'Auditor'), ('viewer', 'Viewer')], max_length=16)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='accounts.organization')),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to=settings.AUTH_USER_MODEL)),
             ],
         ),
         migrations.CreateModel(
@@ -306,21 +313,17 @@ class Migration(migrations.Migration):
             model_name='user',
             constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('email'), name='user_email_any_case'),
         ),
-        migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.UniqueConstraint(fields=('organization', 'user'), name='one_membership_per_user'),
+        migrations.AddIndex(
+            model_name='auditevent',
+            index=models.Index(fields=['organization', '-id'], name='accounts_au_organiz_be5a83_idx'),
         ),
         migrations.AddIndex(
-            model_name='invitation',
-            index=models.Index(fields=['organization', '-created_at'], name='accounts_in_organiz_dba639_idx'),
+            model_name='auditevent',
+            index=models.Index(fields=['name', '-id'], name='accounts_au_name_a2f103_idx'),
         ),
-        migrations.AddConstraint(
-            model_name='invitation',
-            constraint=models.UniqueConstraint(condition=models.Q(('accepted_at', None), ('withdrawn_at', None)), fields=('organization', 'email'), name='one_open_invitation_per_address'),
-        ),
-        migrations.AddConstraint(
-            model_name='invitation',
-            constraint=models.UniqueConstraint(condition=models.Q(('token_sha256', ''), _negated=True), fields=('token_sha256',), name='invitation_token_once'),
+        migrations.AddIndex(
+            model_name='accesssession',
+            index=models.Index(fields=['organization', '-created_at'], name='accounts_ac_organiz_8dc736_idx'),
         ),
         migrations.AddConstraint(
             model_name='identityprovider',
@@ -335,16 +338,20 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=('provider', 'subject'), name='identity_per_subject'),
         ),
         migrations.AddIndex(
-            model_name='auditevent',
-            index=models.Index(fields=['organization', '-id'], name='accounts_au_organiz_be5a83_idx'),
+            model_name='invitation',
+            index=models.Index(fields=['organization', '-created_at'], name='accounts_in_organiz_dba639_idx'),
         ),
-        migrations.AddIndex(
-            model_name='auditevent',
-            index=models.Index(fields=['name', '-id'], name='accounts_au_name_a2f103_idx'),
+        migrations.AddConstraint(
+            model_name='invitation',
+            constraint=models.UniqueConstraint(condition=models.Q(('accepted_at', None), ('withdrawn_at', None)), fields=('organization', 'email'), name='one_open_invitation_per_address'),
         ),
-        migrations.AddIndex(
-            model_name='accesssession',
-            index=models.Index(fields=['organization', '-created_at'], name='accounts_ac_organiz_8dc736_idx'),
+        migrations.AddConstraint(
+            model_name='invitation',
+            constraint=models.UniqueConstraint(condition=models.Q(('token_sha256', ''), _negated=True), fields=('token_sha256',), name='invitation_token_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='membership',
+            constraint=models.UniqueConstraint(fields=('organization', 'user'), name='one_membership_per_user'),
         ),
         migrations.AddConstraint(
             model_name='savedlogview',
