@@ -1,8 +1,9 @@
 """Questions to policies that nobody asks right now: a person known or made up, from an address, perhaps by a machine.
 
 The simulator and saved tests ask them; `answer` goes the way of a real request (access.decisions), without recording.
-A purpose that a policy asks for counts as stated: anybody can state one. An approval does not count as given. External
-evaluators are never asked: the question says what they answer, or a rule that needs one cannot be decided, and refuses.
+A purpose that a policy asks for counts as stated, a second factor as given: anybody let in can do either. An approval
+does not count as given. External evaluators are never asked: the question says what they answer, or a rule that needs
+one cannot be decided, and refuses.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from access.models import ServiceToken
 from access.selectors import EXTERNAL, Context, ExternalFacts, NamedList, Person
 from accounts.errors import InvalidInput
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
+from accounts.second_factor import ASSUMED
 
 IDENTITY, TYPED, MACHINE, NOBODY = "identity", "typed", "service_token", "nobody"
 WHO = (
@@ -142,7 +144,8 @@ def answer(
     if lists is None:
         lists = load_lists(organization.pk, policies, groups) if organization is not None else {}
     said = _external_facts(policies, groups, asked)
-    return evaluate(policies, groups, replace(asked.context, lists=lists, is_justified=True, external=said))
+    known = replace(asked.context, lists=lists, is_justified=True, mfa=ASSUMED, external=said)
+    return evaluate(policies, groups, known)
 
 
 def _external_facts(policies: Sequence[Policy], groups: Mapping[str, Group], asked: Asked) -> ExternalFacts:
