@@ -78,7 +78,7 @@ def test_every_open_step_says_what_to_do() -> None:
     assert commands["client"].startswith(
         "sallyport access ssh-config --hostname ssh.widgetcorp.tech --short-lived-cert"
     )
-    assert "TrustedUserCAKeys" in commands["sshd"]
+    assert "sudo sh host-setup.sh" in commands["sshd"]
 
 
 def test_the_tunnels_command_runs_as_it_is() -> None:
