@@ -12,6 +12,7 @@ from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Permis
 from django.db import models
 from django.db.models.functions import Lower
 
+from accounts.edge_models import EdgeChange, EdgeVersion  # noqa: F401 - Django finds models here
 from accounts.people_models import Invitation as Invitation
 from accounts.people_models import SavedLogView as SavedLogView
 from accounts.permissions import Role
@@ -429,16 +430,3 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} by {self.actor_label}"
-
-
-class EdgeVersion(models.Model):
-    """One row: the version of everything edges need to know. Audit events that affect edges raise it."""
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    version = models.PositiveBigIntegerField(default=1)
-
-    class Meta:
-        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_edge_version_row")]
-
-    def __str__(self) -> str:
-        return str(self.version)
