@@ -30,6 +30,7 @@ class Facts:
     record_state: str = ""  # tunnels.models.DnsRecord.Verification
     record_answer: str = ""
     record_target: str = ""
+    record_resolver: str = ""
     tunnel_name: str = ""  # the tunnel the record points at, or else the organization's likeliest one
     tunnel_target: str = ""
     tunnel_status: str = ""  # tunnels.status.TunnelStatus, "" when there is no tunnel
@@ -165,8 +166,10 @@ def _record(facts: Facts) -> Step:
         return Step("record", title, State.DONE, f"{facts.record_name} leads to {facts.tunnel_name}.", "", *page)
     if facts.record_state == "pending":
         return Step("record", title, State.NEXT, "The record is stored; the resolvers are being asked.", "", *page)
-    text = f"The record is stored, but DNS says otherwise: {facts.record_answer or 'no answer'}"
-    return Step("record", title, State.BROKEN, text, "", *page)
+    said = f"{facts.record_resolver} said" if facts.record_resolver else "DNS says otherwise"
+    answer = facts.record_answer or "no answer"
+    text = f"The record is stored here, but {said}: {answer} Publish this at your DNS provider."
+    return Step("record", title, State.BROKEN, text, f"{facts.record_name}. CNAME {facts.record_target}.", *page)
 
 
 def _authority(facts: Facts) -> Step:

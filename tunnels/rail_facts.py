@@ -57,6 +57,7 @@ class RailFacts:
             record_state=record.verification if record else "",
             record_answer=record.last_answer if record else "",
             record_target=record.content if record else "",
+            record_resolver=record.resolver if record else "",
             tunnel_name=tunnel.name if tunnel else "",
             tunnel_target=tunnel.target if tunnel else "",
             tunnel_status=self.statuses[tunnel.pk].value if tunnel else "",

@@ -79,7 +79,7 @@ def _tunnels(activity: Activity) -> Chart:
     ]
     series = [("connected", values), ("not connected", down)]
     return _chart(
-        activity, "tunnels", "Tunnel health", f"{share} {_span(activity)}.", series, texts, top=100, top_text="100 %"
+        activity, "tunnels", "Tunnel health", f"{share} {_span(activity)}.", series, texts, top=100, top_text="100%"
     )
 
 
