@@ -6,7 +6,9 @@ so edges fetch a new snapshot and re-check live streams: no action can forget to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,20 @@ def registered_events() -> Mapping[str, EventType]:
     return dict(_REGISTRY)
 
 
+_recorded: ContextVar[list[Model] | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def recorded_targets() -> Iterator[list[Model]]:
+    """The targets of the events written inside, oldest first."""
+    found: list[Model] = []
+    mark = _recorded.set(found)
+    try:
+        yield found
+    finally:
+        _recorded.reset(mark)
+
+
 def record(
     name: str,
     *,
@@ -72,6 +88,9 @@ def record(
         new=_without_secrets(new),
     )
     insert(event)
+    watching = _recorded.get()
+    if watching is not None and target is not None:
+        watching.append(target)
     if event_type.affects_edge:
         if organization is None:
             raise RuntimeError(f"{name} affects edges, so it has to say whose streams they check again.")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
+from typing import Any, cast
+from urllib.parse import urlsplit
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from access.actions.consent import REQUEST_DAYS
 from access.actions.logins import identity_actor
 from access.decisions import decide_many
 from access.evaluation import QUESTIONS, Decision
 from access.login_links import LoginContext
-from access.models import Application
+from access.models import Application, ApprovalRequest
 from access.views.arrival import login_page
 from access.views.identity import identity_document
 from access.views.public import (
@@ -31,7 +35,9 @@ from accounts.errors import AuthenticationFailed, NotFound
 from accounts.models import AccessSession
 
 MAX_TILES = 200
+_HOST = re.compile(r"[A-Za-z0-9.-]+(?::\d{1,5})?")
 MAX_SESSIONS = 50
+MAX_REQUESTS = 20
 
 
 @public_page("GET", "HEAD")
@@ -40,14 +46,19 @@ def launcher(request: PublicRequest) -> HttpResponse:
     session = team_session(request, now)
     if session is None:
         return login_page(request, LoginContext(redirect_path="/"))
+    tiles = _reachable(request, session, now)
     page = {
         "identity": session.identity,
-        "applications": _reachable(request, session, now),
+        "applications": tiles,
+        "requests": _own_requests(session, now),
         "current": session,
         "sessions": _live_sessions(session, now),
         "document": json.dumps(identity_document(session), indent=2, ensure_ascii=False, default=str),
     }
-    return show(request, "launcher.html", page)
+    response = show(request, "launcher.html", page)
+    # Only the hosts that logos are on, and only on this page.
+    cast(Any, response).csp_img_src = {origin for tile in tiles if (origin := _logo_origin(tile))}
+    return response
 
 
 @public_page("POST")
@@ -88,6 +99,24 @@ def _reachable(request: PublicRequest, session: AccessSession, now: datetime) ->
         for application in applications
         if _admits_provider(application, session) and _may_enter(decisions[application.pk])
     ]
+
+
+def _logo_origin(application: Application) -> str:
+    """ "https://host[:port]" of its logo; "" for none, and for what was stored before logos were checked."""
+    try:
+        parts = urlsplit(str(application.settings.get("logo_url") or ""))
+        is_fit = parts.scheme == "https" and _HOST.fullmatch(parts.netloc)
+    except ValueError:
+        return ""
+    return f"https://{parts.netloc}" if is_fit else ""
+
+
+def _own_requests(session: AccessSession, now: datetime) -> list[ApprovalRequest]:
+    """Temporary access that the person has now, and what they still wait for."""
+    rows = ApprovalRequest.objects.for_organization(session.organization).select_related("application__organization")
+    active = Q(status=ApprovalRequest.Status.APPROVED, ends_at__gt=now)
+    waiting = Q(status=ApprovalRequest.Status.PENDING, created_at__gt=now - timedelta(days=REQUEST_DAYS))
+    return list(rows.filter(active | waiting, identity=session.identity).order_by("-created_at")[:MAX_REQUESTS])
 
 
 def _may_enter(decision: Decision) -> bool:
