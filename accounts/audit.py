@@ -15,7 +15,7 @@ from django.db.models import F, Model
 
 from accounts.actor import Actor
 from accounts.models import AuditEvent, EdgeVersion, Organization
-from accounts.prepared import insert
+from accounts.prepared import PreparedUpdate, insert
 
 _SECRET_WORDS = ("secret", "password", "private", "token_sha256", "sealed", "pin")
 
@@ -27,6 +27,7 @@ class EventType:
     affects_edge: bool
 
 
+_RAISE = PreparedUpdate(lambda: EdgeVersion.objects.filter(id=1), version=F("version") + 1)
 _REGISTRY: dict[str, EventType] = {}
 _announcer: Callable[[], object] | None = None
 
@@ -52,8 +53,11 @@ def record(
     target_label: str | None = None,
     old: Mapping[str, Any] | None = None,
     new: Mapping[str, Any] | None = None,
+    edges_learn: bool = False,
 ) -> AuditEvent:
-    """Write one event inside the running transaction (required: no change without its event, and no event alone)."""
+    """Write one event inside the running transaction (required: no change without its event, and no event alone).
+
+    `edges_learn`: this change affects edges although not every event of its name does."""
     event_type = _REGISTRY[name]
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("Audit events are written inside the action's transaction.")
@@ -71,7 +75,8 @@ def record(
         new=_without_secrets(new),
     )
     insert(event)
-    if event_type.affects_edge:
+    # Last: one row that all organizations share, locked until the commit.
+    if event_type.affects_edge or edges_learn:
         raise_edge_version()
     return event
 
@@ -79,7 +84,7 @@ def record(
 def raise_edge_version() -> None:
     """Tell edges that something they know has changed. Called by `record`; tasks that change facts without an event
     (a verification result) call it themselves."""
-    if not EdgeVersion.objects.filter(id=1).update(version=F("version") + 1):
+    if not _RAISE.run():
         EdgeVersion.objects.get_or_create(id=1, defaults={"version": 2})
     if _announcer is not None:
         transaction.on_commit(_announcer, robust=True)
