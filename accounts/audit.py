@@ -1,7 +1,8 @@
 """The audit log: registered event names, and the one function that writes an event in the caller's transaction.
 
 An action writes exactly one event. Events marked `affects_edge` also raise the edge version in the same transaction,
-so edges fetch a new snapshot and re-check live streams: no action can forget to.
+so edges fetch a new snapshot and re-check live streams: no action can forget to. Each event is chained to the one
+before it (accounts/audit_chain.py).
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Model
+from django.db.models import CharField, F, Model, PositiveBigIntegerField
 
+from accounts import audit_chain
 from accounts.actor import Actor
-from accounts.models import AuditEvent, EdgeVersion, Organization
-from accounts.prepared import PreparedUpdate, insert
+from accounts.models import AuditChain, AuditEvent, EdgeVersion, Organization
+from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert
 
 _SECRET_WORDS = ("secret", "password", "private", "token_sha256", "sealed", "pin")
 
@@ -27,6 +30,12 @@ class EventType:
     affects_edge: bool
 
 
+_HEAD = PreparedRows(lambda: AuditChain.objects.select_for_update().filter(pk=Parameter("chain", CharField())))
+_MOVE_HEAD = PreparedUpdate(
+    lambda: AuditChain.objects.filter(pk=Parameter("chain", CharField())),
+    sequence=Parameter("sequence", PositiveBigIntegerField()),
+    digest=Parameter("digest", CharField()),
+)
 _RAISE = PreparedUpdate(lambda: EdgeVersion.objects.filter(id=1), version=F("version") + 1)
 _REGISTRY: dict[str, EventType] = {}
 _announcer: Callable[[], object] | None = None
@@ -63,6 +72,7 @@ def record(
         raise RuntimeError("Audit events are written inside the action's transaction.")
     event = AuditEvent(
         organization=organization,
+        chain=organization.pk if organization is not None else "",
         name=name,
         actor_kind=actor.kind.value,
         actor_id=actor.id,
@@ -74,11 +84,26 @@ def record(
         old=_without_secrets(old),
         new=_without_secrets(new),
     )
-    insert(event)
+    _append(event)
     # Last: one row that all organizations share, locked until the commit.
     if event_type.affects_edge or edges_learn:
         raise_edge_version()
     return event
+
+
+def _append(event: AuditEvent) -> None:
+    """Give the event its place after the last one of its chain, whose row stays locked until the commit: events of
+    one organization get their places one after the other, and a rolled back one leaves no gap."""
+    head = _HEAD.first(chain=event.chain)
+    if head is None:
+        AuditChain.objects.get_or_create(pk=event.chain)
+        head = _HEAD.first(chain=event.chain)
+        assert head is not None
+    event.sequence = head.sequence + 1
+    values = {name: getattr(event, name) for name in audit_chain.CONTENT}
+    event.digest = audit_chain.digest_of(settings.SECRET_KEY, head.digest, values)
+    insert(event)
+    _MOVE_HEAD.run(chain=event.chain, sequence=event.sequence, digest=event.digest)
 
 
 def raise_edge_version() -> None:

@@ -12,6 +12,9 @@ from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Permis
 from django.db import models
 from django.db.models.functions import Lower
 
+from accounts.audit_models import AuditChain as AuditChain
+from accounts.audit_models import AuditEvent as AuditEvent
+from accounts.audit_models import EdgeVersion as EdgeVersion
 from accounts.people_models import Invitation as Invitation
 from accounts.people_models import SavedLogView as SavedLogView
 from accounts.permissions import Role
@@ -404,41 +407,3 @@ class ProviderTest(models.Model):
 
     def __str__(self) -> str:
         return f"test of {self.provider}"
-
-
-class AuditEvent(models.Model):
-    """What was done, by whom, to what. Append-only; names and labels are copies and outlive the objects."""
-
-    organization = models.ForeignKey(Organization, null=True, on_delete=models.SET_NULL, related_name="audit_events")
-    name = models.CharField(max_length=80)
-    actor_kind = models.CharField(max_length=20)
-    actor_id = models.CharField(max_length=64)
-    actor_label = models.CharField(max_length=300)
-    ip_address = models.GenericIPAddressField(null=True)
-    target_type = models.CharField(max_length=40, blank=True)
-    target_id = models.CharField(max_length=64, blank=True)
-    target_label = models.CharField(max_length=350, blank=True)
-    old = models.JSONField(null=True)
-    new = models.JSONField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = TenantQuerySet["AuditEvent"].as_manager()
-
-    class Meta:
-        indexes = [models.Index(fields=["organization", "-id"]), models.Index(fields=["name", "-id"])]
-
-    def __str__(self) -> str:
-        return f"{self.name} by {self.actor_label}"
-
-
-class EdgeVersion(models.Model):
-    """One row: the version of everything edges need to know. Audit events that affect edges raise it."""
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    version = models.PositiveBigIntegerField(default=1)
-
-    class Meta:
-        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_edge_version_row")]
-
-    def __str__(self) -> str:
-        return str(self.version)

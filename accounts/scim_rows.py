@@ -45,7 +45,7 @@ _USER = PreparedRows(
 )
 _STORE_USER = PreparedUpdate(
     lambda: ScimUser.objects.all_organizations(reason=_REASON).filter(pk=_user_id()),
-    **{name: Parameter(name, ScimUser._meta.get_field(name)) for name in _CHANGED},
+    **{field.name: Parameter(field.name, field) for field in ScimUser._meta.concrete_fields if field.name in _CHANGED},
 )
 _IDENTITY = PreparedRows(lambda: Identity.objects.select_for_update().filter(pk=_identity_id()))
 _DISABLE = PreparedUpdate(
