@@ -6,24 +6,26 @@ decisions go to the access log.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from django.utils import timezone
 
 from access import tokens
-from access.actions.service_tokens import authenticate_service_token
-from access.bearer import SessionEnded, TokenRefused, session_behind
-from access.decisions import decide, record_decision, refused_after
+from access.actions.service_tokens import authenticate_service_token, shown_version
+from access.bearer import SessionEnded, TokenRefused, issued_at, session_behind
+from access.decisions import decide_loading, record_decision, refused_after
 from access.denial import denial_of, refusal_page
 from access.destinations import allowed_destinations, resolve_destination
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Outcome
+from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Outcome, Policy
 from access.evidence import ShownCertificate, evidence_of_request
 from access.facts import NO_EVIDENCE, Evidence
 from access.login_links import app_session_cookie, login_url, new_app_session
 from access.models import Application, ServiceToken
 from access.recheck import recheck_streams
 from access.routing import find_application
+from access.stream_ends import Opened, ends_at, seconds_until
 from accounts.errors import DomainError, PermissionDenied
 from accounts.models import AccessSession, public_url
 from accounts.ratelimits import SERVICE_TOKEN_FAILURE_BY_ADDRESS, spend
@@ -78,6 +80,8 @@ class Allow:
     cache_seconds: int
     # For the edge to keep with a stream and to show when the stream is rechecked.
     evidence: str | None = None
+    # How long the yes counts: then a live stream is asked about again, and ends if nobody answers.
+    ends_in_seconds: float | None = None
     outcome: str = "allow"
 
     def __repr__(self) -> str:
@@ -152,6 +156,7 @@ class _Authorization:
         self.session: AccessSession | None = None
         self.service_token: ServiceToken | None = None
         self.evidence: Evidence = NO_EVIDENCE
+        self.policies: Sequence[Policy] = ()
 
     def result(self) -> AuthorizeResult:
         self.service_token = self._service_token()
@@ -164,7 +169,7 @@ class _Authorization:
             linked_token=self.payload.linked_token,
             now=self.now,
         )
-        decision = decide(
+        decision, self.policies = decide_loading(
             self.application,
             session=self.session,
             service_token=self.service_token,
@@ -275,6 +280,8 @@ class _Authorization:
         elif session is not None:
             identity, nonce = session.identity.email or session.identity.subject, session.nonce
             assertion = self.payload.token
+        opened = self._opened()
+        end = ends_at(decision, self.policies, service_token=service_token, opened=opened, now=self.now)
         return Allow(
             application_id=str(self.application.pk),
             organization_id=self.application.organization_id,
@@ -283,8 +290,14 @@ class _Authorization:
             assertion=assertion,
             destination=destination,
             cache_seconds=self._cache_seconds(decision),
-            evidence=self.evidence.document or None,
+            evidence=opened.noted_in(self.evidence.document) or None,
+            ends_in_seconds=seconds_until(end, self.now),
         )
+
+    def _opened(self) -> Opened:
+        if self.service_token is not None:
+            return Opened(secret_version=shown_version(self.service_token, self.payload.service_token_secret or ""))
+        return Opened(issued_at(self.payload.token or "")) if self.session is not None else Opened()
 
     def _cache_seconds(self, decision: Decision) -> int:
         if self.payload.websocket:

@@ -51,9 +51,31 @@ def decide(
     dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
     transaction.
     """
+    return decide_loading(
+        application,
+        session=session,
+        service_token=service_token,
+        ip=ip,
+        now=now,
+        evidence=evidence,
+        external_facts=external_facts,
+    )[0]
+
+
+def decide_loading(
+    application: Application,
+    *,
+    session: AccessSession | None,
+    service_token: ServiceToken | None,
+    ip: str,
+    now: datetime,
+    evidence: Evidence = NO_EVIDENCE,
+    external_facts: ExternalFacts | None = None,
+) -> tuple[Decision, Sequence[Policy]]:
+    """`decide`, with the policies it went by."""
     try:
         policies, groups = load_rules(application)
-        return decide_with(
+        decision = decide_with(
             policies,
             groups,
             application,
@@ -64,12 +86,9 @@ def decide(
             evidence=evidence,
             external_facts=external_facts,
         )
-    except Exception:
-        log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
-        message = (
-            "The policies of this application could not be evaluated, so access is refused. Tell its administrator."
-        )
-        return Decision(False, Outcome.ERROR, "policy_error", message)
+    except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
+        return _failed(application), ()
+    return decision, policies
 
 
 def decide_with(

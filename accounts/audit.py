@@ -17,7 +17,8 @@ from django.db.models import CharField, F, Model, PositiveBigIntegerField
 
 from accounts import audit_chain
 from accounts.actor import Actor
-from accounts.models import AuditChain, AuditEvent, EdgeVersion, Organization
+from accounts.edge_models import EdgeChange, EdgeVersion
+from accounts.models import AuditChain, AuditEvent, Organization
 from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert
 
 _SECRET_WORDS = ("secret", "password", "private", "token_sha256", "sealed", "pin")
@@ -37,6 +38,10 @@ _MOVE_HEAD = PreparedUpdate(
     digest=Parameter("digest", CharField()),
 )
 _RAISE = PreparedUpdate(lambda: EdgeVersion.objects.filter(id=1), version=F("version") + 1)
+_NOTE_CHANGE = PreparedUpdate(
+    lambda: EdgeChange.objects.filter(organization=Parameter("organization", Organization._meta.pk)),
+    version=EdgeVersion.objects.filter(id=1).values("version"),
+)
 _REGISTRY: dict[str, EventType] = {}
 _announcer: Callable[[], object] | None = None
 
@@ -87,7 +92,9 @@ def record(
     _append(event)
     # Last: one row that all organizations share, locked until the commit.
     if event_type.affects_edge or edges_learn:
-        raise_edge_version()
+        if organization is None:
+            raise RuntimeError(f"{name} affects edges, so it has to say whose streams they check again.")
+        raise_edge_version(organization)
     return event
 
 
@@ -106,11 +113,15 @@ def _append(event: AuditEvent) -> None:
     _MOVE_HEAD.run(chain=event.chain, sequence=event.sequence, digest=event.digest)
 
 
-def raise_edge_version() -> None:
-    """Tell edges that something they know has changed. Called by `record`; tasks that change facts without an event
-    (a verification result) call it themselves."""
+def raise_edge_version(organization: Organization) -> None:
+    """Tell edges that something has changed that concerns this organization: they fetch a new snapshot and check its
+    live streams again. Called by `record`. Where an event is written as well, let `record` do it (edges_learn): the
+    row of the version is the last one to be locked, or two changes could wait for each other."""
     if not _RAISE.run():
         EdgeVersion.objects.get_or_create(id=1, defaults={"version": 2})
+    # The version's row is locked until this commits, so whoever sees this number sees all smaller ones too.
+    if not _NOTE_CHANGE.run(organization=organization.pk):
+        EdgeChange.objects.create(organization=organization, version=edge_version())
     if _announcer is not None:
         transaction.on_commit(_announcer, robust=True)
 

@@ -1,4 +1,4 @@
-"""The audit log's rows, and the version of everything edges need to know. Written only by accounts/audit.py.
+"""The audit log's rows. Written only by accounts/audit.py.
 
 A module of its own, imported by accounts.models; it names models of that module by their labels.
 """
@@ -58,16 +58,3 @@ class AuditChain(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id or 'installation'} {self.sequence}"
-
-
-class EdgeVersion(models.Model):
-    """One row: the version of everything edges need to know. Audit events that affect edges raise it."""
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    version = models.PositiveBigIntegerField(default=1)
-
-    class Meta:
-        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_edge_version_row")]
-
-    def __str__(self) -> str:
-        return str(self.version)

@@ -14,7 +14,7 @@ from django.db.models.functions import Lower
 
 from accounts.audit_models import AuditChain as AuditChain
 from accounts.audit_models import AuditEvent as AuditEvent
-from accounts.audit_models import EdgeVersion as EdgeVersion
+from accounts.edge_models import EdgeChange, EdgeVersion  # noqa: F401 - Django finds models here
 from accounts.people_models import Invitation as Invitation
 from accounts.people_models import SavedLogView as SavedLogView
 from accounts.permissions import Role

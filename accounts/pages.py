@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import wraps
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from django import forms
 from django.contrib import messages
@@ -33,7 +33,7 @@ Crumbs = Sequence[tuple[str, str | None]]
 PER_PAGE = 25
 MAX_PAGE = 4000
 # How many of the newest entries of a log one search looks through; it says so, and goes on further back when asked.
-SEARCHED_ENTRIES = 100_000
+SEARCHED_ENTRIES = 50_000
 SENT_FORM_SECONDS = 3600
 
 
@@ -219,7 +219,9 @@ def list_page(
     if query:
         condition = Q()
         for column in search:
-            condition |= Q(**{f"{column}__icontains": query})
+            condition |= (
+                Q(**{f"{column}__icontains": query}) if counted else _contains(request, queryset, column, query)
+            )
         queryset = queryset.filter(condition)
     for item in chosen:
         if item.value:
@@ -238,6 +240,17 @@ def list_page(
         stopped_at="" if has_next else reach.stopped_at,
         stopped_day=reach.stopped_day,
     )
+
+
+def _contains(request: HttpRequest, queryset: QuerySet[Any], column: str, query: str) -> Q:
+    """A column of a related row is looked for among the organization's rows of that kind first: they are far fewer than
+    the entries of a log."""
+    relation, _, rest = column.partition("__")
+    if not rest:
+        return Q(**{f"{column}__icontains": query})
+    related = queryset.model._meta.get_field(relation).related_model
+    rows = related._base_manager.filter(organization=cast(OrganizationRequest, request).organization)
+    return Q(**{f"{relation}__in": rows.filter(**{f"{rest}__icontains": query}).values("pk")})
 
 
 def _chosen(request: HttpRequest, item: Filter) -> str:

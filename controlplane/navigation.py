@@ -30,13 +30,17 @@ class Section:
 
 
 NAVIGATION: tuple[Section, ...] = (
-    Section("", (Entry("Home", "organization_home", ("organization_home", "home_"), Permission.ORGANIZATION_READ),)),
+    Section(
+        "",
+        (Entry("Home", "organization_home", ("organization_home", "home_", "search"), Permission.ORGANIZATION_READ),),
+    ),
     Section(
         "Access",
         (
             Entry("Applications", "applications", ("application",), Permission.ACCESS_READ),
             Entry("Groups", "groups", ("group",), Permission.ACCESS_READ),
             Entry("Policies", "policies", ("polic",), Permission.ACCESS_READ),
+            Entry("Approvals", "approvals", ("approval",), Permission.ACCESS_READ),
             Entry("Simulator", "simulator", ("simulat",), Permission.ACCESS_READ),
             Entry(
                 "Service Auth", "service_tokens", ("service_token", "ssh_", "client_authorit"), Permission.ACCESS_READ

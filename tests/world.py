@@ -14,7 +14,9 @@ from access.models import (
     AccessList,
     AccessRequest,
     Application,
+    ApplicationDraft,
     ApplicationPolicy,
+    ApprovalRequest,
     Certificate,
     ClientAuthority,
     CustomPage,
@@ -68,6 +70,7 @@ class World:
     claim: PrincipalClaim
     certificate: Certificate
     access_request: AccessRequest
+    approval: ApprovalRequest
     saved_test: SavedTest
     simulation: Simulation
     token_key: TokenKey
@@ -79,6 +82,7 @@ class World:
     membership: Membership
     invitation: Invitation
     provider_test: ProviderTest
+    draft: ApplicationDraft
 
     def url_arguments(self) -> dict[str, Any]:
         """A value for every argument that dashboard URLs take."""
@@ -94,6 +98,7 @@ class World:
             "token_id": self.service_token.pk,
             "event_id": self.audit_event.pk,
             "application_id": self.application.pk,
+            "draft_id": self.draft.pk,
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
@@ -102,6 +107,7 @@ class World:
             "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
+            "approval_id": self.approval.pk,
             "test_id": self.saved_test.pk,
             "simulation_id": self.simulation.pk,
             "certificate_id": self.certificate.pk,
@@ -142,6 +148,21 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        draft=ApplicationDraft.objects.create(
+            organization=organization,
+            user=membership.user,
+            name="Second bastion",
+            data={
+                "configure": {
+                    "name": ["Second bastion"],
+                    "subdomain": ["bastion-2"],
+                    "domain": [domain],
+                    "session_duration_seconds": ["3600"],
+                },
+                "policies": [],
+            },
+            expires_at=now + timedelta(days=30),
+        ),
         invitation=Invitation.objects.create(
             organization=organization,
             email="nina@people.test",
@@ -302,6 +323,16 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         question={"who": "nobody", "ip": "192.0.2.9", "country": "PT"},
         expected="deny",
     )
+    approval = ApprovalRequest.objects.create(
+        organization=organization,
+        application=application,
+        policy=policy,
+        identity=people["identity"],
+        reason="Replace the disk",
+        duration_seconds=3600,
+        groups=[{"approvals_needed": 1, "emails": ["dora@people.test"]}],
+        ip_address="192.0.2.7",
+    )
     simulation = Simulation.objects.create(
         organization=organization,
         kind="identities",
@@ -346,6 +377,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         "claim": claim,
         "certificate": certificate,
         "access_request": access_request,
+        "approval": approval,
         "saved_test": saved_test,
         "simulation": simulation,
         "token_key": token_key,

@@ -23,6 +23,8 @@ _STREAM_KEYS = (
     "client_ip",
     "destination",
     "evidence",
+    "hostname",
+    "path",
 )
 
 

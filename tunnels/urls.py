@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tunnels.views import configurations, connectors, home, tunnels, zones
+from tunnels.views import configurations, connectors, home, tunnels, way_in, zones
 
 _TUNNEL = "tunnels/<uuid:tunnel_id>"
 _CONNECTOR = f"{_TUNNEL}/connectors/<uuid:client_id>"
 
 urlpatterns = [
     path("", home.organization_home, name="organization_home"),
+    path("access/applications/<uuid:application_id>/way-in/", way_in.application_way_in, name="application_way_in"),
     path("tunnels/", tunnels.tunnels, name="tunnels"),
     path("tunnels/create/", tunnels.tunnel_create, name="tunnel_create"),
     path("tunnels/edge-ca.pem", tunnels.tunnel_edge_authority, name="tunnel_edge_authority"),

@@ -11,12 +11,15 @@ from django.utils import timezone
 
 from access import events
 from access.actions.custom_pages import check_denial
+from access.actions.drafts import KeptDraft, keep_deleted
 from access.actions.groups import checked_name
 from access.actions.policies import checked_session, lock_application, new_policy, own_policy
 from access.actions.tags import own_tags
 from access.actions.token_keys import active_key
+from access.application_settings import check_settings
 from access.hostnames import assert_owned, split_domain
 from access.models import Application, ApplicationPolicy, Policy
+from access.policy_terms import FIELDS
 from access.principals import PrincipalRefused, check_principal
 from access.saved_tests import guard
 from access.sshcert import EXTENSIONS, MAX_LIFETIME_SECONDS, MIN_LIFETIME_SECONDS
@@ -58,10 +61,12 @@ def create_application(
     policies: Sequence[PolicyItem] = (),
     tags: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    copied_from: Application | None = None,
     **flags: Any,
 ) -> Application:
     """`flags`: any of auto_redirect_to_identity, app_launcher_visible, skip_interstitial,
-    certificate_lifetime_seconds, certificate_extensions, principal_overrides, bastion_destinations."""
+    certificate_lifetime_seconds, certificate_extensions, principal_overrides, bastion_destinations. `copied_from` is
+    only noted in the audit event."""
     if Application.objects.for_organization(organization).count() >= MAX_APPLICATIONS:
         raise Conflict(f"An organization has at most {MAX_APPLICATIONS} applications.", code="too_many_applications")
     application = Application(organization=organization)
@@ -88,9 +93,17 @@ def create_application(
         organization=organization,
         actor=actor,
         target=application,
-        new=facts(application),
+        new={**facts(application), **({"copied_from": str(copied_from.pk)} if copied_from else {})},
     )
     return application
+
+
+@transaction.atomic
+def duplicate_application(application: Application, *, actor: Actor, name: str, domain: str) -> Application:
+    """A new application (and audience tag) at another domain, with copies of settings, SSH profile and own policies;
+    reusable ones are attached. SSH authorities and certificates stay with the old one alone."""
+    copied = {**copied_values(application), "name": name, "domain": domain}
+    return create_application(application.organization, actor=actor, copied_from=application, **copied)
 
 
 @transaction.atomic
@@ -140,9 +153,13 @@ def update_application(
 
 
 @transaction.atomic
-def delete_application(application: Application, *, actor: Actor) -> None:
-    """Its own policies, SSH authorities (keys included) and certificates' records go with it; the log stays."""
+def delete_application(application: Application, *, actor: Actor, keep: KeptDraft | None = None) -> None:
+    """Its own policies, SSH authorities (keys included) and certificates' records go with it; the log stays.
+
+    `keep`: a member gets what a person could fill in again (settings, policies) as a draft."""
     application = lock_application(application.organization, application)
+    if keep is not None:
+        keep_deleted(application, keep)
     audit.record(
         events.APPLICATION_DELETED,
         organization=application.organization,
@@ -167,6 +184,24 @@ def revoke_application_tokens(application: Application, *, actor: Actor) -> None
         target=application,
         new={"revoked_up_to": application.tokens_revoked_at.isoformat()},
     )
+
+
+def copied_values(application: Application) -> dict[str, Any]:
+    """Arguments for create_application, name and domain included, that make the same application again."""
+    links = application.policy_links.select_related("policy").order_by("precedence")
+    return {
+        **{name: getattr(application, name) for name in _FACTS},
+        "allowed_provider_ids": [provider.pk for provider in application.allowed_providers.all()],
+        "tags": [tag.name for tag in application.tags.all()],
+        "policies": [{"id": link.policy_id} if link.policy.reusable else as_item(link.policy) for link in links],
+    }
+
+
+def as_item(policy: Policy) -> dict[str, Any]:
+    """An own policy as an inline one."""
+    names = ("name", "decision", "include", "require", "exclude", "session_duration_seconds")
+    terms = {name: getattr(policy, name) for name in FIELDS}
+    return {**{name: getattr(policy, name) for name in names}, "terms": terms}
 
 
 def facts(application: Application) -> dict[str, Any]:
@@ -263,11 +298,9 @@ def _destinations(rules: Sequence[str]) -> list[str]:
 
 
 def _settings(organization: Organization, values: Mapping[str, Any]) -> dict[str, Any]:
-    reserved = values.get("reserved_principals", [])
-    if not isinstance(reserved, list) or not all(isinstance(name, str) for name in reserved):
-        raise _invalid("settings", "reserved_principals must be a list of account names.")
-    check_denial(organization, values)
-    return dict(values)
+    checked = check_settings(values)
+    check_denial(organization, checked)
+    return checked
 
 
 _CHECKS: Mapping[str, Any] = {

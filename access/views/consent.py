@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from access.actions.consent import (
+    Approver,
     check_approver,
     is_over,
     latest_request,
@@ -96,14 +97,15 @@ def answer(request: PublicRequest, request_id: UUID) -> HttpResponse:
     asked = rows.filter(pk=request_id).first()
     if asked is None:
         raise Http404("No such request.")
-    check_approver(asked, session.identity)
+    approver = Approver.person(session.identity)
+    check_approver(asked, approver)
     notice = ""
     if request.method == "POST":
         approves = request.POST.get("decision") == "approve"
         try:
             asked = vote(
                 asked,
-                approver=session,
+                approver=approver,
                 approves=approves,
                 now=now,
                 actor=identity_actor(session, request.client_ip),

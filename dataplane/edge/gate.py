@@ -73,7 +73,8 @@ class Gate:
         now = time.monotonic()
         if not head.is_websocket:
             cached = self._allowed.get(key + snapshot.version.to_bytes(8, "big", signed=True))
-            if cached is not None and now < cached[0] + min(cached[1].cache_seconds, MAX_CACHE_SECONDS):
+            fresh = cached is not None and now < cached[0] + min(cached[1].cache_seconds, MAX_CACHE_SECONDS)
+            if cached is not None and fresh and not _has_ended(cached[1], now):
                 return cached[1]
         try:
             decision = await self._agent.authorize(_question(head, credentials, client_ip, reference))
@@ -118,7 +119,8 @@ class Gate:
 
     def _during_outage(self, key: bytes, now: float, error: Exception) -> Allowed:
         remembered = self._allowed.get(key)
-        if remembered is not None and now < remembered[0] + self._outage_grace_seconds:
+        within_grace = remembered is not None and now < remembered[0] + self._outage_grace_seconds
+        if remembered is not None and within_grace and not _has_ended(remembered[1], now):
             return remembered[1]
         raise Refusal(
             503, "control_plane_unreachable", "Access cannot be checked at the moment; please try again."
@@ -129,6 +131,10 @@ class Gate:
         self._allowed.move_to_end(key)
         while len(self._allowed) > MAX_REMEMBERED:
             self._allowed.popitem(last=False)
+
+
+def _has_ended(allowed: Allowed, now: float) -> bool:
+    return allowed.ends_at is not None and now >= allowed.ends_at
 
 
 def read_credentials(

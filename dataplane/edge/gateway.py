@@ -117,7 +117,16 @@ class Gateway:
         exchange = TunnelExchange(client, head, no_rule_status=rule.no_rule_status)
         # A session was let in by itself: whatever service token was shown beside it played no part.
         service_token_id = head.get(H_CLIENT_ID) if allowed.session_nonce is None else None
-        stream = LiveStream(allowed, client.peer_ip, service_token_id, snapshot.version, exchange.cut)
+        stream = LiveStream(
+            allowed,
+            client.peer_ip,
+            service_token_id,
+            snapshot.version,
+            exchange.cut,
+            application.organization_id,
+            head.hostname,
+            head.path,
+        )
         self._streams.add(stream)
         started = time.monotonic()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -66,6 +67,8 @@ def logged() -> tuple[bool, str]:
 def test_allowed_person(application: Application, session: AccessSession) -> None:
     token = app_token(application, session)
     answer = ask(token=token, token_source="header", websocket=True)
+    # What the recheck wants to know again: when the token was issued.
+    assert set(json.loads(answer.pop("evidence"))["opened"]) == {"issued"}
     assert answer == {
         "outcome": "allow",
         "application_id": str(application.pk),
@@ -74,8 +77,8 @@ def test_allowed_person(application: Application, session: AccessSession) -> Non
         "identity": "alice@widgetcorp.test",
         "assertion": token,
         "destination": None,
-        "evidence": None,
         "cache_seconds": 0,
+        "ends_in_seconds": None,
     }
     assert logged() == (True, "allowed")
 
@@ -410,7 +413,9 @@ def test_service_token_streams(cast: Cast, application: Application, machine: di
 
     token = ServiceToken.objects.get()
     ServiceToken.objects.update(expires_at=timezone.now() - timedelta(days=1), duration_seconds=3600)
-    assert reasons(row) == [], "the natural end limits new connections"
+    assert reasons(row) == ["service_token_expired"]
+    ServiceToken.objects.update(expires_at=None, duration_seconds=None)
+    assert reasons(row) == []
     update_service_token(token, actor=ACTOR, name="ci", duration_seconds=None, enabled=False)
     assert reasons(row) == ["service_token_inactive"]
     ServiceToken.objects.all().delete()

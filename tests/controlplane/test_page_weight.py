@@ -45,7 +45,7 @@ def owner(db: None) -> Client:
     return client
 
 
-@pytest.mark.parametrize("path", ["", "access/applications/", "access/log/", "team/users/", "tunnels/"])
+@pytest.mark.parametrize("path", ["", "access/applications/", "access/log/", "team/users/", "tunnels/", "search/?q=o"])
 def test_first_pages_are_light(owner: Client, path: str) -> None:
     assert weight(owner, f"/o/loadcorp/{path}") < MOST_BYTES
 
