@@ -18,7 +18,7 @@ from access.bearer import SessionEnded, TokenRefused, issued_at, session_behind
 from access.decisions import decide_loading, record_decision, refused_after
 from access.denial import denial_of, refusal_page
 from access.destinations import allowed_destinations, resolve_destination
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Outcome, Policy
+from access.evaluation import QUESTIONS, Decision, Outcome, Policy
 from access.evidence import ShownCertificate, evidence_of_request
 from access.facts import NO_EVIDENCE, Evidence
 from access.login_links import app_session_cookie, login_url, new_app_session
@@ -35,7 +35,7 @@ __all__ = ["AuthorizeRequest", "AuthorizeResult", "as_json", "authorize_request"
 # Upper bound of what an edge may reuse for plain requests (AC-84); a WebSocket always asks.
 MAX_CACHE_SECONDS = 60
 # Reasons for which the team domain's pages would help.
-_LOGIN_REASONS = frozenset({"login_required", PURPOSE_REQUIRED, APPROVAL_REQUIRED})
+_LOGIN_REASONS = QUESTIONS | {"login_required"}
 _COOKIE = "cookie"
 
 

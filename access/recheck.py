@@ -29,6 +29,7 @@ from access.selectors import NamedList
 from access.stream_ends import Opened, ends_at, is_session_over, read_opened, seconds_until, why_over
 from accounts.errors import DomainError
 from accounts.models import AccessSession
+from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
 _CUT_MESSAGES = {
@@ -224,6 +225,7 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
         now=now,
         evidence=evidence_of_stream(application, stream.evidence, now=now),
         lists=rules.lists,
+        moment=Moment.STREAM,
     )
     if not decision.allowed:
         return Verdict(decision.reason, _CUT_MESSAGES.get(decision.reason, decision.message))

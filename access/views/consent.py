@@ -28,6 +28,7 @@ from access.views.public import PublicRequest, public_page, redirect_to, show, t
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import AccessSession
 from accounts.ratelimits import HAND_OVER_BY_SESSION, spend
+from accounts.second_factor import Moment
 
 
 @public_page("POST")
@@ -61,7 +62,14 @@ def ask_approval(request: PublicRequest) -> HttpResponse:
     if session is None or why_login_again(request, session, application, now=timezone.now()):
         return login_page(request, context)
     spend(HAND_OVER_BY_SESSION, str(session.id))
-    decision = decide(application, session=session, service_token=None, ip=request.client_ip, now=timezone.now())
+    decision = decide(
+        application,
+        session=session,
+        service_token=None,
+        ip=request.client_ip,
+        now=timezone.now(),
+        moment=Moment.LOGIN,
+    )
     if decision.reason != APPROVAL_REQUIRED or decision.policy_id is None:
         return redirect_to(_resume(context), status=303)
     reason, duration = request.POST.get("reason", ""), request.POST.get("duration", "")

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from access.actions.logins import identity_actor
 from access.decisions import decide_many
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision
+from access.evaluation import QUESTIONS, Decision
 from access.login_links import LoginContext
 from access.models import Application
 from access.views.arrival import login_page
@@ -91,8 +91,8 @@ def _reachable(request: PublicRequest, session: AccessSession, now: datetime) ->
 
 
 def _may_enter(decision: Decision) -> bool:
-    """Also where a purpose or an approval is asked for first: the tile leads to that question."""
-    return decision.allowed or decision.reason in {PURPOSE_REQUIRED, APPROVAL_REQUIRED}
+    """Also where something is asked for first: the tile leads to that question."""
+    return decision.allowed or decision.reason in QUESTIONS
 
 
 def _admits_provider(application: Application, session: AccessSession) -> bool:

@@ -29,7 +29,7 @@ def write(organization: Organization | None, count: int = 1) -> None:
     for number in range(count):
         with transaction.atomic():
             audit.record(
-                "access.group.created",
+                "accounts.login.started",
                 organization=organization,
                 actor=ACTOR,
                 target_label=f"group {number}",
