@@ -15,6 +15,7 @@ from django.utils import timezone
 from access import tokens
 from access.actions.service_tokens import authenticate_service_token, shown_version
 from access.bearer import SessionEnded, TokenRefused, issued_at, session_behind
+from access.cors import preflight_headers
 from access.decisions import decide_loading, record_decision, refused_after
 from access.denial import denial_of, refusal_page
 from access.destinations import allowed_destinations, resolve_destination
@@ -64,6 +65,13 @@ class AuthorizeRequest:
     # A client certificate that the edge verified, and a bearer token that claims to be of this team.
     certificate: ShownCertificate | None = None
     linked_token: str | None = None
+    # What a browser's preflight asks leave for (Access-Control-Request-Method and -Headers).
+    preflight_method: str | None = None
+    preflight_headers: str | None = None
+
+    @property
+    def is_preflight(self) -> bool:
+        return self.method == "OPTIONS" and bool(self.origin) and bool(self.preflight_method)
 
     def __repr__(self) -> str:
         return f"<AuthorizeRequest {self.ray_id} {self.hostname}{self.path}>"
@@ -110,7 +118,16 @@ class Deny:
     outcome: str = "deny"
 
 
-AuthorizeResult = Allow | Login | Deny
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The edge answers by itself, without the application: a preflight request of a browser."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    outcome: str = "answer"
+
+
+AuthorizeResult = Allow | Login | Deny | Answer
 
 
 def as_json(result: AuthorizeResult) -> dict[str, object]:
@@ -126,10 +143,25 @@ def authorize_request(payload: AuthorizeRequest) -> AuthorizeResult:
     application = find_application(payload.hostname.lower().removesuffix("."), payload.path)
     if application is None:
         return Deny(404, "unknown_application", "Nothing is served under this name.", payload.ray_id)
+    answered = _preflight(application, payload) if payload.is_preflight else None
+    if answered is not None:
+        return answered
     try:
         return _Authorization(payload, application, timezone.now()).result()
     except DomainError as error:
         return Deny(error.status, error.code, error.message, payload.ray_id)
+
+
+def _preflight(application: Application, payload: AuthorizeRequest) -> Allow | Answer | None:
+    """Nobody is logged in for a preflight (it carries no cookies), and it does nothing: the application's settings say
+    who answers it. None: it is a request like any other."""
+    if application.settings.get("options_preflight_bypass") is True:
+        return Allow(str(application.pk), application.organization_id, None, None, None, None, cache_seconds=0)
+    document = application.settings.get("cors_headers")
+    if not isinstance(document, dict) or not document:
+        return None
+    asked = {"method": payload.preflight_method or "", "headers": payload.preflight_headers or ""}
+    return Answer(200, preflight_headers(document, origin=payload.origin or "", **asked))
 
 
 def login_redirect(

@@ -7,7 +7,9 @@ before it (accounts/audit_chain.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +60,20 @@ def registered_events() -> Mapping[str, EventType]:
     return dict(_REGISTRY)
 
 
+_recorded: ContextVar[list[Model] | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def recorded_targets() -> Iterator[list[Model]]:
+    """The targets of the events written inside, oldest first."""
+    found: list[Model] = []
+    mark = _recorded.set(found)
+    try:
+        yield found
+    finally:
+        _recorded.reset(mark)
+
+
 def record(
     name: str,
     *,
@@ -90,6 +106,9 @@ def record(
         new=_without_secrets(new),
     )
     _append(event)
+    watching = _recorded.get()
+    if watching is not None and target is not None:
+        watching.append(target)
     # Last: one row that all organizations share, locked until the commit.
     if event_type.affects_edge or edges_learn:
         if organization is None:

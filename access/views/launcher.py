@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -31,6 +34,7 @@ from accounts.errors import AuthenticationFailed, NotFound
 from accounts.models import AccessSession
 
 MAX_TILES = 200
+_HOST = re.compile(r"[A-Za-z0-9.-]+(?::\d{1,5})?")
 MAX_SESSIONS = 50
 
 
@@ -40,14 +44,18 @@ def launcher(request: PublicRequest) -> HttpResponse:
     session = team_session(request, now)
     if session is None:
         return login_page(request, LoginContext(redirect_path="/"))
+    tiles = _reachable(request, session, now)
     page = {
         "identity": session.identity,
-        "applications": _reachable(request, session, now),
+        "applications": tiles,
         "current": session,
         "sessions": _live_sessions(session, now),
         "document": json.dumps(identity_document(session), indent=2, ensure_ascii=False, default=str),
     }
-    return show(request, "launcher.html", page)
+    response = show(request, "launcher.html", page)
+    # Only the hosts that logos are on, and only on this page.
+    cast(Any, response).csp_img_src = {origin for tile in tiles if (origin := _logo_origin(tile))}
+    return response
 
 
 @public_page("POST")
@@ -88,6 +96,16 @@ def _reachable(request: PublicRequest, session: AccessSession, now: datetime) ->
         for application in applications
         if _admits_provider(application, session) and _may_enter(decisions[application.pk])
     ]
+
+
+def _logo_origin(application: Application) -> str:
+    """ "https://host[:port]" of its logo; "" for none, and for what was stored before logos were checked."""
+    try:
+        parts = urlsplit(str(application.settings.get("logo_url") or ""))
+        is_fit = parts.scheme == "https" and _HOST.fullmatch(parts.netloc)
+    except ValueError:
+        return ""
+    return f"https://{parts.netloc}" if is_fit else ""
 
 
 def _may_enter(decision: Decision) -> bool:

@@ -53,7 +53,15 @@ class Denied:
     page: str = ""
 
 
-Decision = Allowed | LoginNeeded | Denied
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a preflight request: the application is not asked."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+
+
+Decision = Allowed | LoginNeeded | Denied | Answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +161,7 @@ class AgentApi:
 
 
 def _parse_decision(document: Any) -> Decision:
-    outcome: Literal["allow", "login", "deny"] = document["outcome"]
+    outcome: Literal["allow", "login", "deny", "answer"] = document["outcome"]
     if outcome == "allow":
         return Allowed(
             application_id=str(document["application_id"]),
@@ -178,7 +186,20 @@ def _parse_decision(document: Any) -> Decision:
         if len(location) > MAX_LOCATION_CHARACTERS or not isinstance(page, str):
             raise ValueError("deny with an unusable page")
         return Denied(status, str(document["reason"]), str(document["message"]), location, page)
+    if outcome == "answer":
+        status = int(document["status"])
+        if not 200 <= status <= 299:
+            raise ValueError("answer without a success status")
+        return Answered(
+            status, tuple((_cors_name(name), _header_safe(value) or "") for name, value in document["headers"])
+        )
     raise ValueError("unknown outcome")
+
+
+def _cors_name(name: object) -> str:
+    if not isinstance(name, str) or not (name == "vary" or name.startswith("access-control-")):
+        raise ValueError("a preflight answer holds nothing but CORS headers")
+    return name
 
 
 def _seconds(value: object) -> float:

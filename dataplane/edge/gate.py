@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from dataplane.edge.agent import AgentApi, Allowed, Decision, Denied, LoginNeeded
+from dataplane.edge.agent import AgentApi, Allowed, Answered, Decision, Denied, LoginNeeded
 from dataplane.edge.errors import Refusal
 from dataplane.edge.evidence import ClientCertificate, linked_token
 from dataplane.edge.heads import RequestHead, parse_cookies
@@ -33,6 +33,14 @@ class LoginRedirect(Exception):
     def __init__(self, login: LoginNeeded) -> None:
         super().__init__("login needed")
         self.login = login
+
+
+class AnsweredByAccess(Exception):
+    """Answer this instead of asking the application."""
+
+    def __init__(self, answer: Answered) -> None:
+        super().__init__("answered")
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class Gate:
         reference: str,
         certificate: ClientCertificate | None = None,
     ) -> Allowed:
-        """Raises Refusal or LoginRedirect."""
+        """Raises Refusal, LoginRedirect or AnsweredByAccess."""
         credentials = read_credentials(head, application, snapshot, time.time(), certificate)
         key = _key(head, application, credentials, client_ip)
         now = time.monotonic()
@@ -99,6 +107,8 @@ class Gate:
             self._allowed.pop(key, None)
         if isinstance(decision, LoginNeeded):
             raise LoginRedirect(decision)
+        if isinstance(decision, Answered):
+            raise AnsweredByAccess(decision)
         if isinstance(decision, Denied):
             raise Refusal(
                 decision.status,
@@ -202,6 +212,8 @@ def _question(head: RequestHead, credentials: Credentials, client_ip: str, refer
         "origin": head.get("origin"),
         "certificate": credentials.certificate.to_document() if credentials.certificate else None,
         "linked_token": credentials.linked_token,
+        "preflight_method": head.get("access-control-request-method"),
+        "preflight_headers": ", ".join(head.get_all("access-control-request-headers")) or None,
     }
 
 

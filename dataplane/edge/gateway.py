@@ -10,7 +10,7 @@ from dataplane.edge.agent import Allowed
 from dataplane.edge.dials import Dials
 from dataplane.edge.errors import Refusal
 from dataplane.edge.exchange import TunnelExchange
-from dataplane.edge.gate import Gate, LoginRedirect
+from dataplane.edge.gate import AnsweredByAccess, Gate, LoginRedirect
 from dataplane.edge.heads import RequestHead
 from dataplane.edge.hygiene import tunnel_request_headers
 from dataplane.edge.livestreams import LiveStream, LiveStreams
@@ -97,6 +97,10 @@ class Gateway:
             )
         except LoginRedirect as redirect:
             _send_login(client, redirect, application)
+            return
+        except AnsweredByAccess as answered:
+            headers = [*answered.answer.headers, ("cf-ray", client.reference)]
+            client.send_response(answered.answer.status, headers, b"")
             return
         await self._forward(client, head, application, allowed, snapshot)
 
