@@ -3,6 +3,7 @@
 import accounts.models
 import django.db.models.deletion
 import django.db.models.functions.text
+import django.utils.timezone
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -17,6 +18,17 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.CreateModel(
+            name='AuditChain',
+            fields=[
+                ('id', models.CharField(editable=False, help_text='"": the installation itself.', max_length=32, primary_key=True, serialize=False)),
+                ('sequence', models.PositiveBigIntegerField(default=0)),
+                ('digest', models.CharField(blank=True, max_length=64)),
+                ('verified_sequence', models.PositiveBigIntegerField(default=0)),
+                ('verified_at', models.DateTimeField(null=True)),
+                ('problem', models.CharField(blank=True, max_length=200)),
+            ],
+        ),
         migrations.CreateModel(
             name='Organization',
             fields=[
@@ -69,7 +81,10 @@ class Migration(migrations.Migration):
                 ('target_label', models.CharField(blank=True, max_length=350)),
                 ('old', models.JSONField(null=True)),
                 ('new', models.JSONField(null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ('chain', models.CharField(blank=True, db_default='', default='', editable=False, max_length=32)),
+                ('sequence', models.PositiveBigIntegerField(editable=False, null=True)),
+                ('digest', models.CharField(blank=True, db_default='', default='', editable=False, max_length=64)),
                 ('organization', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='audit_events', to='accounts.organization')),
             ],
         ),
@@ -374,6 +389,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='auditevent',
             index=models.Index(fields=['name', '-id'], name='accounts_au_name_a2f103_idx'),
+        ),
+        migrations.AddConstraint(
+            model_name='auditevent',
+            constraint=models.UniqueConstraint(fields=('chain', 'sequence'), name='audit_event_place_in_chain'),
         ),
         migrations.AddIndex(
             model_name='accesssession',
