@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from accounts import totp
 from demo.first_login import wait_until
 from demo.installation import Installation
+from tests.axe import violations
 from tools.chromium import launch
 
 pytestmark = pytest.mark.integration
@@ -118,8 +119,10 @@ def test_a_security_key_is_added_and_confirms_the_next_login(here: Installation,
     key = virtual_key(first)
     log_in(here, first, url, "vera@widgetcorp.test")
     expect(first.get_by_role("heading", name="Add a second factor")).to_be_visible()
+    assert violations(first) == []
     first.get_by_role("button", name="Add a security key or a phone").click()
     expect(first.get_by_role("heading", name="Keep these recovery codes")).to_be_visible()
+    assert violations(first) == []
     first.get_by_role("link", name="I have kept them: go on").click()
     first.wait_for_url(url)
 
@@ -127,6 +130,7 @@ def test_a_security_key_is_added_and_confirms_the_next_login(here: Installation,
     plugged = virtual_key(second)
     log_in(here, second, url, "vera@widgetcorp.test")
     expect(second.get_by_role("heading", name="Confirm that it is you")).to_be_visible()
+    assert violations(second) == []
     second.get_by_role("button", name="Use a passkey").click()
     expect(second.get_by_role("status")).to_contain_text("Nothing was confirmed", timeout=TIMEOUT_MS)
     move_keys(key, plugged)
@@ -134,6 +138,7 @@ def test_a_security_key_is_added_and_confirms_the_next_login(here: Installation,
     second.wait_for_url(url)
     second.goto(f"https://{here.facts['team_domain']}:{urlsplit(url).port}/cdn-cgi/access/account")
     expect(second.get_by_text("Security key", exact=True).first).to_be_visible()
+    assert violations(second) == []
     second.get_by_role("link", name="Remove Security key").click()
     second.get_by_role("button", name="Remove").click()
     expect(second.get_by_text("You have none yet.")).to_be_visible()
