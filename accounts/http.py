@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render, resolve_url
 
 from accounts.actor import Actor, ActorKind
+from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
 from accounts.permissions import Permission, role_allows
 
@@ -93,7 +94,10 @@ def requires(permission: Permission) -> Callable[[View], View]:
                 raise Http404
             if not role_allows(membership.role, permission):
                 return render(request, "403.html", {"permission": permission, "role": membership.role}, status=403)
-            return view(_bind(request, membership), *args, **kwargs)
+            bound = _bind(request, membership)
+            if asks_for_request(request):
+                return show_request(bound, membership.organization, lambda: view(bound, *args, **kwargs))
+            return view(bound, *args, **kwargs)
 
         return declares(permission)(login_required(guarded))
 
