@@ -13,7 +13,7 @@ from accounts.permissions import Permission
 
 @requires(Permission.IDENTITY_READ)
 @require_GET
-def rule_values(request: OrganizationRequest) -> HttpResponse:
+def policy_rule_values(request: OrganizationRequest) -> HttpResponse:
     """`field` names the parameter that holds what was typed: a row's field sends itself under its own name."""
     wanted = Wanted(*(request.GET.get(name, "")[:500] for name in ("kind", "provider", "claim")))
     typed = request.GET.get(request.GET.get("field", ""), "")

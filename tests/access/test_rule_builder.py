@@ -150,7 +150,7 @@ class TestOffers:
         known = known_values(world.organization, Wanted(EMAIL), "many.test")
         assert len(known.values) == MAX_OFFERED
         assert known.has_more
-        address = reverse("rule_values", args=["widgetcorp"])
+        address = reverse("policy_rule_values", args=["widgetcorp"])
         page = text_of(alice.get(address, {"kind": "email", "field": "rule-3-value", "rule-3-value": "N069@"}))
         assert page.strip() == '<option value="n069@many.test"></option>'
         assert "hx-get" in text_of(alice.post(add_page(world), form(**{"rule-0-selector": "email", "step": "refresh"})))
@@ -159,7 +159,7 @@ class TestOffers:
         "asked", [{}, {"kind": "planet"}, {"kind": "group", "provider": "x"}, {"kind": "value", "claim": "a" * 5000}]
     )
     def test_odd_questions_have_no_answer(self, alice: Client, world: World, asked: dict[str, str]) -> None:
-        response = alice.get(reverse("rule_values", args=["widgetcorp"]), asked)
+        response = alice.get(reverse("policy_rule_values", args=["widgetcorp"]), asked)
         assert response.status_code == 200
         assert text_of(response).strip() == ""
 
