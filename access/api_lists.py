@@ -80,12 +80,12 @@ def create_access_list(request: ApiRequest, body: ListBody) -> FullListResult:
         description=body.description or "",
         items=_items(body.items),
     )
-    return _shape_full(row)
+    return shape_full_list(row)
 
 
 @router.route("GET", "/lists/{list_id}", Permission.ACCESS_READ, FullListResult)
 def get_list(request: ApiRequest, list_id: str) -> FullListResult:
-    return _shape_full(_own(request, list_id))
+    return shape_full_list(_own(request, list_id))
 
 
 @router.route("PUT", "/lists/{list_id}", Permission.ACCESS_EDIT, FullListResult)
@@ -99,13 +99,13 @@ def replace_list(request: ApiRequest, list_id: str, body: ListReplacement) -> Fu
         description=body.description or "",
         items=items,
     )
-    return _shape_full(row)
+    return shape_full_list(row)
 
 
 @router.route("PATCH", "/lists/{list_id}", Permission.ACCESS_EDIT, FullListResult)
 def change_list(request: ApiRequest, list_id: str, body: ListChanges) -> FullListResult:
     row = update_list(_own(request, list_id), actor=request.actor, append=_items(body.append), remove=body.remove)
-    return _shape_full(row)
+    return shape_full_list(row)
 
 
 @router.route("DELETE", "/lists/{list_id}", Permission.ACCESS_EDIT, Deleted)
@@ -136,7 +136,7 @@ def _shape(row: AccessList) -> ListResult:
     return ListResult(**_values(row))
 
 
-def _shape_full(row: AccessList) -> FullListResult:
+def shape_full_list(row: AccessList) -> FullListResult:
     return FullListResult(**_values(row), items=[_shape_item((row, item)) for item in row.items])
 
 

@@ -56,7 +56,8 @@ def application_revoke_tokens(request: OrganizationRequest, application_id: UUID
 @require_GET
 def application_ssh(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    return tab(request, application, "ssh", form=SshProfileForm(initial=SshProfileForm.initial_of(application)))
+    form = SshProfileForm(initial=SshProfileForm.initial_of(application))
+    return tab(request, application, "ssh", form=form, live=True)
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -76,7 +77,7 @@ def application_ssh_edit(request: OrganizationRequest, application_id: UUID) -> 
 def application_authentication(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form = AuthenticationForm(initial=AuthenticationForm.initial_of(application), organization=request.organization)
-    return tab(request, application, "authentication", form=form)
+    return tab(request, application, "authentication", form=form, live=True)
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -89,7 +90,7 @@ def application_authentication_edit(request: OrganizationRequest, application_id
         with refusals(form):
             update_application(application, actor=request.actor, **form.values())
             return done(request, "Logins to this application are saved.", "application_authentication", application.pk)
-    return tab(request, application, "authentication", form=form)
+    return tab(request, application, "authentication", form=form, live=True)
 
 
 @requires(Permission.ACCESS_READ)
@@ -97,7 +98,7 @@ def application_authentication_edit(request: OrganizationRequest, application_id
 def application_settings(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form = SettingsForm(initial=SettingsForm.initial_of(application), organization=request.organization)
-    return tab(request, application, "settings", form=form, known_tags=form.known_tags())
+    return tab(request, application, "settings", form=form, known_tags=form.known_tags(), live=True)
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -117,7 +118,7 @@ def application_settings_edit(request: OrganizationRequest, application_id: UUID
                 **{name: values[name] for name in _SETTLED},
             )
             return done(request, "The application is saved.", "application_settings", application.pk)
-    return tab(request, application, "settings", form=form, known_tags=form.known_tags())
+    return tab(request, application, "settings", form=form, known_tags=form.known_tags(), live=True)
 
 
 _SETTLED = ("name", "domain", "session_duration_seconds", "app_launcher_visible", "tags")
