@@ -6,9 +6,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from access.actions.applications import revoke_application_tokens, update_application
@@ -17,8 +15,9 @@ from access.application_forms import RENAMED, AuthenticationForm, SettingsForm, 
 from access.forms import SshProfileForm
 from access.models import Application, SshAuthority
 from access.rule_text import RuleNames
+from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, posted, refusals, show, telling
+from accounts.pages import Crumbs, at, done, find, posted, refusals, show
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -43,13 +42,30 @@ def application_detail(request: OrganizationRequest, application_id: UUID) -> Ht
 
 
 @requires(Permission.ACCESS_EDIT)
-@require_POST
+@require_http_methods(["GET", "POST"])
 def application_revoke_tokens(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    with telling(request):
-        revoke_application_tokens(application, actor=request.actor)
-        messages.success(request, f"Tokens of {application.name} are revoked: everybody logs in again.")
-    return redirect(at(request, "application_detail", application.pk))
+    form = PlainForm(posted(request))
+    if request.method == "POST":
+        with refusals(form):
+            revoke_application_tokens(application, actor=request.actor)
+            message = f"Tokens of {application.name} are revoked: everybody logs in again."
+            return done(request, message, "application_detail", application.pk)
+    return show(
+        request,
+        "confirm.html",
+        title="Revoke existing tokens",
+        crumbs=crumbs(request, application),
+        question=f"Revoke the existing tokens of {application.name}?",
+        consequences=[
+            "Every token issued up to now stops being accepted; connections that run over one are cut within seconds.",
+            "Whoever is still logged in to the team gets a new one by themselves; command-line users log in again.",
+        ],
+        button="Revoke existing tokens",
+        danger=True,
+        back=at(request, "application_detail", application.pk),
+        form=form,
+    )
 
 
 @requires(Permission.ACCESS_READ)
