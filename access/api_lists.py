@@ -7,6 +7,7 @@ from typing import Any
 from ninja import Field, Query, Schema
 
 from access.actions.lists import create_list, delete_list, update_list
+from access.api_shapes import override_reason
 from access.models import AccessList
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of, rfc3339
 from accounts.permissions import Permission
@@ -80,12 +81,12 @@ def create_access_list(request: ApiRequest, body: ListBody) -> FullListResult:
         description=body.description or "",
         items=_items(body.items),
     )
-    return _shape_full(row)
+    return shape_full_list(row)
 
 
 @router.route("GET", "/lists/{list_id}", Permission.ACCESS_READ, FullListResult)
 def get_list(request: ApiRequest, list_id: str) -> FullListResult:
-    return _shape_full(_own(request, list_id))
+    return shape_full_list(_own(request, list_id))
 
 
 @router.route("PUT", "/lists/{list_id}", Permission.ACCESS_EDIT, FullListResult)
@@ -98,14 +99,21 @@ def replace_list(request: ApiRequest, list_id: str, body: ListReplacement) -> Fu
         name=body.name,
         description=body.description or "",
         items=items,
+        override_reason=override_reason(request),
     )
-    return _shape_full(row)
+    return shape_full_list(row)
 
 
 @router.route("PATCH", "/lists/{list_id}", Permission.ACCESS_EDIT, FullListResult)
 def change_list(request: ApiRequest, list_id: str, body: ListChanges) -> FullListResult:
-    row = update_list(_own(request, list_id), actor=request.actor, append=_items(body.append), remove=body.remove)
-    return _shape_full(row)
+    row = update_list(
+        _own(request, list_id),
+        actor=request.actor,
+        append=_items(body.append),
+        remove=body.remove,
+        override_reason=override_reason(request),
+    )
+    return shape_full_list(row)
 
 
 @router.route("DELETE", "/lists/{list_id}", Permission.ACCESS_EDIT, Deleted)
@@ -136,7 +144,7 @@ def _shape(row: AccessList) -> ListResult:
     return ListResult(**_values(row))
 
 
-def _shape_full(row: AccessList) -> FullListResult:
+def shape_full_list(row: AccessList) -> FullListResult:
     return FullListResult(**_values(row), items=[_shape_item((row, item)) for item in row.items])
 
 
