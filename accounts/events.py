@@ -45,3 +45,10 @@ SESSION_REVOKED = audit.register("accounts.session.revoked", "Session revoked", 
 SESSIONS_REVOKED = audit.register(
     "accounts.session.all_revoked", "All sessions of an identity revoked", affects_edge=True
 )
+SUPPORT_REQUESTED = audit.register("accounts.support.requested", "Support session asked for, waiting for consent")
+SUPPORT_STARTED = audit.register("accounts.support.started", "Support session started")
+SUPPORT_EXTENDED = audit.register("accounts.support.extended", "Support session extended")
+SUPPORT_ENDED = audit.register("accounts.support.ended", "Support session ended")
+SUPPORT_PAGE_VIEWED = audit.register("accounts.support.page_viewed", "Page looked at by support staff")
+IDENTITY_UNLOCKED = audit.register("accounts.identity.unlocked", "Waiting time after too many login attempts ended")
+MEMBER_UNLOCKED = audit.register("accounts.member.unlocked", "Member's waiting time after failed sign-ins ended")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from accounts.views import api_tokens, invitations, login_methods, members, organization, scim_settings, users
+from accounts.views import (
+    api_tokens,
+    invitations,
+    login_methods,
+    members,
+    organization,
+    scim_settings,
+    support_access,
+    users,
+)
 
 urlpatterns = [
     path("team/users/", users.users, name="users"),
@@ -27,6 +36,21 @@ urlpatterns = [
     path("team/members/<int:membership_id>/remove/", members.member_remove, name="member_remove"),
     path("settings/organization/", organization.organization_settings, name="organization_settings"),
     path("settings/organization/edit/", organization.organization_settings_edit, name="organization_settings_edit"),
+    path(
+        "settings/organization/support/consent/",
+        support_access.support_consent,
+        name="organization_settings_support_consent",
+    ),
+    path(
+        "settings/organization/support/<uuid:support_session_id>/allow/",
+        support_access.support_allow,
+        name="organization_settings_support_allow",
+    ),
+    path(
+        "settings/organization/support/<uuid:support_session_id>/end/",
+        support_access.support_end,
+        name="organization_settings_support_end",
+    ),
     path("settings/login-methods/", login_methods.login_methods, name="login_methods"),
     path("settings/login-methods/add/", login_methods.login_method_add, name="login_method_add"),
     path("settings/login-methods/add/<slug:kind>/", login_methods.login_method_create, name="login_method_create"),

@@ -57,6 +57,7 @@ def update_organization(
     session_duration_seconds: int | None = None,
     auto_redirect_to_identity: bool | None = None,
     settings: Mapping[str, Any] | None = None,
+    support_needs_consent: bool | None = None,
 ) -> Organization:
     """Only what is given changes. The team name never does: tokens and client files carry it."""
     changes: dict[str, Any] = {}
@@ -66,6 +67,8 @@ def update_organization(
         changes["session_duration_seconds"] = _clean_duration(session_duration_seconds)
     if auto_redirect_to_identity is not None:
         changes["auto_redirect_to_identity"] = auto_redirect_to_identity
+    if support_needs_consent is not None:
+        changes["support_needs_consent"] = support_needs_consent
     if settings is not None:
         changes["settings"] = dict(settings)
     old = {field: getattr(organization, field) for field in changes}

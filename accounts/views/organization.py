@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.db.models import Q
 from django.http import HttpResponse
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.actions.organizations import update_organization
+from accounts.actions.support import open_support_sessions
 from accounts.audit import registered_events
 from accounts.forms import OrganizationForm
 from accounts.http import OrganizationRequest, requires
@@ -36,7 +38,9 @@ def organization_settings_edit(request: OrganizationRequest) -> HttpResponse:
 
 
 def _page(request: OrganizationRequest, form: OrganizationForm) -> HttpResponse:
-    return show(request, "accounts/organization_settings.html", title="Organization", form=form)
+    support = open_support_sessions(request.organization, timezone.now())
+    page = "accounts/organization_settings.html"
+    return show(request, page, title="Organization", form=form, open_support_sessions=support)
 
 
 @requires(Permission.LOGS_READ)
