@@ -14,6 +14,7 @@ from access.hostnames import split_domain
 from access.models import Application, Tag
 from accounts.errors import InvalidInput
 from accounts.forms import DAY, LinesField
+from accounts.mfa_forms import MfaForm
 from accounts.models import IdentityProvider, Organization
 
 _MONO = {"class": "mono", "spellcheck": "false", "autocapitalize": "none"}
@@ -251,12 +252,17 @@ class SettingsForm(BasicsFields, WebFields):
         return {**basics_of(application), **web_of(application.settings), "domain": application.domain}
 
 
-class AuthenticationForm(LoginFields, CommandLineFields):
+class AuthenticationForm(LoginFields, CommandLineFields, MfaForm):
     """An existing application: tab Authentication."""
 
     @staticmethod
     def initial_of(application: Application) -> dict[str, Any]:
-        return logins_of(application)
+        return {**logins_of(application), **MfaForm.mfa_initial(application.mfa_config)}
+
+    def values(self) -> dict[str, Any]:
+        """Arguments for update_application. Only after is_valid()."""
+        given = {name: value for name, value in self.cleaned_data.items() if not name.startswith("mfa_")}
+        return {**given, "mfa_config": self.mfa_config() or {}}
 
 
 class SetupForm(SshProfileForm, CommandLineFields, WebFields):

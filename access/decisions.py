@@ -22,6 +22,7 @@ from access.terms import SshRights, Terms
 from accounts.errors import DomainError
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
 from accounts.prepared import Parameter, PreparedRows, insert
+from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
 _LOAD_TRIES = 3
@@ -44,6 +45,7 @@ def decide(
     now: datetime,
     evidence: Evidence = NO_EVIDENCE,
     external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
 ) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
@@ -51,9 +53,33 @@ def decide(
     dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
     transaction.
     """
+    return decide_loading(
+        application,
+        session=session,
+        service_token=service_token,
+        ip=ip,
+        now=now,
+        evidence=evidence,
+        external_facts=external_facts,
+        moment=moment,
+    )[0]
+
+
+def decide_loading(
+    application: Application,
+    *,
+    session: AccessSession | None,
+    service_token: ServiceToken | None,
+    ip: str,
+    now: datetime,
+    evidence: Evidence = NO_EVIDENCE,
+    external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
+) -> tuple[Decision, Sequence[Policy]]:
+    """`decide`, with the policies it went by."""
     try:
         policies, groups = load_rules(application)
-        return decide_with(
+        decision = decide_with(
             policies,
             groups,
             application,
@@ -63,13 +89,11 @@ def decide(
             now=now,
             evidence=evidence,
             external_facts=external_facts,
+            moment=moment,
         )
-    except Exception:
-        log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
-        message = (
-            "The policies of this application could not be evaluated, so access is refused. Tell its administrator."
-        )
-        return Decision(False, Outcome.ERROR, "policy_error", message)
+    except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
+        return _failed(application), ()
+    return decision, policies
 
 
 def decide_with(
@@ -84,6 +108,7 @@ def decide_with(
     evidence: Evidence = NO_EVIDENCE,
     lists: Mapping[str, NamedList] | None = None,
     external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
 ) -> Decision:
     """`decide` for rules already loaded (many streams of one application). May raise."""
     identity = session.identity if session is not None else None
@@ -101,6 +126,7 @@ def decide_with(
         evidence=evidence,
         lists=lists,
         external_facts=external_facts,
+        moment=moment,
     )
     decision = replace(
         evaluate(policies, groups, context),
@@ -125,10 +151,12 @@ def refused_before_rules(
 
 
 def _session_seconds(application: Application, decision: Decision) -> int:
-    """Of the policy, otherwise the application; never longer than an approval it rests on. 0 means "immediate"."""
+    """Of the policy, otherwise the application; never longer than an approval or a second factor it rests on. 0 means
+    "immediate"."""
     own = decision.session_duration_seconds
     seconds = application.session_duration_seconds if own is None else own
-    return seconds if decision.approved_seconds is None else min(seconds, decision.approved_seconds)
+    ends = (decision.approved_seconds, decision.factor_seconds)
+    return min([seconds, *(end for end in ends if end is not None)])
 
 
 def external_facts_of(
@@ -209,6 +237,7 @@ def _read_policy(link: ApplicationPolicy) -> Policy:
             purpose_prompt=policy.purpose_justification_prompt,
             needs_approval=policy.approval_required,
             approval_groups=tuple(policy.approval_groups),
+            mfa_config=policy.mfa_config,
         ),
     )
 

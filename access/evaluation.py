@@ -12,23 +12,26 @@ are made from them afterwards, the trace only when somebody reads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from access import explain
-from access.judging import MAX_GROUP_DEPTH, Judge
+from access.judging import MAX_GROUP_DEPTH, NAMES, Judge
 from access.rulesets import ERROR, MATCH, MISS, Group, Policy, parse_group, parse_policy, rules_version
 from access.selectors import GROUP, Context, Rule
 from access.terms import NO_TERMS, Terms
 from access.tracing import MAX_TRACE_ENTRIES, Asked, trace_of
+from accounts.second_factor import MfaRule, Moment, amr_of, override
 
 __all__ = [
     "APPROVAL_REQUIRED",
     "MAX_GROUP_DEPTH",
     "MAX_TRACE_ENTRIES",
+    "MFA_REQUIRED",
     "PURPOSE_REQUIRED",
+    "QUESTIONS",
     "Decision",
     "Group",
     "Outcome",
@@ -72,6 +75,9 @@ class Decision:
     terms: Terms = NO_TERMS
     # How long an approval that this decision rests on still holds.
     approved_seconds: int | None = None
+    # The second factor that was wanted and missing, or how long the one that was held still counts.
+    missing_factor: MfaRule | None = None
+    factor_seconds: int | None = None
     rules_version: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     make_trace: Callable[[], list[dict[str, Any]]] = field(default=_no_trace, repr=False, compare=False)
@@ -84,6 +90,14 @@ class Decision:
 
 PURPOSE_REQUIRED = "purpose_required"
 APPROVAL_REQUIRED = "approval_required"
+MFA_REQUIRED = "mfa_required"
+# Refusals that a person can lift on a page of the team domain.
+QUESTIONS = frozenset({PURPOSE_REQUIRED, APPROVAL_REQUIRED, MFA_REQUIRED})
+_MFA_MESSAGES = {
+    Moment.LOGIN: "This application asks for a second factor.",
+    Moment.USE: "This application asks for a second factor, and yours is missing or too old. Log in again.",
+    Moment.STREAM: "This application now asks for a second factor. Log in again.",
+}
 _OUTCOMES = {
     "bypass": Outcome.BYPASS,
     "non_identity": Outcome.SERVICE_AUTH,
@@ -119,7 +133,26 @@ def evaluate(policies: Iterable[Policy], groups: Mapping[str, Group], context: C
         return Decision(False, Outcome.NO_MATCH, reason, message, make_trace=run.trace)
     judge = Judge(groups, context, asks_person=True)
     decision = run.first_match(second, judge)
-    return decision if decision is not None else run.nothing_matched(judge)
+    if decision is None:
+        return _with_second_factor(second, groups, context) or run.nothing_matched(judge)
+    return decision
+
+
+def _with_second_factor(policies: Sequence[Policy], groups: Mapping[str, Group], context: Context) -> Decision | None:
+    """Nothing matched. When a policy asks for the authentication method that our own second factor would give, the
+    factor is what is missing: ask for it instead of refusing what the person was never asked."""
+    rules = [_rule_of(policy, context) for policy in policies]
+    kinds = {kind for rule in rules if rule is not None for kind in rule.kinds}
+    if context.person is None or not kinds or context.mfa.is_assumed:
+        return None
+    methods = context.person.authentication_methods + tuple(sorted({word for kind in kinds for word in amr_of(kind)}))
+    imagined = replace(context, person=replace(context.person, authentication_methods=methods))
+    decision = _Run(groups, imagined).first_match(policies, Judge(groups, imagined, asks_person=True))
+    return decision if decision is not None and decision.reason == MFA_REQUIRED else None
+
+
+def _rule_of(policy: Policy, context: Context) -> MfaRule | None:
+    return override(context.mfa.defaults.rule, context.mfa.defaults.fallback, policy.terms.mfa_config)
 
 
 class _Run:
@@ -162,9 +195,10 @@ class _Run:
         reason, message = _REASONS[outcome]
         if outcome is Outcome.DENY:
             message = explain.Explainer(judge).blocked(policy.lists) or message
-        seconds = approved = None
+        seconds = approved = factor = None
         if outcome is Outcome.ALLOW:
-            missing = self._missing_consent(policy)
+            missing, factor = self._second_factor(policy)
+            missing = missing or self._missing_consent(policy)
             if missing is not None:
                 return missing
             seconds = policy.session_duration_seconds
@@ -172,8 +206,33 @@ class _Run:
         allowed = outcome is not Outcome.DENY
         names = (policy.id, policy.name)
         return Decision(
-            allowed, outcome, reason, message, *names, seconds, policy.terms, approved, make_trace=self.trace
+            allowed,
+            outcome,
+            reason,
+            message,
+            *names,
+            session_duration_seconds=seconds,
+            terms=policy.terms,
+            approved_seconds=approved,
+            factor_seconds=factor,
+            make_trace=self.trace,
         )
+
+    def _second_factor(self, policy: Policy) -> tuple[Decision | None, int | None]:
+        """The refusal when one is wanted and none is held, or how long the one that is held still counts."""
+        rule, context = _rule_of(policy, self.context), self.context
+        if rule is None or context.mfa.is_assumed:
+            return None, None
+        held = rule.held(context.mfa.held, context.mfa.moment)
+        base = {"policy": policy.name, "policy_id": policy.id, "decision": policy.decision}
+        asked = {"list": "second factor", "rule": "", "selector": "mfa", "wanted": ", ".join(rule.words())}
+        shown = ", ".join(f"{factor.kind} {factor.age_seconds} s ago" for factor in context.mfa.held)
+        verdict = NAMES[MISS if held is None else MATCH]
+        self._closing.append({**base, **asked, "actual": shown, "verdict": verdict})
+        if held is not None:
+            # A stream outlives what opened it: only whether there is one counts (access/recheck.py).
+            return None, None if context.mfa.moment is Moment.STREAM else rule.seconds_left(held)
+        return self._question(policy, MFA_REQUIRED, _MFA_MESSAGES[context.mfa.moment], rule), None
 
     def _missing_consent(self, policy: Policy) -> Decision | None:
         """The person is right, but has not said what for, or nobody has approved yet. The policy has decided: no
@@ -185,15 +244,28 @@ class _Run:
         else:
             return None
         self._closing.append({"policy": policy.name, "policy_id": policy.id, "verdict": reason})
+        return self._question(policy, reason, message)
+
+    def _question(self, policy: Policy, reason: str, message: str, factor: MfaRule | None = None) -> Decision:
         names = (policy.id, policy.name)
-        return Decision(False, Outcome.NO_MATCH, reason, message, *names, terms=policy.terms, make_trace=self.trace)
+        return Decision(
+            False,
+            Outcome.NO_MATCH,
+            reason,
+            message,
+            *names,
+            terms=policy.terms,
+            missing_factor=factor,
+            make_trace=self.trace,
+        )
 
     def trace(self) -> list[dict[str, Any]]:
         return [*trace_of(self.asked), *self._closing]
 
     def _shows_machine(self, policy: Policy) -> bool:
         """A service token opens every service-auth policy that matches; a certificate or another application's token
-        only those that ask for one: else any person who holds one could pass for a machine."""
+        only those that include one: else any person who holds one could pass for a machine. A Require rule does not
+        count, because adding one must never let anybody in."""
         context = self.context
         if context.service_token_id:
             return True
@@ -201,14 +273,14 @@ class _Run:
             return False
         shown = {"linked_app_token"} if context.linked_applications else set()
         shown |= {"certificate", "common_name"} if context.certificate is not None else set()
-        return any(rule.selector in shown for rule in self._all_rules(policy))
+        return any(rule.selector in shown for rule in self._included(policy))
 
-    def _all_rules(self, policy: Policy) -> Iterator[Rule]:
+    def _included(self, policy: Policy) -> Iterator[Rule]:
         seen: set[str] = set()
-        rules = list(policy.include + policy.require)
+        rules = list(policy.include)
         while rules:
             rule = rules.pop()
             yield rule
             if rule.selector == GROUP and rule.value in self.groups and rule.value not in seen:
                 seen.add(rule.value)
-                rules += self.groups[rule.value].rules()
+                rules += self.groups[rule.value].include

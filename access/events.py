@@ -53,6 +53,7 @@ APPROVAL_REQUESTED = audit.register("access.approval.requested", "Temporary acce
 APPROVAL_GIVEN = audit.register("access.approval.given", "Temporary access approved by one approver")
 APPROVAL_GRANTED = audit.register("access.approval.granted", "Temporary access granted", affects_edge=True)
 APPROVAL_DENIED = audit.register("access.approval.denied", "Temporary access denied")
+APPROVAL_ENDED = audit.register("access.approval.ended", "Temporary access ended early", affects_edge=True)
 
 SERVICE_TOKEN_CREATED = audit.register("access.service_token.created", "Service token created", affects_edge=True)
 SERVICE_TOKEN_UPDATED = audit.register("access.service_token.updated", "Service token changed", affects_edge=True)

@@ -24,7 +24,8 @@ from access.selectors import (
     Person,
     Rule,
 )
-from accounts.models import AccessSession, Identity
+from accounts.models import AccessSession, Identity, IdentityProvider
+from accounts.second_factor import NO_FACTORS, Factor, FactorFacts, MfaDefaults, Moment, mfa_defaults, provider_factors
 from accounts.text import ascii_lower
 
 
@@ -58,6 +59,7 @@ def collect(
     evidence: Evidence = NO_EVIDENCE,
     lists: Mapping[str, NamedList] | None = None,
     external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
 ) -> Context:
     """`lists` and `external_facts` may be given when they were loaded before; only what the policies want is loaded."""
     policies = list(policies)
@@ -77,12 +79,40 @@ def collect(
         external=external_facts,
         approvals=_approvals(application, policies, session, now),
         is_justified=_is_justified(application, policies, session),
+        mfa=_factor_facts(application, session, moment, now),
     )
+
+
+def _factor_facts(
+    application: Application, session: AccessSession | None, moment: Moment, now: datetime
+) -> FactorFacts:
+    if session is None:
+        return NO_FACTORS
+    return FactorFacts(mfa_of(application), factors_of(session, now), moment)
+
+
+def mfa_of(application: Application) -> MfaDefaults:
+    organization = application.organization
+    return mfa_defaults(
+        organization.mfa_config, application.mfa_config, is_required=organization.mfa_required_for_all_apps
+    )
+
+
+def factors_of(session: AccessSession, now: datetime) -> tuple[Factor, ...]:
+    """Those we checked, and those the login method reported. A mailed PIN reports "otp" too, but it is the login
+    itself and no second factor."""
+    seconds = int(now.timestamp())
+    own = tuple(Factor(str(factor["kind"]), max(0, seconds - int(factor["at"]))) for factor in session.factors)
+    provider = session.identity.provider
+    if provider.type == IdentityProvider.Type.ONE_TIME_PIN:
+        return own
+    since = session.authenticated_at or session.created_at
+    return own + provider_factors(session.authentication_methods, max(0, seconds - int(since.timestamp())))
 
 
 def person_of(identity: Identity, session: AccessSession | None = None) -> Person:
     """Without a session (a simulation) nothing is known about how the person would log in."""
-    methods = session.authentication_methods if session is not None else []
+    methods = session.all_methods if session is not None else []
     return Person(
         email=identity.email,
         email_verified=identity.email_verified is True,

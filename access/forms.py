@@ -62,6 +62,12 @@ class SshProfileForm(forms.Form):
         help_text="Only for tunnels with a bastion service: where people may go through it, one host:port or "
         "network:port per line, for example 10.0.0.0/8:22. Empty means nowhere.",
     )
+    require_key_proof = forms.BooleanField(
+        required=False,
+        label="Require proof of possession",
+        help_text="Certificates only for clients that sign the request with the very key: sallyport does, "
+        "other clients are refused.",
+    )
     principal_overrides = LinesField(
         required=False,
         label="Account names that differ",

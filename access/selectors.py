@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from accounts.second_factor import NO_FACTORS, FactorFacts
 from accounts.text import ascii_lower
 
 
@@ -88,6 +89,7 @@ class Context:
     approvals: Mapping[str, int] = field(default_factory=dict)
     # The person said in this session what access to this application is for.
     is_justified: bool = False
+    mfa: FactorFacts = NO_FACTORS
 
     @property
     def is_machine(self) -> bool:

@@ -9,17 +9,30 @@ from pathlib import Path
 from django.contrib.staticfiles import finders
 
 STYLESHEET_PATH = "/cdn-cgi/access/public.css"
+SCRIPT_PATH = "/cdn-cgi/access/passkeys.js"
 
 
 def stylesheet_url() -> str:
     return f"{STYLESHEET_PATH}?v={public_stylesheet()[1]}"
 
 
-@lru_cache(maxsize=1)
+def script_url() -> str:
+    return f"{SCRIPT_PATH}?v={public_script()[1]}"
+
+
 def public_stylesheet() -> tuple[bytes, str]:
     """The content and its digest."""
-    found = finders.find("public.css")
+    return _static("public.css")
+
+
+def public_script() -> tuple[bytes, str]:
+    return _static("passkeys.js")
+
+
+@lru_cache(maxsize=2)
+def _static(name: str) -> tuple[bytes, str]:
+    found = finders.find(name)
     if not isinstance(found, str):
-        raise FileNotFoundError("controlplane/static/public.css")
+        raise FileNotFoundError(f"controlplane/static/{name}")
     content = Path(found).read_bytes()
     return content, hashlib.sha256(content).hexdigest()[:12]

@@ -45,6 +45,20 @@ SESSION_REVOKED = audit.register("accounts.session.revoked", "Session revoked", 
 SESSIONS_REVOKED = audit.register(
     "accounts.session.all_revoked", "All sessions of an identity revoked", affects_edge=True
 )
+FACTOR_ENROLLED = audit.register("accounts.second_factor.enrolled", "Authenticator added")
+FACTOR_RENAMED = audit.register("accounts.second_factor.renamed", "Authenticator renamed")
+FACTOR_REMOVED = audit.register("accounts.second_factor.removed", "Authenticator removed", affects_edge=True)
+FACTORS_RESET = audit.register(
+    "accounts.second_factor.reset",
+    "Authenticators of a person reset, sessions that relied on them ended",
+    affects_edge=True,
+)
+FACTOR_CHECKED = audit.register("accounts.second_factor.checked", "Second factor given")
+FACTOR_FAILED = audit.register("accounts.second_factor.failed", "Second factor refused")
+FACTOR_COPIED = audit.register(
+    "accounts.second_factor.copied", "Passkey refused: its counter went back, as if it had been copied"
+)
+RECOVERY_CODES_MADE = audit.register("accounts.second_factor.recovery_codes_made", "New recovery codes made")
 SUPPORT_REQUESTED = audit.register("accounts.support.requested", "Support session asked for, waiting for consent")
 SUPPORT_STARTED = audit.register("accounts.support.started", "Support session started")
 SUPPORT_EXTENDED = audit.register("accounts.support.extended", "Support session extended")

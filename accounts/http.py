@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from accounts.actions.support import active_support_session, record_support_page
 from accounts.actor import Actor, ActorKind
+from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
 from accounts.permissions import SUPPORT_ROLE, Permission, role_allows
 
@@ -99,8 +100,10 @@ def requires(permission: Permission) -> Callable[[View], View]:
             if not role_allows(membership.role, permission):
                 return render(request, "403.html", {"permission": permission, "role": membership.role}, status=403)
             actor = Actor(ActorKind.USER, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
-            _bind(request, membership, actor)
-            return view(request, *args, **kwargs)
+            bound = _bind(request, membership, actor)
+            if asks_for_request(request):
+                return show_request(bound, membership.organization, lambda: view(bound, *args, **kwargs))
+            return view(bound, *args, **kwargs)
 
         return declares(permission)(login_required(guarded))
 
@@ -128,9 +131,10 @@ def _for_support(
     return view()
 
 
-def _bind(request: HttpRequest, membership: Membership, actor: Actor) -> None:
+def _bind(request: HttpRequest, membership: Membership, actor: Actor) -> OrganizationRequest:
     bound = cast(OrganizationRequest, request)
     bound.organization = membership.organization
     bound.membership = membership
     bound.actor = actor
     bound.can = lambda permission: role_allows(membership.role, permission)  # type: ignore[method-assign]
+    return bound

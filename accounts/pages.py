@@ -23,6 +23,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.api_requests import STEP as API_STEP
 from accounts.errors import DomainError, NotFound, PermissionDenied
 from accounts.http import OrganizationRequest
 from accounts.permissions import Permission
@@ -111,7 +112,7 @@ def sent_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 def changes_rows(request: HttpRequest) -> bool:
     """Whether a POST only changes the rows of a form (rule builder, hostnames): the form is still to be sent."""
     step = request.POST.get("step", "")
-    return step in {"add-row", "refresh"} or step.startswith(("remove-row-", "move-up-"))
+    return step in {"add-row", "refresh", API_STEP} or step.startswith(("remove-row-", "move-up-"))
 
 
 def _safe_return(request: OrganizationRequest) -> str:

@@ -6,6 +6,7 @@ from django.urls import path
 
 from accounts.views import (
     api_tokens,
+    authenticators,
     invitations,
     login_methods,
     members,
@@ -21,6 +22,11 @@ urlpatterns = [
     path("team/users/<uuid:identity_id>/disable/", users.user_disable, name="user_disable"),
     path("team/users/<uuid:identity_id>/enable/", users.user_enable, name="user_enable"),
     path("team/users/<uuid:identity_id>/revoke-sessions/", users.user_revoke_sessions, name="user_revoke_sessions"),
+    path(
+        "team/users/<uuid:identity_id>/reset-authenticators/",
+        authenticators.user_reset_authenticators,
+        name="user_reset_authenticators",
+    ),
     path("team/sessions/<uuid:session_id>/revoke/", users.session_revoke, name="session_revoke"),
     path("team/members/", members.members, name="members"),
     path("team/members/invite/", invitations.member_invite, name="member_invite"),
@@ -36,6 +42,11 @@ urlpatterns = [
     path("team/members/<int:membership_id>/remove/", members.member_remove, name="member_remove"),
     path("settings/organization/", organization.organization_settings, name="organization_settings"),
     path("settings/organization/edit/", organization.organization_settings_edit, name="organization_settings_edit"),
+    path(
+        "settings/organization/second-factors/",
+        organization.organization_settings_mfa_edit,
+        name="organization_settings_mfa_edit",
+    ),
     path(
         "settings/organization/support/consent/",
         support_access.support_consent,

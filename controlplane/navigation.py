@@ -40,6 +40,7 @@ NAVIGATION: tuple[Section, ...] = (
             Entry("Applications", "applications", ("application",), Permission.ACCESS_READ),
             Entry("Groups", "groups", ("group",), Permission.ACCESS_READ),
             Entry("Policies", "policies", ("polic",), Permission.ACCESS_READ),
+            Entry("Approvals", "approvals", ("approval",), Permission.ACCESS_READ),
             Entry("Simulator", "simulator", ("simulat",), Permission.ACCESS_READ),
             Entry(
                 "Service Auth", "service_tokens", ("service_token", "ssh_", "client_authorit"), Permission.ACCESS_READ

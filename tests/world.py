@@ -16,6 +16,7 @@ from access.models import (
     Application,
     ApplicationDraft,
     ApplicationPolicy,
+    ApprovalRequest,
     Certificate,
     ClientAuthority,
     CustomPage,
@@ -73,6 +74,7 @@ class World:
     claim: PrincipalClaim
     certificate: Certificate
     access_request: AccessRequest
+    approval: ApprovalRequest
     saved_test: SavedTest
     simulation: Simulation
     token_key: TokenKey
@@ -110,6 +112,7 @@ class World:
             "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
+            "approval_id": self.approval.pk,
             "test_id": self.saved_test.pk,
             "simulation_id": self.simulation.pk,
             "certificate_id": self.certificate.pk,
@@ -332,6 +335,16 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         question={"who": "nobody", "ip": "192.0.2.9", "country": "PT"},
         expected="deny",
     )
+    approval = ApprovalRequest.objects.create(
+        organization=organization,
+        application=application,
+        policy=policy,
+        identity=people["identity"],
+        reason="Replace the disk",
+        duration_seconds=3600,
+        groups=[{"approvals_needed": 1, "emails": ["dora@people.test"]}],
+        ip_address="192.0.2.7",
+    )
     simulation = Simulation.objects.create(
         organization=organization,
         kind="identities",
@@ -376,6 +389,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         "claim": claim,
         "certificate": certificate,
         "access_request": access_request,
+        "approval": approval,
         "saved_test": saved_test,
         "simulation": simulation,
         "token_key": token_key,

@@ -23,6 +23,8 @@ _STREAM_KEYS = (
     "client_ip",
     "destination",
     "evidence",
+    "hostname",
+    "path",
 )
 
 
@@ -51,6 +53,8 @@ def parse_question(document: Mapping[str, Any]) -> AuthorizeRequest:
         origin=_optional(document, "origin"),
         certificate=_certificate(document),
         linked_token=_optional(document, "linked_token"),
+        preflight_method=_optional(document, "preflight_method"),
+        preflight_headers=_optional(document, "preflight_headers"),
     )
 
 

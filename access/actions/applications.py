@@ -27,6 +27,7 @@ from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import IdentityProvider, Organization
+from accounts.second_factor import checked_config
 from accounts.text import ascii_lower
 from dataplane.wire.destination import DestinationError, parse_rule
 
@@ -46,7 +47,12 @@ _FACTS = (
     "certificate_extensions",
     "principal_overrides",
     "bastion_destinations",
+    "mfa_config",
+    "require_key_proof",
 )
+
+
+_FLAGS = frozenset({"auto_redirect_to_identity", "app_launcher_visible", "skip_interstitial", "require_key_proof"})
 
 
 @transaction.atomic
@@ -65,8 +71,8 @@ def create_application(
     **flags: Any,
 ) -> Application:
     """`flags`: any of auto_redirect_to_identity, app_launcher_visible, skip_interstitial,
-    certificate_lifetime_seconds, certificate_extensions, principal_overrides, bastion_destinations. `copied_from` is
-    only noted in the audit event."""
+    certificate_lifetime_seconds, certificate_extensions, principal_overrides, bastion_destinations, mfa_config,
+    require_key_proof. `copied_from` is only noted in the audit event."""
     if Application.objects.for_organization(organization).count() >= MAX_APPLICATIONS:
         raise Conflict(f"An organization has at most {MAX_APPLICATIONS} applications.", code="too_many_applications")
     application = Application(organization=organization)
@@ -118,8 +124,8 @@ def update_application(
     **values: Any,
 ) -> Application:
     """`values`: name, domain, session_duration_seconds, settings (all of them), settings_changes (keys that change)
-    and the flags of create_application. What is not given, or None, stays. `policies` and `tags` replace the whole
-    list; the application's own policies left out are deleted.
+    and the flags of create_application. What is not given, or None, stays; an empty `mfa_config` takes it away.
+    `policies` and `tags` replace the whole list; the application's own policies left out are deleted.
 
     When a login method is no longer allowed, the tokens issued so far end: they may have come from it.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
@@ -227,7 +233,7 @@ def _set_values(application: Application, **values: Any) -> None:
             application.settings = _settings(application.organization, {**application.settings, **value})
         elif name in _CHECKS:
             setattr(application, name, _CHECKS[name](value))
-        elif name in {"auto_redirect_to_identity", "app_launcher_visible", "skip_interstitial"}:
+        elif name in _FLAGS:
             setattr(application, name, bool(value))
         else:
             raise TypeError(f"Applications have no value {name!r}.")
@@ -304,6 +310,7 @@ def _settings(organization: Organization, values: Mapping[str, Any]) -> dict[str
 
 
 _CHECKS: Mapping[str, Any] = {
+    "mfa_config": lambda config: checked_config(config or None),
     "name": checked_name,
     "session_duration_seconds": _session_seconds,
     "certificate_lifetime_seconds": _lifetime,

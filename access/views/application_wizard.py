@@ -231,7 +231,10 @@ def _add(
     base = draft.data.get("settings", {})
     settings = settings_from(setup.cleaned_data, settings_from(values, base))
     ensure_tags(request.organization, values["tags"], actor=request.actor)
-    profile = ("certificate_lifetime_seconds", "certificate_extensions", "bastion_destinations", "principal_overrides")
+    profile = (
+        *("certificate_lifetime_seconds", "certificate_extensions", "bastion_destinations", "principal_overrides"),
+        "require_key_proof",
+    )
     application = create_application(
         request.organization,
         actor=request.actor,

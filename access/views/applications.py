@@ -87,7 +87,7 @@ def application_authentication_edit(request: OrganizationRequest, application_id
     form = AuthenticationForm(request.POST, initial=initial, organization=request.organization)
     if form.is_valid():
         with refusals(form):
-            update_application(application, actor=request.actor, **form.cleaned_data)
+            update_application(application, actor=request.actor, **form.values())
             return done(request, "Logins to this application are saved.", "application_authentication", application.pk)
     return tab(request, application, "authentication", form=form)
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from access.actions.logins import identity_actor, issue_hand_over
 from access.decisions import decide, record_decision
 from access.denial import denial_of
-from access.evaluation import PURPOSE_REQUIRED, Decision
+from access.evaluation import MFA_REQUIRED, PURPOSE_REQUIRED, Decision
 from access.login_links import LoginContext
 from access.models import Application
 from access.sessions import MIN_REMAINING
@@ -20,6 +20,7 @@ from access.views.consent_pages import consent_page
 from access.views.public import PublicRequest, browser_of, keep_browser, parse_id, redirect_to, show
 from accounts.models import AccessSession, IdentityProvider, public_url
 from accounts.ratelimits import HAND_OVER_BY_SESSION, spend
+from accounts.second_factor import Moment
 
 
 def application_of(request: PublicRequest, context: LoginContext) -> Application | None:
@@ -103,8 +104,10 @@ def proceed(request: PublicRequest, session: AccessSession, context: LoginContex
 def decide_login(
     request: PublicRequest, session: AccessSession, application: Application, *, now: datetime
 ) -> Decision:
-    decision = decide(application, session=session, service_token=None, ip=request.client_ip, now=now)
-    if decision.reason == PURPOSE_REQUIRED:
+    decision = decide(
+        application, session=session, service_token=None, ip=request.client_ip, now=now, moment=Moment.LOGIN
+    )
+    if decision.reason in {PURPOSE_REQUIRED, MFA_REQUIRED}:
         return decision  # a question, no answer yet
     record_decision(
         application,

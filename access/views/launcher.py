@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -12,7 +15,7 @@ from django.utils import timezone
 
 from access.actions.logins import identity_actor
 from access.decisions import decide_many
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision
+from access.evaluation import QUESTIONS, Decision
 from access.login_links import LoginContext
 from access.models import Application
 from access.views.arrival import login_page
@@ -31,6 +34,7 @@ from accounts.errors import AuthenticationFailed, NotFound
 from accounts.models import AccessSession
 
 MAX_TILES = 200
+_HOST = re.compile(r"[A-Za-z0-9.-]+(?::\d{1,5})?")
 MAX_SESSIONS = 50
 
 
@@ -40,14 +44,18 @@ def launcher(request: PublicRequest) -> HttpResponse:
     session = team_session(request, now)
     if session is None:
         return login_page(request, LoginContext(redirect_path="/"))
+    tiles = _reachable(request, session, now)
     page = {
         "identity": session.identity,
-        "applications": _reachable(request, session, now),
+        "applications": tiles,
         "current": session,
         "sessions": _live_sessions(session, now),
         "document": json.dumps(identity_document(session), indent=2, ensure_ascii=False, default=str),
     }
-    return show(request, "launcher.html", page)
+    response = show(request, "launcher.html", page)
+    # Only the hosts that logos are on, and only on this page.
+    cast(Any, response).csp_img_src = {origin for tile in tiles if (origin := _logo_origin(tile))}
+    return response
 
 
 @public_page("POST")
@@ -90,9 +98,19 @@ def _reachable(request: PublicRequest, session: AccessSession, now: datetime) ->
     ]
 
 
+def _logo_origin(application: Application) -> str:
+    """ "https://host[:port]" of its logo; "" for none, and for what was stored before logos were checked."""
+    try:
+        parts = urlsplit(str(application.settings.get("logo_url") or ""))
+        is_fit = parts.scheme == "https" and _HOST.fullmatch(parts.netloc)
+    except ValueError:
+        return ""
+    return f"https://{parts.netloc}" if is_fit else ""
+
+
 def _may_enter(decision: Decision) -> bool:
-    """Also where a purpose or an approval is asked for first: the tile leads to that question."""
-    return decision.allowed or decision.reason in {PURPOSE_REQUIRED, APPROVAL_REQUIRED}
+    """Also where something is asked for first: the tile leads to that question."""
+    return decision.allowed or decision.reason in QUESTIONS
 
 
 def _admits_provider(application: Application, session: AccessSession) -> bool:

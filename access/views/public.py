@@ -20,7 +20,7 @@ from access import sessions, tokens
 from access.bearer import session_behind, unverified_audience
 from access.models import Application
 from access.routing import find_application
-from access.stylesheet import public_stylesheet, stylesheet_url
+from access.stylesheet import public_script, public_stylesheet, stylesheet_url
 from accounts.actor import Actor, ActorKind
 from accounts.errors import DomainError, PermissionDenied
 from accounts.http import View, declares
@@ -201,5 +201,13 @@ def end_session_cookie(response: HttpResponse) -> None:
 def stylesheet(request: PublicRequest) -> HttpResponse:
     """Served below /cdn-cgi/access/, the only path of an application host that is ours."""
     response = HttpResponse(public_stylesheet()[0], content_type="text/css; charset=utf-8")
+    response["Cache-Control"] = "public, max-age=86400"
+    return response
+
+
+@public_page("GET", "HEAD")
+def script(request: PublicRequest) -> HttpResponse:
+    """Passkeys in the browser; on team domains only."""
+    response = HttpResponse(public_script()[0], content_type="text/javascript; charset=utf-8")
     response["Cache-Control"] = "public, max-age=86400"
     return response

@@ -56,6 +56,7 @@ def user_detail(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
         crumbs=[("Users", at(request, "users"))],
         identity=identity,
         listing=listing,
+        authenticators=identity.authenticators.all(),
         failed=failed.order_by("-created_at")[:MAX_FAILED_SHOWN],
         can_read_logs=request.can(Permission.LOGS_READ),
         now=timezone.now(),

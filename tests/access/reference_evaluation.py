@@ -474,7 +474,8 @@ class _Run:
 
     def _shows_machine(self, policy: Policy) -> bool:
         """A service token opens every service-auth policy that matches; a certificate or another application's token
-        only those that ask for one: else any person who holds one could pass for a machine."""
+        only those that include one: else any person who holds one could pass for a machine. A Require rule does not
+        count, because adding one must never let anybody in."""
         context = self.context
         if context.service_token_id:
             return True
@@ -482,17 +483,17 @@ class _Run:
             return False
         shown = {"linked_app_token"} if context.linked_applications else set()
         shown |= {"certificate", "common_name"} if context.certificate is not None else set()
-        return any(rule.selector in shown for rule in self._all_rules(policy))
+        return any(rule.selector in shown for rule in self._included(policy))
 
-    def _all_rules(self, policy: Policy) -> Iterator[Rule]:
+    def _included(self, policy: Policy) -> Iterator[Rule]:
         seen: set[str] = set()
-        rules = list(policy.include + policy.require)
+        rules = list(policy.include)
         while rules:
             rule = rules.pop()
             yield rule
             if rule.selector == GROUP and rule.value in self.groups and rule.value not in seen:
                 seen.add(rule.value)
-                rules += self.groups[rule.value].rules()
+                rules += self.groups[rule.value].include
 
     # --- rules
 

@@ -16,6 +16,8 @@ from tests.access import test_evaluation, test_evaluation_selectors
 from tests.access.reference_evaluation import Judged, evaluate_naively
 from tests.access.test_evaluation import E_ALICE, E_BOB, EVERY, WHO, A, P, group, policies_of
 
+pytestmark = pytest.mark.once
+
 
 def assert_same(policies: list[Policy], groups: dict[str, Group], context: Context) -> None:
     fast, slow = evaluate(policies, groups, context), evaluate_naively(policies, groups, context)
@@ -32,13 +34,13 @@ def test_the_strategies_know_every_selector() -> None:
     assert not some.missing_selectors()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(some.policy_lists(), some.groups(), some.REQUESTS)
 def test_any_rules_any_request(policies: list[Policy], groups: dict[str, Group], context: Context) -> None:
     assert_same(policies, groups, context)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     some.policy_lists(rules=some.RULES_BY_SELECTOR["group"]),
     some.groups(rules=st.one_of(some.RULES_BY_SELECTOR["group"], some.RULES_BY_SELECTOR["everyone"])),
