@@ -8,7 +8,13 @@ from accounts import audit, events
 from accounts.actor import Actor
 from accounts.allauth_adapter import forget_failed_sign_ins
 from accounts.models import Identity, Membership
-from accounts.ratelimits import PIN_SEND_BY_ACCOUNT, PIN_TRY_BY_ACCOUNT, forgive
+from accounts.ratelimits import (
+    FACTOR_TRY_BY_IDENTITY,
+    FACTOR_WRONG_BY_IDENTITY,
+    PIN_SEND_BY_ACCOUNT,
+    PIN_TRY_BY_ACCOUNT,
+    forgive,
+)
 
 
 @transaction.atomic
@@ -17,6 +23,8 @@ def unlock_identity(identity: Identity, *, actor: Actor) -> None:
     audit.record(events.IDENTITY_UNLOCKED, organization=identity.organization, actor=actor, target=identity)
     for limit in (PIN_SEND_BY_ACCOUNT, PIN_TRY_BY_ACCOUNT):
         forgive(limit, identity.organization_id, identity.email)
+    for limit in (FACTOR_TRY_BY_IDENTITY, FACTOR_WRONG_BY_IDENTITY):
+        forgive(limit, str(identity.pk))
 
 
 @transaction.atomic
