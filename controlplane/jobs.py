@@ -121,7 +121,7 @@ class QueueState:
 @dataclass(frozen=True, slots=True)
 class PeriodicState:
     name: str
-    every_seconds: float
+    every_seconds: int
     ran_at: datetime | None
     succeeded: bool
     is_late: bool
@@ -168,7 +168,7 @@ def _age(message: Any) -> float | None:
 def periodic_states(app: Celery, now: datetime) -> list[PeriodicState]:
     found = []
     for entry in sorted(app.conf.beat_schedule.values(), key=lambda entry: str(entry["task"])):
-        name, every = str(entry["task"]), float(entry["schedule"])
+        name, every = str(entry["task"]), int(float(entry["schedule"]))
         ran = cache.get(f"jobs.ran:{name}")
         at = datetime.fromtimestamp(ran["at"], UTC) if ran else None
         late = at is None or (now - at).total_seconds() > 3 * every + 30

@@ -26,17 +26,22 @@ def find_organizations(text: str) -> list[Organization]:
             Q(name__icontains=query)
             | Q(team_name__contains=query)
             | Q(pk=query)
-            | Q(pk__in=_by_hostname(query))
+            | Q(pk__in=_by_application(query))
+            | Q(pk__in=_by_zone(query))
             | Q(pk__in=_by_member(query))
         )
     return list(rows[: MOST + 1])
 
 
-def _by_hostname(query: str) -> QuerySet[Application, str]:
+def _by_application(query: str) -> QuerySet[Application, str]:
+    rows = Application.objects.all_organizations(reason=_REASON).filter(hostname=query)
+    return rows.order_by().values_list("organization_id", flat=True)
+
+
+def _by_zone(query: str) -> QuerySet[Zone, str]:
     names = {query, *(query.split(".", count)[-1] for count in range(1, query.count(".")))}
-    applications = Application.objects.all_organizations(reason=_REASON).filter(hostname=query)
-    zones = Zone.objects.all_organizations(reason=_REASON).filter(name__in=names)
-    return applications.values_list("organization_id", flat=True).union(zones.values_list("organization_id", flat=True))
+    rows = Zone.objects.all_organizations(reason=_REASON).filter(name__in=names)
+    return rows.order_by().values_list("organization_id", flat=True)
 
 
 def _by_member(query: str) -> QuerySet[Membership, str]:
