@@ -32,6 +32,7 @@ app.conf.beat_schedule = {
         "schedule": 3600.0,
     },
     "tunnels.tasks.sweep_connections": {"task": "tunnels.tasks.sweep_connections", "schedule": 5.0},
+    "tunnels.tasks.roll_up_activity": {"task": "tunnels.tasks.roll_up_activity", "schedule": 60.0},
     "tunnels.tasks.verify_records": {"task": "tunnels.tasks.verify_records", "schedule": 60.0},
     "tunnels.tasks.verify_zones": {"task": "tunnels.tasks.verify_zones", "schedule": 60.0},
 }

@@ -2,6 +2,13 @@
 (() => {
   "use strict";
 
+  // Charts count days as the viewer does (accounts/timezones.py).
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone && !document.cookie.includes(`zone=${encodeURIComponent(zone)}`)) {
+    const secure = window.location.protocol === "https:" ? "; secure" : "";
+    document.cookie = `zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax${secure}`;
+  }
+
   const say = (button, text) => {
     const before = button.textContent;
     button.textContent = text;
