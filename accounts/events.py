@@ -45,3 +45,6 @@ SESSION_REVOKED = audit.register("accounts.session.revoked", "Session revoked", 
 SESSIONS_REVOKED = audit.register(
     "accounts.session.all_revoked", "All sessions of an identity revoked", affects_edge=True
 )
+LOG_EXPORTED = audit.register("accounts.log.exported", "Log exported")
+LOG_VIEW_SAVED = audit.register("accounts.log_view.saved", "Log view saved")
+LOG_VIEW_DELETED = audit.register("accounts.log_view.deleted", "Saved log view deleted")

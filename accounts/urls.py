@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from accounts.views import api_tokens, invitations, login_methods, members, organization, scim_settings, users
+from accounts.views import (
+    api_tokens,
+    audit_log,
+    invitations,
+    login_methods,
+    members,
+    organization,
+    scim_settings,
+    users,
+)
 
 urlpatterns = [
     path("team/users/", users.users, name="users"),
@@ -51,6 +60,8 @@ urlpatterns = [
     path("settings/api-tokens/", api_tokens.api_tokens, name="api_tokens"),
     path("settings/api-tokens/create/", api_tokens.api_token_create, name="api_token_create"),
     path("settings/api-tokens/<slug:token_id>/revoke/", api_tokens.api_token_revoke, name="api_token_revoke"),
-    path("logs/audit/", organization.audit_log, name="audit_log"),
-    path("logs/audit/<int:event_id>/", organization.audit_log_event, name="audit_log_event"),
+    path("logs/<slug:log>/views/save/", audit_log.log_view_save, name="log_view_save"),
+    path("logs/views/<uuid:view_id>/delete/", audit_log.log_view_delete, name="log_view_delete"),
+    path("logs/audit/", audit_log.audit_log, name="audit_log"),
+    path("logs/audit/<int:event_id>/", audit_log.audit_log_event, name="audit_log_event"),
 ]

@@ -39,6 +39,7 @@ from accounts.models import (
     Membership,
     Organization,
     ProviderTest,
+    SavedLogView,
 )
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
@@ -76,6 +77,7 @@ class World:
     audit_event: Any
     membership: Membership
     invitation: Invitation
+    saved_view: SavedLogView
     provider_test: ProviderTest
 
     def url_arguments(self) -> dict[str, Any]:
@@ -85,6 +87,8 @@ class World:
             "identity_id": self.identity.pk,
             "session_id": self.session.pk,
             "membership_id": self.membership.pk,
+            "log": "access",
+            "view_id": self.saved_view.pk,
             "invitation_id": self.invitation.pk,
             "kind": "oidc",
             "provider_id": self.oidc.pk,
@@ -138,6 +142,9 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        saved_view=SavedLogView.objects.create(
+            organization=organization, log="access", name="Denied", query="decision=denied", created_by_label="alice"
+        ),
         invitation=Invitation.objects.create(
             organization=organization,
             email="nina@people.test",
