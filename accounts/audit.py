@@ -7,6 +7,7 @@ so edges fetch a new snapshot and re-check live streams: no action can forget to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from accounts.actor import Actor
 from accounts.models import AuditEvent, EdgeVersion, Organization
 from accounts.prepared import insert
 
-_SECRET_WORDS = ("secret", "password", "private", "token_sha256", "sealed", "pin")
+_SECRET_WORDS = ("secret", "password", "private", "sha256", "sealed", "pin_hash")
+_written: ContextVar[int] = ContextVar("audit_events_written", default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,15 @@ def record(
         new=_without_secrets(new),
     )
     insert(event)
+    _written.set(_written.get() + 1)
     if event_type.affects_edge:
         raise_edge_version()
     return event
+
+
+def events_written() -> int:
+    """A counter of this context: what ran between two equal values changed nothing."""
+    return _written.get()
 
 
 def raise_edge_version() -> None:
@@ -97,6 +105,17 @@ def edge_version() -> int:
 
 
 def _without_secrets(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """At any depth: a configuration may nest what must not be kept."""
     if values is None:
         return None
-    return {key: value for key, value in values.items() if not any(word in key.lower() for word in _SECRET_WORDS)}
+    return {key: _clean(value) for key, value in values.items() if not _names_a_secret(str(key))}
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _without_secrets(value)
+    return [_clean(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _names_a_secret(key: str) -> bool:
+    return key.lower() == "pin" or any(word in key.lower() for word in _SECRET_WORDS)

@@ -48,3 +48,4 @@ SESSIONS_REVOKED = audit.register(
 LOG_EXPORTED = audit.register("accounts.log.exported", "Log exported")
 LOG_VIEW_SAVED = audit.register("accounts.log_view.saved", "Log view saved")
 LOG_VIEW_DELETED = audit.register("accounts.log_view.deleted", "Saved log view deleted")
+PREFERENCES_CHANGED = audit.register("accounts.preferences.changed", "Own preferences changed")

@@ -18,6 +18,7 @@ from django.shortcuts import render, resolve_url
 from accounts.actor import Actor, ActorKind
 from accounts.models import Membership, Organization, User
 from accounts.permissions import Permission, role_allows
+from accounts.repeats import answer_once
 
 View = Callable[..., HttpResponse]
 
@@ -93,7 +94,8 @@ def requires(permission: Permission) -> Callable[[View], View]:
                 raise Http404
             if not role_allows(membership.role, permission):
                 return render(request, "403.html", {"permission": permission, "role": membership.role}, status=403)
-            return view(_bind(request, membership), *args, **kwargs)
+            bound = _bind(request, membership)
+            return answer_once(bound, lambda: view(bound, *args, **kwargs))
 
         return declares(permission)(login_required(guarded))
 

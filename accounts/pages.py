@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 from django import forms
 from django.contrib import messages
-from django.core.cache import cache
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
@@ -23,13 +22,13 @@ from django.urls import reverse
 from accounts.errors import DomainError, NotFound, PermissionDenied
 from accounts.http import OrganizationRequest
 from accounts.permissions import Permission
+from accounts.repeats import answer_once
 
 ModelT = TypeVar("ModelT", bound=Model)
 FormT = TypeVar("FormT", bound=forms.BaseForm)
 Crumbs = Sequence[tuple[str, str | None]]
 PER_PAGE = 25
 MAX_PAGE = 4000
-SENT_FORM_SECONDS = 3600
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------
@@ -87,18 +86,11 @@ def telling(request: HttpRequest) -> Iterator[None]:
 
 
 def sent_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """A form is acted upon once: the same form sent again (double click, reload of the answer) changes nothing.
-
-    Forms carry a random form_id (template tag form_head). Forms without one, from scripts, are not held back.
-    """
+    """For pages outside an organization; `requires` holds back repeated forms of all others (accounts/repeats.py)."""
 
     @wraps(view)
-    def guarded(request: OrganizationRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        form_id = request.POST.get("form_id", "")[:64] if request.method == "POST" and not changes_rows(request) else ""
-        if form_id and not cache.add(f"sent:{request.user.pk}:{form_id}", 1, SENT_FORM_SECONDS):
-            messages.info(request, "This form had been sent before. It was acted upon once; look at the list.")
-            return HttpResponseRedirect(_safe_return(request))
-        return view(request, *args, **kwargs)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return answer_once(request, lambda: view(request, *args, **kwargs))
 
     return guarded
 
@@ -107,14 +99,6 @@ def changes_rows(request: HttpRequest) -> bool:
     """Whether a POST only changes the rows of a form (rule builder, hostnames): the form is still to be sent."""
     step = request.POST.get("step", "")
     return step in {"add-row", "refresh"} or step.startswith("remove-row-")
-
-
-def _safe_return(request: OrganizationRequest) -> str:
-    """Where a repeated form leads: the page it came from, if that is in this organization."""
-    home = at(request, "organization_home")
-    referrer = request.headers.get("Referer", "")
-    prefix = f"{request.scheme}://{request.get_host()}{home}"
-    return referrer if referrer.startswith(prefix) else home
 
 
 def posted(request: HttpRequest) -> QueryDict | None:

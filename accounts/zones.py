@@ -36,3 +36,10 @@ def _has_session(request: HttpRequest) -> bool:
 def zone_label() -> str:
     """What a time without its own zone means on this page: "UTC" or "Europe/Lisbon"."""
     return timezone.get_current_timezone_name()
+
+
+@lru_cache(maxsize=1)
+def common_zones() -> list[str]:
+    """For a drop-down: places, and UTC; not the historic aliases."""
+    areas = ("Africa/", "America/", "Antarctica/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/")
+    return ["UTC", *sorted(name for name in zone_names() if name.startswith(areas))]

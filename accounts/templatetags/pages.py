@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from accounts.devices import device_of
 from accounts.zones import zone_label
 
 register = template.Library()
@@ -23,7 +24,7 @@ _UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3600, "hour"), (60, "minute"), (1,
 
 @register.simple_tag(takes_context=True)
 def form_head(context: Context) -> SafeString:
-    """CSRF token, and the random id by which a form sent twice is known (accounts.pages.sent_once)."""
+    """CSRF token, and the random id by which a form sent twice is known (accounts.repeats)."""
     return format_html(
         '<input type="hidden" name="csrfmiddlewaretoken" value="{}"><input type="hidden" name="form_id" value="{}">',
         context.get("csrf_token", ""),
@@ -81,6 +82,11 @@ def duration(seconds: int | None) -> str:
         if count:
             parts.append(f"{count} {unit}{'s' if count > 1 else ''}")
     return " ".join(parts[:2]) or "0 seconds"
+
+
+@register.filter
+def device(user_agent: str) -> str:
+    return device_of(user_agent)
 
 
 @register.filter

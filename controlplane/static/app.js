@@ -2,6 +2,13 @@
 (() => {
   "use strict";
 
+  // The server writes times in the viewer's zone (accounts/zones.py); only the browser knows it.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone && !document.cookie.split("; ").includes(`tz=${zone}`)) {
+    const secure = window.location.protocol === "https:" ? "; secure" : "";
+    document.cookie = `tz=${zone}; path=/; max-age=31536000; samesite=lax${secure}`;
+  }
+
   const say = (button, text) => {
     const before = button.textContent;
     button.textContent = text;
