@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from accounts.people_models import Invitation as Invitation
+from accounts.people_models import OrganizationLogo as OrganizationLogo
 from accounts.people_models import SavedLogView as SavedLogView
 from accounts.permissions import Role
 from accounts.tenancy import TenantQuerySet

@@ -38,11 +38,17 @@ from accounts.models import (
     Invitation,
     Membership,
     Organization,
+    OrganizationLogo,
     ProviderTest,
     SavedLogView,
 )
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
+# One pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
+)
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
 
 
@@ -135,6 +141,7 @@ def make_world(organization: Organization, *, domain: str) -> World:
         scopes=["access.read", "tunnels.edit"],
         expires_at=now + timedelta(days=30),
     )
+    OrganizationLogo.objects.create(organization=organization, content=PNG, media_type="image/png")
     membership = organization.memberships.order_by("pk").first()
     assert membership is not None
     return World(

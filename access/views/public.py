@@ -26,6 +26,7 @@ from access.routing import find_application
 from accounts.actor import Actor, ActorKind
 from accounts.errors import DomainError, PermissionDenied
 from accounts.http import View, declares
+from accounts.login_design import design_of
 from accounts.models import AccessSession, Organization
 from accounts.permissions import Permission
 from dataplane.wire.names import COOKIE_APP_SESSION, COOKIE_AUTH, H_TOKEN
@@ -36,6 +37,7 @@ BROWSER_COOKIE = "__Host-CF_Session"
 POSTING_BROWSER_COOKIE = "__Host-CF_SAML"
 POSTING_BROWSER_SECONDS = 900
 BROWSER_COOKIE_SECONDS = 4 * 3600
+SCRIPT_PATH = "/cdn-cgi/access/public.js"
 STYLESHEET_PATH = "/cdn-cgi/access/public.css"
 _MAX_COOKIE_CHARACTERS = 200
 
@@ -73,7 +75,10 @@ def public_page(*methods: str) -> Callable[[PublicView], View]:
 def show(
     request: PublicRequest, template: str, context: Mapping[str, Any] | None = None, *, status: int = 200
 ) -> HttpResponse:
-    shown = {"organization": getattr(request, "organization", None), "stylesheet": stylesheet_url(), **(context or {})}
+    organization = getattr(request, "organization", None)
+    look = design_of(organization.settings if organization is not None else {})
+    shown = {"organization": organization, "stylesheet": stylesheet_url(), "look": look, "script": SCRIPT_PATH}
+    shown |= context or {}
     response = render(request, f"access/public/{template}", shown, status=status)
     # The addresses of these pages carry one-time values: no other origin may see them.
     response["Referrer-Policy"] = "same-origin"
