@@ -27,10 +27,11 @@ check: $(VENV)/.dev  ## Lint, types, import rules, migrations, docs
 	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python -m tools.check_docs
 
-bench: $(VENV)/.dev  ## Benchmarks: certificates and tunnel, each against an anchor of the same run
+bench: $(VENV)/.dev  ## Benchmarks: certificates, tunnel and policy decisions, each against an anchor of the same run
 	@tools/system-packages.sh bench
 	$(BIN)/python -m bench.certificates
 	$(BIN)/python -m bench.tunnel
+	$(BIN)/python -m bench.evaluation
 
 demo: $(VENV)/.dev  ## A scripted first SSH login with a real sshd, identity provider and ssh client
 	@tools/system-packages.sh demo

@@ -14,6 +14,7 @@ from access.models import (
     Application,
     ApplicationPolicy,
     Certificate,
+    CustomPage,
     Group,
     HandOver,
     Policy,
@@ -60,6 +61,13 @@ class ApplicationPolicyAdmin(ReadOnlyAdmin):
 @admin.register(Tag)
 class TagAdmin(ReadOnlyAdmin):
     list_display = ("name", "organization", "created_at")
+    list_select_related = ("organization",)
+    search_fields = ("name", "organization__team_name")
+
+
+@admin.register(CustomPage)
+class CustomPageAdmin(ReadOnlyAdmin):
+    list_display = ("name", "type", "organization", "updated_at")
     list_select_related = ("organization",)
     search_fields = ("name", "organization__team_name")
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from ninja import Field, Schema
 
 from access.actions.authorities import ROTATION_SETTING
-from access.api_shapes import PolicyResult, optional_seconds, session_text, shape_link
+from access.api_shapes import MfaConfig, PolicyResult, optional_seconds, session_text, shape_link, shape_mfa
 from access.models import Application
 from accounts.api_base import rfc3339
 from accounts.errors import InvalidInput
@@ -45,7 +45,6 @@ class KeptFields(Schema):
 class RefusedFields(Schema):
     """Public fields that would promise a protection nobody gives here: null is fine, a value is refused."""
 
-    mfa_config: dict[str, Any] | None = None
     oauth_configuration: dict[str, Any] | None = None
     scim_config: dict[str, Any] | None = None
     target_criteria: list[dict[str, Any]] | None = None
@@ -58,6 +57,8 @@ class SshProfile(Schema):
     certificate_extensions: list[str] | None = None
     principal_overrides: dict[str, str] | None = None
     bastion_destinations: list[str] | None = None
+    # Certificates only for clients that prove to hold the key (docs/ssh.md).
+    require_key_proof: bool | None = None
     # Account names nobody is issued, besides the built-in list (root, daemon, ...).
     reserved_principals: list[str] | None = None
     # Rotate the SSH authority every so many days; 0: only by hand.
@@ -91,6 +92,7 @@ class ApplicationChanges(KeptFields, RefusedFields):
     policies: list[str | PolicyReference] | None = None
     tags: list[str] | None = None
     ssh_profile: SshProfile | None = None
+    mfa_config: MfaConfig | None = None
 
 
 class ApplicationBody(ApplicationChanges):
@@ -115,6 +117,7 @@ class ApplicationResult(KeptFields):
     created_at: str | None
     updated_at: str | None
     ssh_profile: SshProfile
+    mfa_config: MfaConfig | None
 
 
 class AuthorityResult(Schema):
@@ -144,11 +147,13 @@ def shape_application(application: Application) -> ApplicationResult:
         tags=[tag.name for tag in application.tags.all()],
         created_at=rfc3339(application.created_at),
         updated_at=rfc3339(application.updated_at),
+        mfa_config=shape_mfa(application.mfa_config),
         ssh_profile=SshProfile(
             certificate_lifetime_seconds=application.certificate_lifetime_seconds,
             certificate_extensions=application.certificate_extensions,
             principal_overrides=application.principal_overrides,
             bastion_destinations=application.bastion_destinations,
+            require_key_proof=application.require_key_proof,
             reserved_principals=application.settings.get("reserved_principals", []),
             authority_rotation_days=application.settings.get(ROTATION_SETTING, 0),
         ),
@@ -171,6 +176,8 @@ def application_values(body: ApplicationChanges, *, current: Application | None,
     if "policies" in sent and body.policies is not None:
         values["policies"] = [_policy(item) for item in body.policies]
     values["settings"] = _settings(body, current.settings if current else {}, partial=partial)
+    if "mfa_config" in sent or not partial:
+        values["mfa_config"] = body.mfa_config.model_dump() if body.mfa_config is not None else {}
     if body.ssh_profile is not None:
         values |= body.ssh_profile.model_dump(exclude_none=True, exclude=_PROFILE_IN_SETTINGS)
     return values

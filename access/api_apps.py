@@ -44,6 +44,11 @@ class ApplicationFilters(Schema):
     exact: bool = False
 
 
+class ApplicationSettings(Schema):
+    allow_iframe: bool = False
+    skip_interstitial: bool = False
+
+
 # --- Certificate authorities (before /apps/{app_id}: "ca" is no application id) --------------------------------
 @authority_router.route("GET", "/apps/ca", Permission.ACCESS_READ, AuthorityResult, paged=True)
 def list_ssh_authorities(request: ApiRequest, paging: Query[Paging]) -> Page:
@@ -145,6 +150,30 @@ def delete_access_application(request: ApiRequest, app_id: str) -> Deleted:
     identifier = str(application.pk)
     delete_application(application, actor=request.actor)
     return Deleted(id=identifier)
+
+
+@router.route("PUT", "/apps/{app_id}/settings", Permission.ACCESS_EDIT, ApplicationSettings)
+def update_application_settings(request: ApiRequest, app_id: str, body: ApplicationSettings) -> ApplicationSettings:
+    """Two of an application's fields; what is not sent is switched off."""
+    return _change_settings(request, app_id, body.model_dump())
+
+
+@router.route("PATCH", "/apps/{app_id}/settings", Permission.ACCESS_EDIT, ApplicationSettings)
+def edit_application_settings(request: ApiRequest, app_id: str, body: ApplicationSettings) -> ApplicationSettings:
+    return _change_settings(request, app_id, body.model_dump(exclude_unset=True))
+
+
+def _change_settings(request: ApiRequest, app_id: str, sent: dict[str, bool]) -> ApplicationSettings:
+    changes = {"allow_iframe": sent["allow_iframe"]} if "allow_iframe" in sent else {}
+    application = update_application(
+        own_application(request, app_id),
+        actor=request.actor,
+        skip_interstitial=sent.get("skip_interstitial"),
+        settings_changes=changes,
+    )
+    return ApplicationSettings(
+        allow_iframe=bool(application.settings.get("allow_iframe")), skip_interstitial=application.skip_interstitial
+    )
 
 
 @router.route("POST", "/apps/{app_id}/revoke_tokens", Permission.ACCESS_EDIT, dict[str, str])

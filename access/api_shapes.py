@@ -14,6 +14,7 @@ from access.models import Application, ApplicationPolicy, Group, Policy, Service
 from accounts.api_base import ApiRequest, rfc3339
 from accounts.durations import FOREVER, format_duration, parse_duration
 from accounts.errors import InvalidInput
+from accounts.second_factor import public_config
 
 Rules = list[dict[str, Any]]
 Name = Field(min_length=1, max_length=350)
@@ -49,7 +50,6 @@ class UnsupportedPolicyFields(Schema):
     """Public policy fields this product does not enforce: accepted at their defaults, otherwise refused."""
 
     isolation_required: bool = False
-    mfa_config: dict[str, Any] | None = None
 
 
 class ApprovalGroup(Schema):
@@ -77,12 +77,21 @@ class ConnectionRules(Schema):
     rdp: dict[str, Any] | None = None
 
 
+class MfaConfig(Schema):
+    """Second factor: of a policy, or of an application. Null durations and lists: as the next wider place says."""
+
+    allowed_authenticators: list[str] | None = None
+    mfa_disabled: bool | None = None
+    session_duration: str | None = None
+
+
 class PolicyTerms(UnsupportedPolicyFields):
     approval_required: bool = False
     approval_groups: list[ApprovalGroup] = []
     purpose_justification_required: bool = False
     purpose_justification_prompt: str | None = None
     connection_rules: ConnectionRules | None = None
+    mfa_config: MfaConfig | None = None
 
 
 class PolicyBody(PolicyTerms):
@@ -148,8 +157,14 @@ def shape_policy(policy: Policy, *, precedence: int | None = None, app_count: in
         approval_groups=[ApprovalGroup(**group) for group in policy.approval_groups],
         purpose_justification_required=policy.purpose_justification_required,
         purpose_justification_prompt=policy.purpose_justification_prompt or None,
+        mfa_config=shape_mfa(policy.mfa_config),
         connection_rules=None if policy.ssh is None else ConnectionRules(ssh=_shape_ssh(policy.ssh)),
     )
+
+
+def shape_mfa(stored: dict[str, Any] | None) -> MfaConfig | None:
+    shown = public_config(stored)
+    return None if shown is None else MfaConfig(**shown)
 
 
 def _shape_ssh(stored: dict[str, Any]) -> SshRules:
@@ -201,6 +216,7 @@ def terms_of(body: PolicyTerms) -> dict[str, Any]:
         "approval_groups": [group.model_dump(exclude_none=True) for group in body.approval_groups],
         "purpose_justification_required": body.purpose_justification_required,
         "purpose_justification_prompt": body.purpose_justification_prompt or "",
+        "mfa_config": None if body.mfa_config is None else body.mfa_config.model_dump(),
     }
 
 

@@ -6,23 +6,27 @@ decisions go to the access log.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from django.utils import timezone
 
 from access import tokens
-from access.actions.service_tokens import authenticate_service_token
-from access.bearer import SessionEnded, TokenRefused, session_behind
-from access.decisions import decide, record_decision, refused_after
+from access.actions.service_tokens import authenticate_service_token, shown_version
+from access.bearer import SessionEnded, TokenRefused, issued_at, session_behind
+from access.cors import preflight_headers
+from access.decisions import decide_loading, record_decision, refused_after
+from access.denial import denial_of, refusal_page
 from access.destinations import allowed_destinations, resolve_destination
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Outcome
+from access.evaluation import QUESTIONS, Decision, Outcome, Policy
 from access.evidence import ShownCertificate, evidence_of_request
 from access.facts import NO_EVIDENCE, Evidence
 from access.login_links import app_session_cookie, login_url, new_app_session
 from access.models import Application, ServiceToken
 from access.recheck import recheck_streams
 from access.routing import find_application
+from access.stream_ends import Opened, ends_at, seconds_until
 from accounts.errors import DomainError, PermissionDenied
 from accounts.models import AccessSession, public_url
 from accounts.ratelimits import SERVICE_TOKEN_FAILURE_BY_ADDRESS, spend
@@ -32,7 +36,7 @@ __all__ = ["AuthorizeRequest", "AuthorizeResult", "as_json", "authorize_request"
 # Upper bound of what an edge may reuse for plain requests (AC-84); a WebSocket always asks.
 MAX_CACHE_SECONDS = 60
 # Reasons for which the team domain's pages would help.
-_LOGIN_REASONS = frozenset({"login_required", PURPOSE_REQUIRED, APPROVAL_REQUIRED})
+_LOGIN_REASONS = QUESTIONS | {"login_required"}
 _COOKIE = "cookie"
 
 
@@ -55,10 +59,19 @@ class AuthorizeRequest:
     service_token_secret: str | None = None
     destination: str | None = None
     xhr: bool = False
+    # Whether a person looks at the answer: a GET of a browser that asks for HTML.
+    page_wanted: bool = False
     origin: str | None = None
     # A client certificate that the edge verified, and a bearer token that claims to be of this team.
     certificate: ShownCertificate | None = None
     linked_token: str | None = None
+    # What a browser's preflight asks leave for (Access-Control-Request-Method and -Headers).
+    preflight_method: str | None = None
+    preflight_headers: str | None = None
+
+    @property
+    def is_preflight(self) -> bool:
+        return self.method == "OPTIONS" and bool(self.origin) and bool(self.preflight_method)
 
     def __repr__(self) -> str:
         return f"<AuthorizeRequest {self.ray_id} {self.hostname}{self.path}>"
@@ -75,6 +88,8 @@ class Allow:
     cache_seconds: int
     # For the edge to keep with a stream and to show when the stream is rechecked.
     evidence: str | None = None
+    # How long the yes counts: then a live stream is asked about again, and ends if nobody answers.
+    ends_in_seconds: float | None = None
     outcome: str = "allow"
 
     def __repr__(self) -> str:
@@ -97,14 +112,30 @@ class Deny:
     reason: str
     message: str
     reference: str
+    # Where the application sends refused browsers, or the page to show them; both empty for programs.
+    location: str = ""
+    page: str = ""
     outcome: str = "deny"
 
 
-AuthorizeResult = Allow | Login | Deny
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The edge answers by itself, without the application: a preflight request of a browser."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    outcome: str = "answer"
+
+
+AuthorizeResult = Allow | Login | Deny | Answer
 
 
 def as_json(result: AuthorizeResult) -> dict[str, object]:
-    return asdict(result)
+    document = asdict(result)
+    if isinstance(result, Deny):
+        # For programs, most of those refused, there is neither.
+        return {name: value for name, value in document.items() if value != ""}
+    return document
 
 
 def authorize_request(payload: AuthorizeRequest) -> AuthorizeResult:
@@ -112,10 +143,25 @@ def authorize_request(payload: AuthorizeRequest) -> AuthorizeResult:
     application = find_application(payload.hostname.lower().removesuffix("."), payload.path)
     if application is None:
         return Deny(404, "unknown_application", "Nothing is served under this name.", payload.ray_id)
+    answered = _preflight(application, payload) if payload.is_preflight else None
+    if answered is not None:
+        return answered
     try:
         return _Authorization(payload, application, timezone.now()).result()
     except DomainError as error:
         return Deny(error.status, error.code, error.message, payload.ray_id)
+
+
+def _preflight(application: Application, payload: AuthorizeRequest) -> Allow | Answer | None:
+    """Nobody is logged in for a preflight (it carries no cookies), and it does nothing: the application's settings say
+    who answers it. None: it is a request like any other."""
+    if application.settings.get("options_preflight_bypass") is True:
+        return Allow(str(application.pk), application.organization_id, None, None, None, None, cache_seconds=0)
+    document = application.settings.get("cors_headers")
+    if not isinstance(document, dict) or not document:
+        return None
+    asked = {"method": payload.preflight_method or "", "headers": payload.preflight_headers or ""}
+    return Answer(200, preflight_headers(document, origin=payload.origin or "", **asked))
 
 
 def login_redirect(
@@ -142,6 +188,7 @@ class _Authorization:
         self.session: AccessSession | None = None
         self.service_token: ServiceToken | None = None
         self.evidence: Evidence = NO_EVIDENCE
+        self.policies: Sequence[Policy] = ()
 
     def result(self) -> AuthorizeResult:
         self.service_token = self._service_token()
@@ -154,7 +201,7 @@ class _Authorization:
             linked_token=self.payload.linked_token,
             now=self.now,
         )
-        decision = decide(
+        decision, self.policies = decide_loading(
             self.application,
             session=self.session,
             service_token=self.service_token,
@@ -230,7 +277,26 @@ class _Authorization:
             )
             return Login(location, cookies)
         self._record(decision)
-        return Deny(403, decision.reason, decision.message, self.payload.ray_id)
+        return self._denied(decision)
+
+    def _denied(self, decision: Decision) -> Deny:
+        reference = self.payload.ray_id
+        plain = Deny(403, decision.reason, decision.message, reference)
+        if not self.payload.page_wanted or self.payload.websocket or self.payload.xhr:
+            return plain
+        identity = self.session.identity if self.session else None
+        denial = denial_of(self.application, decision, has_identity=identity is not None, reference=reference)
+        if denial.location:
+            return replace(plain, location=denial.location)
+        page = refusal_page(
+            self.application,
+            decision,
+            denial,
+            hostname=self.payload.hostname.lower().removesuffix("."),
+            identity=identity,
+            reference=reference,
+        )
+        return replace(plain, page=page)
 
     def _allow(self, decision: Decision, destination: str | None) -> Allow:
         session, service_token = self.session, self.service_token
@@ -246,6 +312,8 @@ class _Authorization:
         elif session is not None:
             identity, nonce = session.identity.email or session.identity.subject, session.nonce
             assertion = self.payload.token
+        opened = self._opened()
+        end = ends_at(decision, self.policies, service_token=service_token, opened=opened, now=self.now)
         return Allow(
             application_id=str(self.application.pk),
             organization_id=self.application.organization_id,
@@ -254,8 +322,14 @@ class _Authorization:
             assertion=assertion,
             destination=destination,
             cache_seconds=self._cache_seconds(decision),
-            evidence=self.evidence.document or None,
+            evidence=opened.noted_in(self.evidence.document) or None,
+            ends_in_seconds=seconds_until(end, self.now),
         )
+
+    def _opened(self) -> Opened:
+        if self.service_token is not None:
+            return Opened(secret_version=shown_version(self.service_token, self.payload.service_token_secret or ""))
+        return Opened(issued_at(self.payload.token or "")) if self.session is not None else Opened()
 
     def _cache_seconds(self, decision: Decision) -> int:
         if self.payload.websocket:

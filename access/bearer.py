@@ -67,6 +67,12 @@ def unverified_audience(token: str) -> str:
     return first if isinstance(first, str) and "\0" not in first else ""
 
 
+def issued_at(token: str) -> int | None:
+    """When a token was issued, of one that session_behind has verified."""
+    value = _unverified_claims(token).get("iat")
+    return value if isinstance(value, int) else None
+
+
 def _login_helps(organization: Organization, token: str, code: str) -> bool:
     """An unknown key is either an old one of ours, or another tenant's: the claimed issuer tells which to say. A
     forger who claims to be us is sent to the login like anybody without a token."""

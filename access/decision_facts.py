@@ -15,7 +15,7 @@ from access.selectors import Certificate, Context, NamedList, Person
 
 # A person in thousands of groups must not make every line of the log as long.
 MAX_LIST = 500
-_LEFT_OUT = frozenset({"claims", "person", "lists", "certificate", "approvals", "external"})
+_LEFT_OUT = frozenset({"claims", "person", "lists", "certificate", "approvals", "external", "mfa"})
 
 
 def facts_of(context: Context) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from access import country
 from access.decision_facts import facts_of
 from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy, rules_version
 from access.facts import NO_EVIDENCE, Evidence, ask_external, collect
+from access.kept import Kept
 from access.models import AccessRequest, Application, ApplicationPolicy, ApprovalRequest, Justification, ServiceToken
 from access.models import Group as GroupRow
 from access.rules import group_ids
@@ -20,6 +22,7 @@ from access.terms import SshRights, Terms
 from accounts.errors import DomainError
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
 from accounts.prepared import Parameter, PreparedRows, insert
+from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
 _LOAD_TRIES = 3
@@ -42,6 +45,7 @@ def decide(
     now: datetime,
     evidence: Evidence = NO_EVIDENCE,
     external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
 ) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
@@ -49,9 +53,33 @@ def decide(
     dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
     transaction.
     """
+    return decide_loading(
+        application,
+        session=session,
+        service_token=service_token,
+        ip=ip,
+        now=now,
+        evidence=evidence,
+        external_facts=external_facts,
+        moment=moment,
+    )[0]
+
+
+def decide_loading(
+    application: Application,
+    *,
+    session: AccessSession | None,
+    service_token: ServiceToken | None,
+    ip: str,
+    now: datetime,
+    evidence: Evidence = NO_EVIDENCE,
+    external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
+) -> tuple[Decision, Sequence[Policy]]:
+    """`decide`, with the policies it went by."""
     try:
         policies, groups = load_rules(application)
-        return decide_with(
+        decision = decide_with(
             policies,
             groups,
             application,
@@ -61,13 +89,11 @@ def decide(
             now=now,
             evidence=evidence,
             external_facts=external_facts,
+            moment=moment,
         )
-    except Exception:
-        log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
-        message = (
-            "The policies of this application could not be evaluated, so access is refused. Tell its administrator."
-        )
-        return Decision(False, Outcome.ERROR, "policy_error", message)
+    except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
+        return _failed(application), ()
+    return decision, policies
 
 
 def decide_with(
@@ -82,6 +108,7 @@ def decide_with(
     evidence: Evidence = NO_EVIDENCE,
     lists: Mapping[str, NamedList] | None = None,
     external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
 ) -> Decision:
     """`decide` for rules already loaded (many streams of one application). May raise."""
     identity = session.identity if session is not None else None
@@ -99,9 +126,12 @@ def decide_with(
         evidence=evidence,
         lists=lists,
         external_facts=external_facts,
+        moment=moment,
     )
     decision = replace(
-        evaluate(policies, groups, context), rules_version=rules_version(policies, groups), facts=facts_of(context)
+        evaluate(policies, groups, context),
+        rules_version=rules_version(policies, groups, context.lists),
+        facts=facts_of(context),
     )
     if not decision.allowed:
         return decision
@@ -121,10 +151,12 @@ def refused_before_rules(
 
 
 def _session_seconds(application: Application, decision: Decision) -> int:
-    """Of the policy, otherwise the application; never longer than an approval it rests on. 0 means "immediate"."""
+    """Of the policy, otherwise the application; never longer than an approval or a second factor it rests on. 0 means
+    "immediate"."""
     own = decision.session_duration_seconds
     seconds = application.session_duration_seconds if own is None else own
-    return seconds if decision.approved_seconds is None else min(seconds, decision.approved_seconds)
+    ends = (decision.approved_seconds, decision.factor_seconds)
+    return min([seconds, *(end for end in ends if end is not None)])
 
 
 def external_facts_of(
@@ -184,6 +216,10 @@ class RulesInMotion(Exception):
 
 
 def policy_of(link: ApplicationPolicy) -> Policy:
+    return _KEPT_POLICIES.of((link.policy_id, link.precedence), link)
+
+
+def _read_policy(link: ApplicationPolicy) -> Policy:
     policy = link.policy
     return parse_policy(
         id=str(policy.pk),
@@ -201,6 +237,7 @@ def policy_of(link: ApplicationPolicy) -> Policy:
             purpose_prompt=policy.purpose_justification_prompt,
             needs_approval=policy.approval_required,
             approval_groups=tuple(policy.approval_groups),
+            mfa_config=policy.mfa_config,
         ),
     )
 
@@ -214,7 +251,7 @@ def _failed(application: Application) -> Decision:
 def refused_after(decision: Decision, error: DomainError) -> Decision:
     """The policies said yes, something after them no: their trace stays; no facts, because no policy change would
     have made a difference."""
-    refused = Decision(False, Outcome.DENY, error.code, error.message, trace=decision.trace)
+    refused = Decision(False, Outcome.DENY, error.code, error.message, make_trace=lambda: decision.trace)
     return replace(refused, rules_version=decision.rules_version)
 
 
@@ -307,6 +344,10 @@ def _load_groups(application: Application) -> dict[str, Group]:
 
 
 def group_of(row: GroupRow) -> Group:
+    return _KEPT_GROUPS.of(row.pk, row)
+
+
+def _read_group(row: GroupRow) -> Group:
     return parse_group(
         id=str(row.pk),
         name=row.name,
@@ -325,3 +366,27 @@ def _label(identity: Identity | None, service_token: ServiceToken | None) -> str
 
 def _provider_type(identity: Identity | None) -> str:
     return identity.provider.type if identity is not None else ""
+
+
+def _policy_columns(link: ApplicationPolicy) -> tuple[Any, ...]:
+    row = link.policy
+    consent = (row.purpose_justification_required, row.purpose_justification_prompt, row.approval_required)
+    rules = (row.include, row.require, row.exclude)
+    return (
+        row.name,
+        row.decision,
+        row.updated_at,
+        row.session_duration_seconds,
+        rules,
+        consent,
+        row.approval_groups,
+        row.ssh,
+    )
+
+
+def _group_columns(row: GroupRow) -> tuple[Any, ...]:
+    return (row.name, row.updated_at, row.include, row.require, row.exclude)
+
+
+_KEPT_POLICIES = Kept(_read_policy, _policy_columns, lambda policy: policy.lists.size)
+_KEPT_GROUPS = Kept(_read_group, _group_columns, lambda group: group.lists.size)

@@ -4,28 +4,43 @@
     2. deny and allow policies, by precedence              first match decides; needs a person who logged in
     3. nothing matched                                     refused
 
-A policy matches when any `include` rule matches, and every `require` rule, and no `exclude` rule. Every rule of a
-policy under evaluation is asked, so the result does not depend on the order of a list, and one rule that cannot be
-answered refuses the request (reason "policy_error"): a rule is never skipped.
+A policy matches when any `include` rule matches, and every `require` rule, and no `exclude` rule; a rule that cannot
+be answered refuses the request (reason "policy_error"). Verdicts come first, in access/judging.py; sentence and trace
+are made from them afterwards, the trace only when somebody reads it.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from access import explain
-from access.explain import Kind, ListResult, RuleResult, Verdict
-from access.selectors import GROUP, SELECTORS, Context, Rule, RuleError, ask, read_rules
+from access.judging import MAX_GROUP_DEPTH, NAMES, Judge
+from access.rulesets import ERROR, MATCH, MISS, Group, Policy, parse_group, parse_policy, rules_version
+from access.selectors import GROUP, Context, Rule
 from access.terms import NO_TERMS, Terms
+from access.tracing import MAX_TRACE_ENTRIES, Asked, trace_of
+from accounts.second_factor import MfaRule, Moment, amr_of, override
 
-# Longest chain of groups inside groups.
-MAX_GROUP_DEPTH = 10
-# Entries kept of one decision; a policy may hold a thousand e-mail addresses.
-MAX_TRACE_ENTRIES = 200
+__all__ = [
+    "APPROVAL_REQUIRED",
+    "MAX_GROUP_DEPTH",
+    "MAX_TRACE_ENTRIES",
+    "MFA_REQUIRED",
+    "PURPOSE_REQUIRED",
+    "QUESTIONS",
+    "Decision",
+    "Group",
+    "Outcome",
+    "Policy",
+    "evaluate",
+    "parse_group",
+    "parse_policy",
+    "rules_version",
+]
 
 
 class Outcome(StrEnum):
@@ -37,39 +52,11 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    id: str
-    name: str
-    include: tuple[Rule, ...]
-    require: tuple[Rule, ...] = ()
-    exclude: tuple[Rule, ...] = ()
-    version: str = ""
-
-    def rules(self) -> tuple[Rule, ...]:
-        return self.include + self.require + self.exclude
+def _no_trace() -> list[dict[str, Any]]:
+    return []
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """`decision` is allow, deny, bypass or non_identity. `version` says which edit of the policy decided (AC-86)."""
-
-    id: str
-    name: str
-    decision: str
-    precedence: int
-    include: tuple[Rule, ...]
-    require: tuple[Rule, ...] = ()
-    exclude: tuple[Rule, ...] = ()
-    session_duration_seconds: int | None = None
-    version: str = ""
-    terms: Terms = NO_TERMS
-
-    def rules(self) -> tuple[Rule, ...]:
-        return self.include + self.require + self.exclude
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Decision:
     """`reason` is a stable code, `message` is for the person refused, `trace` for administrators.
 
@@ -84,17 +71,33 @@ class Decision:
     policy_id: str | None = None
     policy_name: str = ""
     session_duration_seconds: int | None = None
-    trace: list[dict[str, Any]] = field(default_factory=list)
     # Of the policy that decided.
     terms: Terms = NO_TERMS
     # How long an approval that this decision rests on still holds.
     approved_seconds: int | None = None
+    # The second factor that was wanted and missing, or how long the one that was held still counts.
+    missing_factor: MfaRule | None = None
+    factor_seconds: int | None = None
     rules_version: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    make_trace: Callable[[], list[dict[str, Any]]] = field(default=_no_trace, repr=False, compare=False)
+
+    @cached_property
+    def trace(self) -> list[dict[str, Any]]:
+        """Made when it is first read: most decisions of a recheck or a simulation are never looked into."""
+        return self.make_trace()
 
 
 PURPOSE_REQUIRED = "purpose_required"
 APPROVAL_REQUIRED = "approval_required"
+MFA_REQUIRED = "mfa_required"
+# Refusals that a person can lift on a page of the team domain.
+QUESTIONS = frozenset({PURPOSE_REQUIRED, APPROVAL_REQUIRED, MFA_REQUIRED})
+_MFA_MESSAGES = {
+    Moment.LOGIN: "This application asks for a second factor.",
+    Moment.USE: "This application asks for a second factor, and yours is missing or too old. Log in again.",
+    Moment.STREAM: "This application now asks for a second factor. Log in again.",
+}
 _OUTCOMES = {
     "bypass": Outcome.BYPASS,
     "non_identity": Outcome.SERVICE_AUTH,
@@ -118,7 +121,7 @@ def evaluate(policies: Iterable[Policy], groups: Mapping[str, Group], context: C
         return run.failed(unknown, f"The decision {unknown.decision!r} is unknown.")
     first = [policy for policy in ordered if policy.decision in {"bypass", "non_identity"}]
     second = [policy for policy in ordered if policy.decision in {"allow", "deny"}]
-    decision = run.first_match(first, asks_person=False)
+    decision = run.first_match(first, Judge(groups, context, asks_person=False))
     if decision is not None:
         return decision
     if context.person is None:
@@ -127,66 +130,109 @@ def evaluate(policies: Iterable[Policy], groups: Mapping[str, Group], context: C
             has_service_auth=any(policy.decision == "non_identity" for policy in first),
             has_token=bool(context.service_token_id),
         )
-        return Decision(False, Outcome.NO_MATCH, reason, message, trace=run.trace)
-    decision = run.first_match(second, asks_person=True)
-    return decision if decision is not None else run.nothing_matched()
+        return Decision(False, Outcome.NO_MATCH, reason, message, make_trace=run.trace)
+    judge = Judge(groups, context, asks_person=True)
+    decision = run.first_match(second, judge)
+    if decision is None:
+        return _with_second_factor(second, groups, context) or run.nothing_matched(judge)
+    return decision
+
+
+def _with_second_factor(policies: Sequence[Policy], groups: Mapping[str, Group], context: Context) -> Decision | None:
+    """Nothing matched. When a policy asks for the authentication method that our own second factor would give, the
+    factor is what is missing: ask for it instead of refusing what the person was never asked."""
+    rules = [_rule_of(policy, context) for policy in policies]
+    kinds = {kind for rule in rules if rule is not None for kind in rule.kinds}
+    if context.person is None or not kinds or context.mfa.is_assumed:
+        return None
+    methods = context.person.authentication_methods + tuple(sorted({word for kind in kinds for word in amr_of(kind)}))
+    imagined = replace(context, person=replace(context.person, authentication_methods=methods))
+    decision = _Run(groups, imagined).first_match(policies, Judge(groups, imagined, asks_person=True))
+    return decision if decision is not None and decision.reason == MFA_REQUIRED else None
+
+
+def _rule_of(policy: Policy, context: Context) -> MfaRule | None:
+    return override(context.mfa.defaults.rule, context.mfa.defaults.fallback, policy.terms.mfa_config)
 
 
 class _Run:
-    """One evaluation: memory of group answers, and the trace."""
+    """One evaluation: the policies asked so far."""
 
     def __init__(self, groups: Mapping[str, Group], context: Context) -> None:
         self.groups = groups
         self.context = context
-        self.trace: list[dict[str, Any]] = []
-        self._answers: dict[tuple[str, bool], RuleResult] = {}
-        self._heights: dict[str, int] = {}
-        self._missed: list[tuple[ListResult, ListResult, ListResult]] = []
-        self._left_out = 0
+        self.asked: list[Asked] = []
+        # The trace's last entry, when it is not about rules.
+        self._closing: list[dict[str, Any]] = []
 
-    def first_match(self, policies: Sequence[Policy], *, asks_person: bool) -> Decision | None:
+    def first_match(self, policies: Sequence[Policy], judge: Judge) -> Decision | None:
         for policy in policies:
             if policy.decision == "non_identity" and not self._shows_machine(policy):
                 # "everyone" or an IP range alone must not open the machines' door.
-                self._note(policy, (), Verdict.NO_MATCH)
+                self.asked.append(Asked(policy, MISS, None))
                 continue
-            lists = self._ask_lists(policy.include, policy.require, policy.exclude, asks_person=asks_person)
-            verdict = explain.combine(*lists)
-            self._note(policy, lists, verdict)
-            if verdict is Verdict.ERROR:
-                return self.failed(policy, explain.first_problem(*lists))
-            if verdict is Verdict.MATCH:
-                return self._matched(policy, lists)
-            if policy.decision == "allow":
-                self._missed.append(lists)
+            verdict = judge.verdict(policy.lists)
+            self.asked.append(Asked(policy, verdict, judge))
+            if verdict == ERROR:
+                return self.failed(policy, judge.first_problem(policy.lists))
+            if verdict == MATCH:
+                return self._matched(policy, judge)
         return None
 
     def failed(self, policy: Policy, problem: str) -> Decision:
-        self.trace.append({"policy": policy.name, "policy_id": policy.id, "verdict": "error", "problem": problem})
+        self._closing.append({"policy": policy.name, "policy_id": policy.id, "verdict": "error", "problem": problem})
         message = "A rule of this application could not be evaluated, so access is refused. Tell its administrator."
-        return Decision(False, Outcome.ERROR, "policy_error", message, policy.id, policy.name, trace=self.trace)
+        names = (policy.id, policy.name)
+        return Decision(False, Outcome.ERROR, "policy_error", message, *names, make_trace=self.trace)
 
-    def nothing_matched(self) -> Decision:
-        reason, message = explain.refusal(self._missed, self.context.person)
-        self._close_trace()
-        return Decision(False, Outcome.NO_MATCH, reason, message, trace=self.trace)
+    def nothing_matched(self, judge: Judge) -> Decision:
+        missed = [asked.policy.lists for asked in self.asked if asked.policy.decision == "allow"]
+        reason, message = explain.Explainer(judge).refusal(missed)
+        return Decision(False, Outcome.NO_MATCH, reason, message, make_trace=self.trace)
 
-    def _matched(self, policy: Policy, lists: tuple[ListResult, ListResult, ListResult]) -> Decision:
+    def _matched(self, policy: Policy, judge: Judge) -> Decision:
         outcome = _OUTCOMES[policy.decision]
         reason, message = _REASONS[outcome]
         if outcome is Outcome.DENY:
-            message = explain.blocked(lists) or message
-        self._close_trace()
-        seconds = approved = None
+            message = explain.Explainer(judge).blocked(policy.lists) or message
+        seconds = approved = factor = None
         if outcome is Outcome.ALLOW:
-            missing = self._missing_consent(policy)
+            missing, factor = self._second_factor(policy)
+            missing = missing or self._missing_consent(policy)
             if missing is not None:
                 return missing
             seconds = policy.session_duration_seconds
             approved = self.context.approvals.get(policy.id) if policy.terms.needs_approval else None
         allowed = outcome is not Outcome.DENY
         names = (policy.id, policy.name)
-        return Decision(allowed, outcome, reason, message, *names, seconds, self.trace, policy.terms, approved)
+        return Decision(
+            allowed,
+            outcome,
+            reason,
+            message,
+            *names,
+            session_duration_seconds=seconds,
+            terms=policy.terms,
+            approved_seconds=approved,
+            factor_seconds=factor,
+            make_trace=self.trace,
+        )
+
+    def _second_factor(self, policy: Policy) -> tuple[Decision | None, int | None]:
+        """The refusal when one is wanted and none is held, or how long the one that is held still counts."""
+        rule, context = _rule_of(policy, self.context), self.context
+        if rule is None or context.mfa.is_assumed:
+            return None, None
+        held = rule.held(context.mfa.held, context.mfa.moment)
+        base = {"policy": policy.name, "policy_id": policy.id, "decision": policy.decision}
+        asked = {"list": "second factor", "rule": "", "selector": "mfa", "wanted": ", ".join(rule.words())}
+        shown = ", ".join(f"{factor.kind} {factor.age_seconds} s ago" for factor in context.mfa.held)
+        verdict = NAMES[MISS if held is None else MATCH]
+        self._closing.append({**base, **asked, "actual": shown, "verdict": verdict})
+        if held is not None:
+            # A stream outlives what opened it: only whether there is one counts (access/recheck.py).
+            return None, None if context.mfa.moment is Moment.STREAM else rule.seconds_left(held)
+        return self._question(policy, MFA_REQUIRED, _MFA_MESSAGES[context.mfa.moment], rule), None
 
     def _missing_consent(self, policy: Policy) -> Decision | None:
         """The person is right, but has not said what for, or nobody has approved yet. The policy has decided: no
@@ -197,13 +243,29 @@ class _Run:
             reason, message = APPROVAL_REQUIRED, "Access to this application must be approved, for a limited time."
         else:
             return None
-        self.trace.append({"policy": policy.name, "policy_id": policy.id, "verdict": reason})
+        self._closing.append({"policy": policy.name, "policy_id": policy.id, "verdict": reason})
+        return self._question(policy, reason, message)
+
+    def _question(self, policy: Policy, reason: str, message: str, factor: MfaRule | None = None) -> Decision:
         names = (policy.id, policy.name)
-        return Decision(False, Outcome.NO_MATCH, reason, message, *names, None, self.trace, policy.terms)
+        return Decision(
+            False,
+            Outcome.NO_MATCH,
+            reason,
+            message,
+            *names,
+            terms=policy.terms,
+            missing_factor=factor,
+            make_trace=self.trace,
+        )
+
+    def trace(self) -> list[dict[str, Any]]:
+        return [*trace_of(self.asked), *self._closing]
 
     def _shows_machine(self, policy: Policy) -> bool:
         """A service token opens every service-auth policy that matches; a certificate or another application's token
-        only those that ask for one: else any person who holds one could pass for a machine."""
+        only those that include one: else any person who holds one could pass for a machine. A Require rule does not
+        count, because adding one must never let anybody in."""
         context = self.context
         if context.service_token_id:
             return True
@@ -211,136 +273,14 @@ class _Run:
             return False
         shown = {"linked_app_token"} if context.linked_applications else set()
         shown |= {"certificate", "common_name"} if context.certificate is not None else set()
-        return any(rule.selector in shown for rule in self._all_rules(policy))
+        return any(rule.selector in shown for rule in self._included(policy))
 
-    def _all_rules(self, policy: Policy) -> Iterator[Rule]:
+    def _included(self, policy: Policy) -> Iterator[Rule]:
         seen: set[str] = set()
-        rules = list(policy.include + policy.require)
+        rules = list(policy.include)
         while rules:
             rule = rules.pop()
             yield rule
             if rule.selector == GROUP and rule.value in self.groups and rule.value not in seen:
                 seen.add(rule.value)
-                rules += self.groups[rule.value].rules()
-
-    # --- rules
-
-    def _ask_lists(
-        self, include: Sequence[Rule], require: Sequence[Rule], exclude: Sequence[Rule], *, asks_person: bool
-    ) -> tuple[ListResult, ListResult, ListResult]:
-        return (
-            ListResult(Kind.INCLUDE, [self._ask(rule, asks_person) for rule in include]),
-            ListResult(Kind.REQUIRE, [self._ask(rule, asks_person) for rule in require]),
-            ListResult(Kind.EXCLUDE, [self._ask(rule, asks_person) for rule in exclude]),
-        )
-
-    def _ask(self, rule: Rule, asks_person: bool) -> RuleResult:
-        if rule.selector == GROUP and not rule.problem:
-            return self._ask_group(rule, asks_person)
-        try:
-            selector = SELECTORS.get(rule.selector)
-            if selector is not None and selector.needs_person and not asks_person:
-                raise RuleError(
-                    f'"{rule.selector}" asks about a person, which bypass and service-auth policies never do.'
-                )
-            answer = ask(rule, self.context)
-        except RuleError as error:
-            return RuleResult(rule, Verdict.ERROR, problem=str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a selector meets, the answer is "refuse" (AC-81)
-            return RuleResult(rule, Verdict.ERROR, problem=f"{type(error).__name__} while evaluating the rule.")
-        return RuleResult(rule, Verdict.MATCH if answer.matches else Verdict.NO_MATCH, actual=answer.actual)
-
-    def _ask_group(self, rule: Rule, asks_person: bool) -> RuleResult:
-        known = self._answers.get((rule.value, asks_person))
-        if known is not None:
-            return known
-        try:
-            self._height(rule.value, ())
-        except RuleError as error:
-            return RuleResult(rule, Verdict.ERROR, problem=str(error))
-        group = self.groups[rule.value]
-        lists = self._ask_lists(group.include, group.require, group.exclude, asks_person=asks_person)
-        verdict = explain.combine(*lists)
-        problem = explain.first_problem(*lists) if verdict is Verdict.ERROR else ""
-        result = RuleResult(rule, verdict, group.name, problem, group.name, blamed=explain.blame(lists))
-        self._answers[(rule.value, asks_person)] = result
-        return replace(result, lists=lists)
-
-    def _height(self, group_id: str, path: tuple[str, ...]) -> int:
-        """Length of the longest chain of groups from here. Raises RuleError for a loop, a gap or too long a chain."""
-        if group_id in path:
-            raise RuleError("Access groups contain each other in a loop.")
-        if len(path) >= MAX_GROUP_DEPTH:
-            raise RuleError(f"Access groups are nested deeper than {MAX_GROUP_DEPTH}.")
-        if group_id not in self.groups:
-            raise RuleError("An access group named by a rule does not exist.")
-        if group_id not in self._heights:
-            inner = [
-                rule.value for rule in self.groups[group_id].rules() if rule.selector == GROUP and not rule.problem
-            ]
-            self._heights[group_id] = 1 + max((self._height(child, (*path, group_id)) for child in inner), default=0)
-        if len(path) + self._heights[group_id] > MAX_GROUP_DEPTH:
-            raise RuleError(f"Access groups are nested deeper than {MAX_GROUP_DEPTH}.")
-        return self._heights[group_id]
-
-    # --- trace
-
-    def _note(self, policy: Policy, lists: Sequence[ListResult], verdict: Verdict) -> None:
-        base = {"policy": policy.name, "policy_id": policy.id, "decision": policy.decision}
-        self.trace.append({**base, "version": policy.version, "verdict": verdict.value})
-        for entry in explain.trace_entries(lists):
-            if len(self.trace) < MAX_TRACE_ENTRIES:
-                self.trace.append({**base, **entry})
-            else:
-                self._left_out += 1
-
-    def _close_trace(self) -> None:
-        if self._left_out:
-            self.trace.append({"verdict": "left_out", "count": self._left_out})
-
-
-def parse_policy(
-    *,
-    id: str,  # noqa: A002 - the field's name
-    name: str,
-    decision: str,
-    precedence: int,
-    include: Any,
-    require: Any,
-    exclude: Any,
-    session_duration_seconds: int | None = None,
-    version: str = "",
-    terms: Terms = NO_TERMS,
-) -> Policy:
-    """A Policy from stored JSON lists."""
-    return Policy(
-        id,
-        name,
-        decision,
-        precedence,
-        read_rules(include),
-        read_rules(require),
-        read_rules(exclude),
-        session_duration_seconds,
-        version,
-        terms,
-    )
-
-
-def parse_group(
-    *,
-    id: str,  # noqa: A002 - the field's name
-    name: str,
-    include: Any,
-    require: Any,
-    exclude: Any,
-    version: str = "",
-) -> Group:
-    return Group(id, name, read_rules(include), read_rules(require), read_rules(exclude), version)
-
-
-def rules_version(policies: Iterable[Policy], groups: Mapping[str, Group]) -> str:
-    """Names a set of rules: equal when policies, their places and groups are the same edits (AC-86)."""
-    parts = [f"{policy.id} {policy.precedence} {policy.version}" for policy in policies]
-    parts += [f"{group.id} {group.version}" for group in groups.values()]
-    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:16]
+                rules += self.groups[rule.value].include

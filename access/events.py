@@ -7,6 +7,8 @@ from accounts import audit
 APPLICATION_CREATED = audit.register("access.application.created", "Application created", affects_edge=True)
 APPLICATION_UPDATED = audit.register("access.application.updated", "Application changed", affects_edge=True)
 APPLICATION_DELETED = audit.register("access.application.deleted", "Application deleted", affects_edge=True)
+APPLICATION_DRAFT_SAVED = audit.register("access.application_draft.saved", "Draft of an application saved")
+APPLICATION_DRAFT_DISCARDED = audit.register("access.application_draft.discarded", "Draft of an application discarded")
 APPLICATION_TOKENS_REVOKED = audit.register(
     "access.application.tokens_revoked", "Tokens of an application revoked", affects_edge=True
 )
@@ -23,6 +25,10 @@ POLICIES_REORDERED = audit.register("access.policy.reordered", "Policies of an a
 GROUP_CREATED = audit.register("access.group.created", "Access group created", affects_edge=True)
 GROUP_UPDATED = audit.register("access.group.updated", "Access group changed", affects_edge=True)
 GROUP_DELETED = audit.register("access.group.deleted", "Access group deleted", affects_edge=True)
+
+CUSTOM_PAGE_CREATED = audit.register("access.custom_page.created", "Custom page created")
+CUSTOM_PAGE_UPDATED = audit.register("access.custom_page.updated", "Custom page changed")
+CUSTOM_PAGE_DELETED = audit.register("access.custom_page.deleted", "Custom page deleted")
 
 TAG_CREATED = audit.register("access.tag.created", "Tag created")
 TAG_UPDATED = audit.register("access.tag.updated", "Tag renamed")
@@ -47,6 +53,7 @@ APPROVAL_REQUESTED = audit.register("access.approval.requested", "Temporary acce
 APPROVAL_GIVEN = audit.register("access.approval.given", "Temporary access approved by one approver")
 APPROVAL_GRANTED = audit.register("access.approval.granted", "Temporary access granted", affects_edge=True)
 APPROVAL_DENIED = audit.register("access.approval.denied", "Temporary access denied")
+APPROVAL_ENDED = audit.register("access.approval.ended", "Temporary access ended early", affects_edge=True)
 
 SERVICE_TOKEN_CREATED = audit.register("access.service_token.created", "Service token created", affects_edge=True)
 SERVICE_TOKEN_UPDATED = audit.register("access.service_token.updated", "Service token changed", affects_edge=True)

@@ -1,4 +1,4 @@
-"""Results of rules, how they combine, and the sentence a refused person reads. Pure.
+"""The sentence a refused person reads. Pure.
 
 The sentence names the person's own fact ("Your country (FR) …"), never what the policy wants: that would tell
 strangers which address or group to steal.
@@ -6,47 +6,12 @@ strangers which address or group to steal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from access.selectors import Person, Rule
-
-
-class Verdict(StrEnum):
-    MATCH = "match"
-    NO_MATCH = "no_match"
-    ERROR = "error"
-
-
-class Kind(StrEnum):
-    INCLUDE = "include"
-    REQUIRE = "require"
-    EXCLUDE = "exclude"
-
-
-@dataclass(frozen=True, slots=True)
-class RuleResult:
-    """The answer of one rule. For a group `lists` holds the answers inside it (once per decision, however often the
-    group is named) and `blamed` what decided there: neither trace nor explanation walks a web of groups twice."""
-
-    rule: Rule
-    verdict: Verdict
-    actual: str = ""
-    problem: str = ""
-    group: str = ""
-    lists: tuple[ListResult, ...] = ()
-    blamed: tuple[RuleResult | None, bool] = (None, False)
-
-
-@dataclass(frozen=True, slots=True)
-class ListResult:
-    kind: Kind
-    results: list[RuleResult] = field(default_factory=list)
-
-
-Lists = tuple[ListResult, ListResult, ListResult]
+from access.judging import Judge, is_group
+from access.rulesets import MATCH, MISS, RuleList, RuleLists
+from access.selectors import Rule
 
 _NO_POLICY = ("no_policy_matches", "None of this application's policies lets you in. Ask its administrator.")
 # Selector -> reason code, sentence when a wanted value was missed, sentence when an excluded value was met.
@@ -116,45 +81,6 @@ _SAME_SENTENCE = {
 }
 
 
-def combine(include: ListResult, require: ListResult, exclude: ListResult) -> Verdict:
-    """Any include, every require, no exclude; an unanswered rule anywhere is an error. Empty include: nobody."""
-    everything = [*include.results, *require.results, *exclude.results]
-    if any(result.verdict is Verdict.ERROR for result in everything):
-        return Verdict.ERROR
-    matches = (
-        any(result.verdict is Verdict.MATCH for result in include.results)
-        and all(result.verdict is Verdict.MATCH for result in require.results)
-        and not any(result.verdict is Verdict.MATCH for result in exclude.results)
-    )
-    return Verdict.MATCH if matches else Verdict.NO_MATCH
-
-
-def first_problem(*lists: ListResult) -> str:
-    problems = (result.problem for listed in lists for result in listed.results if result.verdict is Verdict.ERROR)
-    return next(problems, "")
-
-
-def trace_entries(lists: Sequence[ListResult], via: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-    """One entry per rule asked, groups first and then, with `via`, what is inside them."""
-    for listed in lists:
-        for position, result in enumerate(listed.results, start=1):
-            entry: dict[str, Any] = {
-                "list": listed.kind.value,
-                "rule": position,
-                "selector": result.rule.selector,
-                "wanted": result.group or result.rule.wanted(),
-                "actual": result.actual,
-                "verdict": result.verdict.value,
-            }
-            if via:
-                entry["via"] = list(via)
-            if result.problem:
-                entry["problem"] = result.problem
-            yield entry
-            if result.lists:
-                yield from trace_entries(result.lists, (*via, result.group))
-
-
 def without_person(*, has_allow: bool, has_service_auth: bool, has_token: bool) -> tuple[str, str]:
     """Reason and message when nobody is logged in and no bypass or service-auth policy matched."""
     if has_token:
@@ -166,62 +92,87 @@ def without_person(*, has_allow: bool, has_service_auth: bool, has_token: bool) 
     return _NO_POLICY
 
 
-def refusal(missed: Sequence[Lists], person: Person | None) -> tuple[str, str]:
-    """Reason and message from the allow policies that did not match: the one that came nearest speaks."""
-    if not missed:
-        return _NO_POLICY
-    nearest = next((lists for lists in missed if _includes(lists)), missed[0])
-    result, excluded = blame(nearest)
-    if result is None:
-        return _NO_POLICY
-    if person is not None and person.email_verified is not True and _subject(result) == "email" and not excluded:
-        return (
-            "email_not_verified",
-            "Your login method did not confirm your e-mail address, so rules on e-mail cannot match.",
-        )
-    return _sentence(result, excluded=excluded)
-
-
-def blocked(lists: Lists) -> str:
-    """The sentence for a block policy that matched, when one kind of rule alone made it match."""
-    hits = [result for result in lists[0].results if result.verdict is Verdict.MATCH and not result.group]
-    subjects = {_subject(result) for result in hits}
-    if len(subjects) != 1 or not subjects <= _SENTENCES.keys():
-        return ""
-    return _sentence(hits[0], excluded=True)[1]
-
-
-def _includes(lists: Sequence[ListResult]) -> bool:
-    return any(result.verdict is Verdict.MATCH for result in lists[0].results)
-
-
-def blame(lists: Sequence[ListResult]) -> tuple[RuleResult | None, bool]:
+@dataclass(frozen=True, slots=True)
+class Blame:
     """The leaf rule that decided, and whether it is one that had to be missed. None when no single rule did."""
-    include, require, exclude = lists
-    if not _includes(lists):
-        found = [_blame_one(result) for result in include.results]
-        subjects = {(_subject(result), excluded) if result else None for result, excluded in found}
-        return found[0] if len(subjects) == 1 else (None, False)
-    for result in exclude.results:
-        if result.verdict is Verdict.MATCH:
-            return (None, True) if result.group else (result, True)
-    for result in require.results:
-        if result.verdict is Verdict.NO_MATCH:
-            return _blame_one(result)
-    return None, False
+
+    rule: Rule | None
+    excluded: bool = False
+
+    @property
+    def subject(self) -> tuple[str, bool] | None:
+        return None if self.rule is None else (_subject(self.rule), self.excluded)
 
 
-def _blame_one(result: RuleResult) -> tuple[RuleResult | None, bool]:
-    return result.blamed if result.group else (result, False)
+class Explainer:
+    """Says why lists that were judged did not match; each group is looked into once."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self._groups: dict[str, Blame] = {}
+
+    def refusal(self, missed: Sequence[RuleLists]) -> tuple[str, str]:
+        """Reason and message from the allow policies that did not match: the one that came nearest speaks."""
+        if not missed:
+            return _NO_POLICY
+        nearest = next((lists for lists in missed if self.judge.includes(lists)), missed[0])
+        blame = self._blame(nearest)
+        person = self.judge.context.person
+        if person is not None and person.email_verified is not True and blame.subject == ("email", False):
+            return (
+                "email_not_verified",
+                "Your login method did not confirm your e-mail address, so rules on e-mail cannot match.",
+            )
+        return self._sentence(blame)
+
+    def blocked(self, lists: RuleLists) -> str:
+        """The sentence for a block policy that matched, when one kind of rule alone made it match."""
+        asked = (rule for rule in lists.include.rules if self.judge.answer(rule) == MATCH and not is_group(rule))
+        first = next(asked, None)
+        if (
+            first is None
+            or _subject(first) not in _SENTENCES
+            or any(_subject(rule) != _subject(first) for rule in asked)
+        ):
+            return ""
+        return self._sentence(Blame(first, excluded=True))[1]
+
+    def _blame(self, lists: RuleLists) -> Blame:
+        judge = self.judge
+        if not judge.includes(lists):
+            return self._blame_all(lists.include)
+        for rule in lists.exclude.rules:
+            if judge.answer(rule) == MATCH:
+                return Blame(None if is_group(rule) else rule, excluded=True)
+        for rule in lists.require.rules:
+            if judge.answer(rule) == MISS:
+                return self._blame_one(rule)
+        return Blame(None)
+
+    def _blame_all(self, listed: RuleList) -> Blame:
+        """Nothing of the list matched: the first rule speaks for all of them when they are about the same thing."""
+        subjects: set[tuple[str, bool] | None] = {Blame(bucket.sample).subject for bucket in listed.buckets}
+        for group_id in listed.groups:
+            if len(subjects) > 1:
+                break
+            subjects.add(self._blame_group(group_id).subject)
+        return self._blame_one(listed.rules[0]) if len(subjects) == 1 else Blame(None)
+
+    def _blame_one(self, rule: Rule) -> Blame:
+        return self._blame_group(rule.value) if is_group(rule) else Blame(rule)
+
+    def _blame_group(self, group_id: str) -> Blame:
+        if group_id not in self._groups:
+            self._groups[group_id] = self._blame(self.judge.groups[group_id].lists)
+        return self._groups[group_id]
+
+    def _sentence(self, blame: Blame) -> tuple[str, str]:
+        known = _SENTENCES.get(_subject(blame.rule)) if blame.rule is not None else None
+        if known is None or blame.rule is None:
+            return _NO_POLICY
+        reason, missed, met = known
+        return reason, (met if blame.excluded else missed).format(actual=self.judge.shown(blame.rule))
 
 
-def _subject(result: RuleResult) -> str:
-    return _SAME_SENTENCE.get(result.rule.selector, result.rule.selector)
-
-
-def _sentence(result: RuleResult, *, excluded: bool) -> tuple[str, str]:
-    known = _SENTENCES.get(_subject(result))
-    if known is None:
-        return _NO_POLICY
-    reason, missed, met = known
-    return reason, (met if excluded else missed).format(actual=result.actual)
+def _subject(rule: Rule) -> str:
+    return _SAME_SENTENCE.get(rule.selector, rule.selector)

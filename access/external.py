@@ -141,7 +141,7 @@ def _identity(session: AccessSession, ip: str, country: str) -> dict[str, Any]:
         "name": identity.name,
         "groups": identity.groups,
         "idp": {"id": str(identity.provider_id), "type": identity.provider.type},
-        "amr": session.authentication_methods,
+        "amr": session.all_methods,
         "geo": {"country": country},
         "ip": ip,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from access import country, external
 from access.evaluation import Group, Policy
+from access.kept import Kept
 from access.models import AccessList, Application, ApprovalRequest, Justification, ServiceToken
 from access.selectors import (
     EXTERNAL,
@@ -23,7 +24,8 @@ from access.selectors import (
     Person,
     Rule,
 )
-from accounts.models import AccessSession, Identity
+from accounts.models import AccessSession, Identity, IdentityProvider
+from accounts.second_factor import NO_FACTORS, Factor, FactorFacts, MfaDefaults, Moment, mfa_defaults, provider_factors
 from accounts.text import ascii_lower
 
 
@@ -57,6 +59,7 @@ def collect(
     evidence: Evidence = NO_EVIDENCE,
     lists: Mapping[str, NamedList] | None = None,
     external_facts: ExternalFacts | None = None,
+    moment: Moment = Moment.USE,
 ) -> Context:
     """`lists` and `external_facts` may be given when they were loaded before; only what the policies want is loaded."""
     policies = list(policies)
@@ -76,12 +79,40 @@ def collect(
         external=external_facts,
         approvals=_approvals(application, policies, session, now),
         is_justified=_is_justified(application, policies, session),
+        mfa=_factor_facts(application, session, moment, now),
     )
+
+
+def _factor_facts(
+    application: Application, session: AccessSession | None, moment: Moment, now: datetime
+) -> FactorFacts:
+    if session is None:
+        return NO_FACTORS
+    return FactorFacts(mfa_of(application), factors_of(session, now), moment)
+
+
+def mfa_of(application: Application) -> MfaDefaults:
+    organization = application.organization
+    return mfa_defaults(
+        organization.mfa_config, application.mfa_config, is_required=organization.mfa_required_for_all_apps
+    )
+
+
+def factors_of(session: AccessSession, now: datetime) -> tuple[Factor, ...]:
+    """Those we checked, and those the login method reported. A mailed PIN reports "otp" too, but it is the login
+    itself and no second factor."""
+    seconds = int(now.timestamp())
+    own = tuple(Factor(str(factor["kind"]), max(0, seconds - int(factor["at"]))) for factor in session.factors)
+    provider = session.identity.provider
+    if provider.type == IdentityProvider.Type.ONE_TIME_PIN:
+        return own
+    since = session.authenticated_at or session.created_at
+    return own + provider_factors(session.authentication_methods, max(0, seconds - int(since.timestamp())))
 
 
 def person_of(identity: Identity, session: AccessSession | None = None) -> Person:
     """Without a session (a simulation) nothing is known about how the person would log in."""
-    methods = session.authentication_methods if session is not None else []
+    methods = session.all_methods if session is not None else []
     return Person(
         email=identity.email,
         email_verified=identity.email_verified is True,
@@ -117,7 +148,7 @@ def load_lists(
     if not named:
         return {}
     rows = AccessList.objects.filter(organization_id=organization_id, pk__in=named)
-    return {str(row.pk): read for row in rows if (read := _read(row)) is not None}
+    return {str(row.pk): read for row in rows if (read := _KEPT_LISTS.of(row.pk, row)) is not None}
 
 
 def rules_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterator[Rule]:
@@ -133,13 +164,21 @@ def rules_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterato
 
 
 def _read(row: AccessList) -> NamedList | None:
+    version = row.updated_at.isoformat()
     try:
         values = [item["value"] for item in row.items]
         if row.type == AccessList.Type.EMAIL:
-            return NamedList(row.name, emails=frozenset(ascii_lower(value) for value in values))
-        return NamedList(row.name, networks=tuple(ipaddress.ip_network(value) for value in values))
+            return NamedList(row.name, emails=frozenset(ascii_lower(value) for value in values), version=version)
+        return NamedList(row.name, networks=tuple(ipaddress.ip_network(value) for value in values), version=version)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+_KEPT_LISTS = Kept(
+    _read,
+    lambda row: (row.name, row.type, row.updated_at, row.items),
+    lambda read: len(read.emails) + len(read.networks) if read is not None else 0,
+)
 
 
 def _approvals(

@@ -7,10 +7,8 @@ from typing import Any
 
 from django import forms
 
-from access.domain_choices import domains_of
-from access.models import DEFAULT_EXTENSIONS, AccessList, Application, Policy, SshAuthority, Tag
+from access.models import DEFAULT_EXTENSIONS, AccessList, Application, Policy, SshAuthority
 from accounts.forms import DAY, HOUR, SESSION_CHOICES, LinesField, duration_choices
-from accounts.models import IdentityProvider, Organization
 
 # An application may also want a check for every page or connection, or every few minutes.
 APPLICATION_SESSION_CHOICES = (0, 300, *SESSION_CHOICES)
@@ -36,108 +34,10 @@ class DurationField(forms.TypedChoiceField):
         self.offered = offered
         super().__init__(coerce=int, choices=duration_choices(offered), **kwargs)
 
-    def offer(self, current: int | None) -> None:
-        """Keep a stored value that is none of the usual ones."""
-        self.choices = duration_choices(self.offered, current)
-
-
-class ApplicationBasics(forms.Form):
-    """What a new application and an existing one have in common."""
-
-    name = forms.CharField(max_length=350, label="Application name", help_text="Shown to people when they log in.")
-    session_duration_seconds = DurationField(
-        APPLICATION_SESSION_CHOICES,
-        label="Session duration",
-        initial=DAY,
-        help_text="After this time people log in again for this application.",
-    )
-    allowed_provider_ids = forms.MultipleChoiceField(
-        required=False,
-        label="Login methods",
-        widget=forms.CheckboxSelectMultiple,
-        help_text="None ticked means: every login method of the organization, also those added later.",
-    )
-    auto_redirect_to_identity = forms.BooleanField(
-        required=False, label="Skip the login page when exactly one login method is ticked"
-    )
-    app_launcher_visible = forms.BooleanField(required=False, initial=True, label="Show on the team's start page")
-    tags = forms.MultipleChoiceField(
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text="To find the application by in lists. Tags are made under Settings, Tags.",
-    )
-
-    def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        providers = IdentityProvider.objects.for_organization(organization)
-        set_choices(self.fields["allowed_provider_ids"], ((str(item.pk), item.name) for item in providers))
-        names = [tag.name for tag in Tag.objects.for_organization(organization)]
-        if names:
-            set_choices(self.fields["tags"], zip(names, names, strict=True))
-        else:
-            del self.fields["tags"]
-        offered = self.fields["session_duration_seconds"]
-        assert isinstance(offered, DurationField)
-        offered.offer((self.initial or {}).get("session_duration_seconds"))
-
-
-class ConfigureForm(ApplicationBasics):
-    """Wizard, step 1."""
-
-    subdomain = forms.CharField(
-        required=False,
-        max_length=200,
-        widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false", "autocapitalize": "none"}),
-        help_text="For example ssh-bastion. Empty means the domain itself.",
-    )
-    domain = forms.ChoiceField(help_text="One of your active zones.")
-    path = forms.CharField(
-        required=False,
-        max_length=255,
-        widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
-        help_text="Only for web applications that share a hostname, for example /admin. SSH needs none.",
-    )
-    field_order = ("name", "subdomain", "domain", "path", "session_duration_seconds")
-
-    def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
-        super().__init__(*args, organization=organization, **kwargs)
-        self.domains = domains_of(organization)
-        set_choices(self.fields["domain"], ((name, name) for name in self.domains))
-
-    def full_domain(self) -> str:
-        """Hostname and path, as the actions take them."""
-        subdomain = self.cleaned_data["subdomain"].strip().strip(".")
-        domain = self.cleaned_data["domain"]
-        # People paste the whole hostname into the first box.
-        host = subdomain if subdomain.endswith(f".{domain}") else f"{subdomain}.{domain}" if subdomain else domain
-        path = self.cleaned_data["path"].strip().lstrip("/")
-        return f"{host}/{path}" if path else host
-
-
-class ApplicationForm(ApplicationBasics):
-    """An existing application: tab Settings."""
-
-    domain = forms.CharField(
-        max_length=600,
-        label="Domain",
-        widget=forms.TextInput(attrs={"class": "mono", "spellcheck": "false"}),
-        help_text="Hostname in one of your active zones, with a path if needed. People's SSH configurations name it.",
-    )
-    skip_interstitial = forms.BooleanField(
-        required=False,
-        label="Command-line logins need no Approve click",
-        help_text="Leave this off unless a program logs in without a person watching the browser.",
-    )
-    field_order = ("name", "domain", "session_duration_seconds", "allowed_provider_ids")
-
-    @staticmethod
-    def initial_of(application: Application) -> dict[str, Any]:
-        values = {
-            name: getattr(application, name) for name in ApplicationForm.base_fields if hasattr(application, name)
-        }
-        values["allowed_provider_ids"] = [str(item.pk) for item in application.allowed_providers.all()]
-        values["tags"] = [tag.name for tag in application.tags.all()]
-        return values
+    def offer(self, current: int | str | None) -> None:
+        """Keep a stored value (or one a draft holds as text) that is none of the usual ones."""
+        text = str(current)
+        self.choices = duration_choices(self.offered, int(text) if text.isascii() and text.isdigit() else None)
 
 
 class SshProfileForm(forms.Form):
@@ -161,6 +61,12 @@ class SshProfileForm(forms.Form):
         label="Bastion destinations",
         help_text="Only for tunnels with a bastion service: where people may go through it, one host:port or "
         "network:port per line, for example 10.0.0.0/8:22. Empty means nowhere.",
+    )
+    require_key_proof = forms.BooleanField(
+        required=False,
+        label="Require proof of possession",
+        help_text="Certificates only for clients that sign the request with the very key: sallyport does, "
+        "other clients are refused.",
     )
     principal_overrides = LinesField(
         required=False,
@@ -191,16 +97,6 @@ class SshProfileForm(forms.Form):
         return overrides
 
 
-class SetupForm(SshProfileForm):
-    """Wizard, step 3."""
-
-    skip_interstitial = forms.BooleanField(
-        required=False,
-        label="Command-line logins need no Approve click",
-        help_text="Leave this off unless a program logs in without a person watching the browser.",
-    )
-
-
 class OverridableForm(forms.Form):
     """A change that saved tests may hold back: the field for the reason to go on appears when they do."""
 
@@ -218,8 +114,26 @@ class OverridableForm(forms.Form):
         super().add_error(field, error)
 
 
+class IdsField(forms.CharField):
+    """Ids with commas between them, in a hidden field."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget=forms.HiddenInput, max_length=100_000, **kwargs)
+
+    def clean(self, value: Any) -> Any:
+        return [part for part in (super().clean(value) or "").split(",") if part]
+
+
 class MoveForm(OverridableForm):
     direction = forms.CharField(required=False, widget=forms.HiddenInput)
+    seen = IdsField(required=False)
+
+
+class OrderForm(OverridableForm):
+    """The whole order at once, and the one that was shown before anything was moved."""
+
+    order = IdsField()
+    seen = IdsField()
 
 
 class GroupForm(OverridableForm):

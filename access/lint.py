@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from access.selectors import GROUP, SELECTORS, Rule, RuleError, read_rule
+from access.rule_reading import read_rule
+from access.selectors import GROUP, SELECTORS, Rule, RuleError
 from accounts.text import ascii_lower
 
 # A person has one of each, so two different ones can never hold at once.
 _ONE_EACH = ("geo", "email", "email_domain", "login_method", "common_name")
+# What opens a Service Auth policy besides a service token, when it stands under Include.
+_MACHINES = frozenset({"certificate", "common_name", "linked_app_token"})
 _PEOPLE_PHASE = frozenset({"allow", "deny"})
 
 
@@ -146,6 +149,12 @@ def _has_cycle(start: Sequence[str], groups: Mapping[str, Lists], path: tuple[st
 def _check_decision(policy: Lists, around: Surroundings) -> Iterator[Finding]:
     if policy.decision == "bypass":
         yield Finding("bypass", "Bypass switches Access off for everyone who matches: no login, no check, no identity.")
+    if policy.decision == "non_identity" and _only_required(policy):
+        yield Finding(
+            "certificate_required_only",
+            "Under Require a certificate or linked token is wanted besides a service token. To let it in alone, put "
+            "it under Include.",
+        )
     if policy.decision == "non_identity" and _admits(policy, around, frozenset({"everyone"}), frozenset()):
         yield Finding("any_service_token", "Every valid service token of the organization is let in.")
     if policy.decision != "allow":
@@ -158,6 +167,11 @@ def _check_decision(policy: Lists, around: Surroundings) -> Iterator[Finding]:
             "The one-time PIN is the only condition, and anybody with an e-mail address can get one: this lets in "
             "everybody on earth. Add a rule on e-mail addresses or their domain.",
         )
+
+
+def _only_required(policy: Lists) -> bool:
+    include, require, _ = ({rule.selector for rule in listed} for listed in policy.read())
+    return bool(_MACHINES & require) and not (_MACHINES | {GROUP, "service_token", "any_valid_service_token"}) & include
 
 
 def _admits(policy: Lists, around: Surroundings, open_selectors: frozenset[str], pins: frozenset[str]) -> bool:

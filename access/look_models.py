@@ -35,3 +35,31 @@ class Tag(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class CustomPage(models.Model):
+    """What an organization tells people who are refused, as HTML. Kept as sent; made harmless when it is shown."""
+
+    class Type(models.TextChoices):
+        IDENTITY_DENIED = "identity_denied", "People who are logged in and refused"
+        FORBIDDEN = "forbidden", "Requests refused without a login (address, country, certificate)"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="custom_pages")
+    name = models.CharField(max_length=350)
+    type = models.CharField(max_length=20, choices=Type.choices)
+    custom_html = models.TextField()
+    contract_version = models.PositiveIntegerField(null=True, blank=True, help_text="Of the public API; kept as sent.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["CustomPage"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "name"], name="custom_page_name_per_organization")
+        ]
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name

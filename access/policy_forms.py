@@ -16,13 +16,16 @@ from access.forms import (
 from access.models import DEFAULT_EXTENSIONS, AccessList, Policy
 from access.terms import PLACEHOLDER, SshRights
 from accounts.forms import LinesField, duration_choices
+from accounts.mfa_forms import MfaForm
 from accounts.models import Organization
 
 _LIST_WORD = "list "
 
 
-class PolicyForm(OverridableForm):
+class PolicyForm(OverridableForm, MfaForm):
     """A policy apart from its rules, which the rule builder reads."""
+
+    inherited_from = "the application"
 
     name = forms.CharField(max_length=350, label="Policy name", help_text="Appears in logs: say who this lets in.")
     decision = forms.ChoiceField(label="Action", choices=Policy.Decision.choices, initial=Policy.Decision.ALLOW)
@@ -128,6 +131,7 @@ class PolicyForm(OverridableForm):
                 "purpose_justification_prompt": data["purpose_justification_prompt"],
                 "approval_required": data["approval_required"],
                 "approval_groups": [_with_id(organization, group) for group in data["approval_groups"]],
+                "mfa_config": self.mfa_config(),
             },
         }
 
@@ -155,6 +159,7 @@ class PolicyForm(OverridableForm):
             "purpose_justification_prompt": policy.purpose_justification_prompt,
             "approval_required": policy.approval_required,
             "approval_groups": "\n".join(_group_line(policy.organization, group) for group in policy.approval_groups),
+            **MfaForm.mfa_initial(policy.mfa_config),
             "ssh_own": policy.ssh is not None,
             "ssh_usernames": list(rights.usernames),
             "ssh_allow_email_alias": rights.allow_email_alias,

@@ -101,6 +101,7 @@ class ApprovalRequest(models.Model):
         APPROVED = "approved", "Approved"
         DENIED = "denied", "Denied"
         WITHDRAWN = "withdrawn", "Withdrawn"
+        ENDED = "ended", "Ended early"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="approval_requests")
@@ -132,8 +133,9 @@ class ApprovalRequest(models.Model):
     def __str__(self) -> str:
         return f"{self.identity} at {self.application}"
 
-    def is_open(self, now: datetime) -> bool:
-        return self.status == self.Status.PENDING
+    def is_active(self, now: datetime) -> bool:
+        """Whether it lets the person in now."""
+        return self.status == self.Status.APPROVED and self.ends_at is not None and now < self.ends_at
 
 
 class ApprovalVote(models.Model):
@@ -141,7 +143,8 @@ class ApprovalVote(models.Model):
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="votes")
-    approver = models.ForeignKey(Identity, on_delete=models.CASCADE, related_name="approval_votes")
+    # Null: a member of the dashboard, who is nobody at a login method.
+    approver = models.ForeignKey(Identity, null=True, on_delete=models.CASCADE, related_name="approval_votes")
     email = models.CharField(max_length=254)
     approves = models.BooleanField()
     created_at = models.DateTimeField(auto_now_add=True)

@@ -11,6 +11,7 @@ from access.sshcert import EXTENSIONS, MAX_LIFETIME_SECONDS, MAX_PRINCIPALS, MIN
 from access.terms import MAX_USERNAMES, PLACEHOLDER, SshRights
 from accounts.errors import InvalidInput
 from accounts.models import Organization
+from accounts.second_factor import checked_config
 from dataplane.wire.destination import DestinationError, parse_rule
 
 MAX_DESTINATIONS = 1000
@@ -24,6 +25,7 @@ FIELDS = (
     "purpose_justification_prompt",
     "approval_required",
     "approval_groups",
+    "mfa_config",
 )
 
 
@@ -48,6 +50,9 @@ def checked_terms(
     groups = [_approval_group(organization, group) for group in values["approval_groups"] or ()]
     if values["approval_required"] and not groups:
         raise _invalid("approval_groups", "Say who approves: at least one group of approvers.")
+    mfa = checked_config(values["mfa_config"])
+    if mfa is not None and not allows:
+        raise _invalid("mfa_config", "Only Allow policies can ask for a second factor, or waive it.")
     if len(groups) > MAX_APPROVAL_GROUPS:
         raise _invalid("approval_groups", f"At most {MAX_APPROVAL_GROUPS} groups of approvers.")
     return {
@@ -56,6 +61,7 @@ def checked_terms(
         "purpose_justification_prompt": prompt,
         "approval_required": bool(values["approval_required"]),
         "approval_groups": groups,
+        "mfa_config": mfa,
     }
 
 
@@ -65,6 +71,7 @@ _NOTHING: Mapping[str, Any] = {
     "purpose_justification_prompt": "",
     "approval_required": False,
     "approval_groups": [],
+    "mfa_config": None,
 }
 
 

@@ -1,8 +1,8 @@
 """Questions to policies that nobody asks right now: a person known or made up, from an address, perhaps by a machine.
 
 The simulator and saved tests ask them; `answer` goes the way of a real request (access.decisions), without recording.
-A purpose that a policy asks for counts as stated: anybody can state one. An approval does not count as given. External
-evaluators are never asked: a rule that needs one cannot be decided, and refuses.
+A purpose that a policy asks for counts as stated, a second factor as given: anybody let in can do either. An approval
+does not count as given. External evaluators are never asked: a rule that needs one cannot be decided, and refuses.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from access.models import ServiceToken
 from access.selectors import Context, NamedList, Person
 from accounts.errors import InvalidInput
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
+from accounts.second_factor import ASSUMED
 
 IDENTITY, TYPED, MACHINE, NOBODY = "identity", "typed", "service_token", "nobody"
 WHO = (
@@ -129,7 +130,7 @@ def answer(
         return refused
     if lists is None:
         lists = load_lists(organization.pk, policies, groups) if organization is not None else {}
-    return evaluate(policies, groups, replace(asked.context, lists=lists, is_justified=True))
+    return evaluate(policies, groups, replace(asked.context, lists=lists, is_justified=True, mfa=ASSUMED))
 
 
 def context_for(person: Person | None, ip: str, place: str = "") -> Context:

@@ -1,8 +1,9 @@
 """Live streams after a change: which of them must end (flow F). One pass and few queries, however many streams.
 
 A stream outlives its token and the natural end of its session (both limit new connections only); it ends when the
-session was revoked, the identity or service token disabled, the application deleted, or its login methods, policies or
-list of destinations no longer allow it.
+session was revoked, the identity or service token disabled or at its end, the application deleted or no longer at the
+stream's address, or when its login methods, policies or list of destinations no longer allow it. What is known of the
+end beforehand (access.stream_ends) is told to the edge, which asks again then.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Group, Policy
 from access.evidence import evidence_of_stream
 from access.facts import load_lists
 from access.models import Application, ServiceToken
+from access.routing import most_specific, names_serving
 from access.selectors import NamedList
+from access.stream_ends import Opened, ends_at, is_session_over, read_opened, seconds_until, why_over
 from accounts.errors import DomainError
 from accounts.models import AccessSession
+from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
 _CUT_MESSAGES = {
@@ -50,6 +54,8 @@ class Stream:
     destination: str | None = None
     age_seconds: float | None = None
     evidence: str = ""
+    hostname: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class _Facts:
     applications: dict[str, Application]
     sessions: dict[str, AccessSession]
     service_tokens: dict[str, ServiceToken]
+    # By hostname: everything that is served under it.
+    served: dict[str, list[Application]]
     rules: dict[str, _Rules] = field(default_factory=dict)
 
     def rules_of(self, application: Application) -> _Rules:
@@ -75,18 +83,39 @@ class _Facts:
             self.rules[key] = _Rules(policies, groups, load_lists(application.organization_id, policies, groups))
         return self.rules[key]
 
+    def application_at(self, hostname: str, path: str) -> Application | None:
+        candidates = [row for name in names_serving(hostname) for row in self.served.get(name, ())]
+        return most_specific(candidates, hostname, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A stream that goes on has no reason, and perhaps a known end."""
+
+    reason: str = ""
+    message: str = ""
+    ends_at: datetime | None = None
+
 
 def recheck_streams(streams: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """[{"stream_id", "reason", "message"}] of the streams to cut. What cannot be checked is cut."""
+    cuts: list[dict[str, str]] = recheck_document(streams)["cut"]
+    return cuts
+
+
+def recheck_document(streams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`recheck_streams` as "cut", and "ends_in_seconds" of those of the others whose end is known."""
     parsed = [_parse(stream) for stream in streams]
     facts = _load(parsed)
     now = timezone.now()
-    cuts = []
+    cuts, ends = [], {}
     for stream in parsed:
-        reason, message = _why_cut(stream, facts, now)
-        if reason:
-            cuts.append({"stream_id": stream.stream_id, "reason": reason, "message": message})
-    return cuts
+        verdict = _judge(stream, facts, now)
+        if verdict.reason:
+            cuts.append({"stream_id": stream.stream_id, "reason": verdict.reason, "message": verdict.message})
+        elif verdict.ends_at is not None:
+            ends[stream.stream_id] = seconds_until(verdict.ends_at, now)
+    return {"cut": cuts, "ends_in_seconds": ends}
 
 
 def _parse(values: Mapping[str, Any]) -> Stream:
@@ -103,6 +132,8 @@ def _parse(values: Mapping[str, Any]) -> Stream:
         destination=text("destination") or None,
         age_seconds=_age(values.get("age_seconds")),
         evidence=text("evidence"),
+        hostname=text("hostname").lower().removesuffix("."),
+        path=text("path"),
     )
 
 
@@ -136,7 +167,22 @@ def _load(streams: Sequence[Stream]) -> _Facts:
         ),
     )
     by_id = {token.client_id: token for token in tokens} | {str(token.pk): token for token in tokens}
-    return _Facts({str(row.pk): row for row in applications}, {row.nonce: row for row in sessions}, by_id)
+    return _Facts(
+        {str(row.pk): row for row in applications}, {row.nonce: row for row in sessions}, by_id, _load_served(streams)
+    )
+
+
+def _load_served(streams: Sequence[Stream]) -> dict[str, list[Application]]:
+    hostnames = {stream.hostname for stream in streams if stream.hostname}
+    served: dict[str, list[Application]] = {}
+    for row in _fetch(
+        {name for hostname in hostnames for name in names_serving(hostname)},
+        lambda names: Application.objects.all_organizations(reason="edges serve every organization").filter(
+            hostname__in=names, is_served=True
+        ),
+    ):
+        served.setdefault(row.hostname, []).append(row)
+    return served
 
 
 def _fetch(keys: Iterable[str], query: Callable[[list[str]], Iterable[Row]]) -> list[Row]:
@@ -144,40 +190,30 @@ def _fetch(keys: Iterable[str], query: Callable[[list[str]], Iterable[Row]]) -> 
     return [row for start in range(0, len(ordered), _CHUNK) for row in query(ordered[start : start + _CHUNK])]
 
 
-def _why_cut(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
-    """("", "") for a stream that may go on."""
+def _judge(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
     try:
         return _check(stream, facts, now)
     except DomainError as error:
-        return error.code, error.message
+        return Verdict(error.code, error.message)
     except Exception:
         log.exception("a stream could not be checked", extra={"stream_id": stream.stream_id})
-        return "policy_error", "This stream could not be checked against the policies, so it was ended."
+        return Verdict("policy_error", "This stream could not be checked against the policies, so it was ended.")
 
 
-def _check(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
+def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
     application = facts.applications.get(stream.application_id)
     if application is None:
-        return "unknown_application", "This application was deleted."
-    session = service_token = None
-    if stream.session_nonce:
-        session = facts.sessions.get(stream.session_nonce)
-        if session is None or session.organization_id != application.organization_id:
-            return "session_unknown", "Your session is gone. Log in again."
-        if session.revoked_at is not None or session.identity.provider.deleted_at is not None:
-            return "session_revoked", "Your session was revoked. Log in again."
-        if _is_of_revoked_token(stream, application, now):
-            return "token_revoked", "The application's sessions were revoked. Log in again."
-        chosen = {provider.pk for provider in application.allowed_providers.all()}
-        if chosen and session.identity.provider_id not in chosen:
-            return "login_method_not_allowed", "This application no longer takes your login method."
-    if stream.service_token_id:
-        service_token = facts.service_tokens.get(stream.service_token_id)
-        missing = service_token is None or service_token.deleted_at is not None
-        if service_token is None or missing or service_token.organization_id != application.organization_id:
-            return "service_token_invalid", "The service token was deleted."
-        if not service_token.enabled:
-            return "service_token_inactive", "The service token was disabled."
+        return Verdict("unknown_application", "This application was deleted.")
+    if stream.hostname:
+        present = facts.application_at(stream.hostname, stream.path)
+        if present is None or present.pk != application.pk:
+            return Verdict("hostname_changed", f"{stream.hostname} no longer leads to this application.")
+    opened = read_opened(stream.evidence)
+    session, refused = _session_of(stream, application, facts, now)
+    service_token, token_refused = _service_token_of(stream, application, facts, opened, now)
+    refused = refused or token_refused
+    if refused is not None:
+        return refused
     rules = facts.rules_of(application)
     decision = decide_with(
         rules.policies,
@@ -186,15 +222,51 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> tuple[str, str]:
         session=session,
         service_token=service_token,
         ip=stream.client_ip,
-        now=_while_valid(service_token, now),
+        now=now,
         evidence=evidence_of_stream(application, stream.evidence, now=now),
         lists=rules.lists,
+        moment=Moment.STREAM,
     )
     if not decision.allowed:
-        return decision.reason, _CUT_MESSAGES.get(decision.reason, decision.message)
+        return Verdict(decision.reason, _CUT_MESSAGES.get(decision.reason, decision.message))
+    if is_session_over(decision, rules.policies, opened, now):
+        return Verdict("session_expired", f'The session that the policy "{decision.policy_name}" allows is over.')
     if stream.destination:
         resolve_destination(stream.destination, allowed_destinations(application, decision), required=False)
-    return "", ""
+    end = ends_at(decision, rules.policies, service_token=service_token, opened=opened, now=now)
+    return Verdict(ends_at=end)
+
+
+def _session_of(
+    stream: Stream, application: Application, facts: _Facts, now: datetime
+) -> tuple[AccessSession | None, Verdict | None]:
+    if not stream.session_nonce:
+        return None, None
+    session = facts.sessions.get(stream.session_nonce)
+    if session is None or session.organization_id != application.organization_id:
+        return None, Verdict("session_unknown", "Your session is gone. Log in again.")
+    if session.revoked_at is not None or session.identity.provider.deleted_at is not None:
+        return None, Verdict("session_revoked", "Your session was revoked. Log in again.")
+    if _is_of_revoked_token(stream, application, now):
+        return None, Verdict("token_revoked", "The application's sessions were revoked. Log in again.")
+    chosen = {provider.pk for provider in application.allowed_providers.all()}
+    if chosen and session.identity.provider_id not in chosen:
+        return None, Verdict("login_method_not_allowed", "This application no longer takes your login method.")
+    return session, None
+
+
+def _service_token_of(
+    stream: Stream, application: Application, facts: _Facts, opened: Opened, now: datetime
+) -> tuple[ServiceToken | None, Verdict | None]:
+    if not stream.service_token_id:
+        return None, None
+    token = facts.service_tokens.get(stream.service_token_id)
+    if token is None or token.deleted_at is not None or token.organization_id != application.organization_id:
+        return None, Verdict("service_token_invalid", "The service token was deleted.")
+    if not token.enabled:
+        return None, Verdict("service_token_inactive", "The service token was disabled.")
+    reason, message = why_over(token, opened, now)
+    return (None, Verdict(reason, message)) if reason else (token, None)
 
 
 def _is_of_revoked_token(stream: Stream, application: Application, now: datetime) -> bool:
@@ -203,12 +275,6 @@ def _is_of_revoked_token(stream: Stream, application: Application, now: datetime
     if revoked_at is None or stream.age_seconds is None:
         return False
     return now - timedelta(seconds=stream.age_seconds) <= revoked_at
-
-
-def _while_valid(service_token: ServiceToken | None, now: datetime) -> datetime:
-    """Now, or the token's last second: its natural end closes no stream."""
-    end = service_token.expires_at if service_token is not None else None
-    return now if end is None else min(now, end - timedelta(seconds=1))
 
 
 def _is_uuid(text: str) -> bool:

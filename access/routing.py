@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from access.models import Application
 
 
@@ -14,14 +16,24 @@ def find_application(hostname: str, path: str, aud: str | None = None) -> Applic
     """
     if "\0" in hostname:
         return None
-    _, _, parent = hostname.partition(".")
     candidates = list(
         Application.objects.all_organizations(reason="hostnames are unique across tenants")
         .select_related("organization")
-        .filter(hostname__in=[hostname, f"*.{parent}"], is_served=True)
+        .filter(hostname__in=names_serving(hostname), is_served=True)
     )
     if aud and any(application.aud == aud for application in candidates):
         return next(application for application in candidates if application.aud == aud)
+    return most_specific(candidates, hostname, path)
+
+
+def names_serving(hostname: str) -> list[str]:
+    """The hostnames under which an application for this name may be registered."""
+    _, _, parent = hostname.partition(".")
+    return [hostname, f"*.{parent}"]
+
+
+def most_specific(candidates: Iterable[Application], hostname: str, path: str) -> Application | None:
+    """Of applications registered under one of names_serving(hostname)."""
     below_access = path.startswith("/cdn-cgi/access/")
     matching = [a for a in candidates if below_access or covers(a.path, path)]
     return max(

@@ -15,8 +15,9 @@ from typing import Any
 
 from access.country_names import COUNTRIES, country_code
 from access.lint import Finding
+from access.rule_reading import read_rule
 from access.rule_text import RuleNames
-from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, Rule, RuleError, read_rule
+from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, Rule, RuleError
 from accounts.models import IdentityProvider, Organization
 
 MAX_ROWS = 200

@@ -9,7 +9,8 @@ from typing import Any
 
 from access.country_names import country_name
 from access.models import AccessList, Application, Group, ServiceToken
-from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, SELECTORS, Rule, RuleError, read_rule
+from access.rule_reading import read_rule
+from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, SELECTORS, Rule, RuleError
 from accounts.models import IdentityProvider, Organization
 
 _LEADS = (("include", "Include"), ("require", "Require"), ("exclude", "Exclude"))

@@ -14,7 +14,8 @@ from typing import Any
 
 from access.evaluation import MAX_GROUP_DEPTH
 from access.models import AccessList, Application, Group, Policy, ServiceToken
-from access.selectors import EXTERNAL, GROUP, LIST_TYPES, SELECTORS, Rule, RuleError, read_rule
+from access.rule_reading import read_rule
+from access.selectors import EXTERNAL, GROUP, LIST_TYPES, SELECTORS, Rule, RuleError
 from accounts import fetch
 from accounts.errors import InvalidInput
 from accounts.models import IdentityProvider, Organization

@@ -1,21 +1,28 @@
 """What a rule may ask about, and how each question is answered. Pure: no database, no clock, no network.
 
-A selector compares one fact of the request with the rule's wanted value. It answers True or False, or raises
-RuleError when the fact cannot be known: not knowing is never the same as "no" (security.md AC-81).
+A rule holds when its key is among those the request holds: the person's groups, the networks around the address. So
+a thousand rules about one fact cost one look-up of the fact, and then set arithmetic (access/judging.py). A fact that
+cannot be known raises RuleError: not knowing is never the same as "no" (security.md AC-81).
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from accounts.second_factor import NO_FACTORS, FactorFacts
 from accounts.text import ascii_lower
 
 
 class RuleError(Exception):
     """A rule that cannot be evaluated; the message says why, for administrators."""
+
+
+Held = frozenset[Any]
+# Version, prefix length, and the bits of that length.
+NetworkKey = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,17 @@ class NamedList:
     name: str
     emails: frozenset[str] = frozenset()
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    # Which edit of the list this is (AC-86).
+    version: str = ""
+    network_keys: frozenset[NetworkKey] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "network_keys", frozenset(map(network_key, self.networks)))
+
+
+def network_key(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> NetworkKey:
+    length = network.prefixlen
+    return network.version, length, int(network.network_address) >> (network.max_prefixlen - length)
 
 
 # What an external evaluator said about the person (True, False), or why it gave no answer (text).
@@ -71,6 +89,7 @@ class Context:
     approvals: Mapping[str, int] = field(default_factory=dict)
     # The person said in this session what access to this application is for.
     is_justified: bool = False
+    mfa: FactorFacts = NO_FACTORS
 
     @property
     def is_machine(self) -> bool:
@@ -95,63 +114,49 @@ class Rule:
         return f"{self.claim} = {value}" if self.claim else value
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """`actual` is the fact as it was, for the trace."""
-
-    matches: bool
-    actual: str
+def _value(rule: Rule) -> Hashable:
+    return rule.value
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """`body` maps the keys of the rule's JSON body to fields of Rule; `needs_person` = identity selector."""
+    """`body` maps the keys of the rule's JSON body to fields of Rule; `needs_person` = identity selector.
+
+    A rule holds when `key(rule)` is in `held(rule, context)`. Of the rule, `held` and `shown` (the fact for people)
+    read nothing but the fields in `scope`: they answer for every rule that is equal in those.
+    """
 
     label: str
     needs_person: bool
     body: Mapping[str, str]
-    ask: Callable[[Rule, Context], Answer]
+    held: Callable[[Rule, Context], Held]
+    shown: Callable[[Rule, Context], str]
+    key: Callable[[Rule], Hashable] = _value
+    scope: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
 
 
-def _person(rule: Rule, context: Context) -> Person:
+def _person(selector: str, context: Context) -> Person:
     if context.person is None:
-        raise RuleError(
-            f'"{rule.selector}" asks about a person, and this kind of policy decides before anyone logs in.'
-        )
+        raise RuleError(f'"{selector}" asks about a person, and this kind of policy decides before anyone logs in.')
     return context.person
 
 
-def _email(rule: Rule, context: Context) -> Answer:
-    person = _person(rule, context)
-    matches = (
-        person.email_verified is True and bool(person.email) and ascii_lower(person.email) == ascii_lower(rule.value)
-    )
-    return Answer(matches, _shown_email(person))
+# --- e-mail
+def _held_email(rule: Rule, context: Context) -> Held:
+    person = _person(rule.selector, context)
+    return frozenset({ascii_lower(person.email)} if person.email_verified is True and person.email else ())
 
 
-def _email_domain(rule: Rule, context: Context) -> Answer:
-    person = _person(rule, context)
+def _held_domain(rule: Rule, context: Context) -> Held:
+    person = _person(rule.selector, context)
     _, at, domain = person.email.rpartition("@")
-    matches = person.email_verified is True and bool(at) and ascii_lower(domain) == ascii_lower(rule.value)
-    return Answer(matches, _shown_email(person))
+    return frozenset({ascii_lower(domain)} if person.email_verified is True and at else ())
 
 
-def _shown_email(person: Person) -> str:
-    if not person.email:
-        return "no e-mail"
-    return person.email if person.email_verified is True else f"{person.email} (not verified)"
-
-
-def _everyone(rule: Rule, context: Context) -> Answer:
-    return Answer(True, "everyone")
-
-
-def _email_list(rule: Rule, context: Context) -> Answer:
-    person = _person(rule, context)
-    known = _list(rule, context).emails
-    matches = person.email_verified is True and bool(person.email) and ascii_lower(person.email) in known
-    return Answer(matches, _shown_email(person))
+def _held_email_list(rule: Rule, context: Context) -> Held:
+    held = _held_email(rule, context)
+    return _ITSELF if _list(rule, context).emails & held else _NOTHING
 
 
 def _list(rule: Rule, context: Context) -> NamedList:
@@ -161,19 +166,31 @@ def _list(rule: Rule, context: Context) -> NamedList:
     return found
 
 
-def _ip(rule: Rule, context: Context) -> Answer:
+def _shown_email(rule: Rule, context: Context) -> str:
+    person = _person(rule.selector, context)
+    if not person.email:
+        return "no e-mail"
+    return person.email if person.email_verified is True else f"{person.email} (not verified)"
+
+
+# --- address and country
+def _network(rule: Rule) -> NetworkKey:
     try:
-        network = ipaddress.ip_network(rule.value)
+        return network_key(ipaddress.ip_network(rule.value))
     except ValueError as error:
         raise RuleError(f"IP range {rule.value!r} cannot be read.") from error
-    address = _address(context)
-    return Answer(address.version == network.version and address in network, str(address))
 
 
-def _ip_list(rule: Rule, context: Context) -> Answer:
+def _held_networks(rule: Rule, context: Context) -> Held:
+    """Every network that the address lies in, from itself to the whole space: a range is then found by hash."""
     address = _address(context)
-    networks = _list(rule, context).networks
-    return Answer(any(address.version == net.version and address in net for net in networks), str(address))
+    bits, number = address.max_prefixlen, int(address)
+    return frozenset((address.version, length, number >> (bits - length)) for length in range(bits + 1))
+
+
+def _held_ip_list(rule: Rule, context: Context) -> Held:
+    held = _held_networks(rule, context)
+    return _NOTHING if _list(rule, context).network_keys.isdisjoint(held) else _ITSELF
 
 
 def _address(context: Context) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -186,48 +203,58 @@ def _address(context: Context) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return address
 
 
-def _geo(rule: Rule, context: Context) -> Answer:
+def _shown_address(rule: Rule, context: Context) -> str:
+    return str(_address(context))
+
+
+def _held_country(rule: Rule, context: Context) -> Held:
     if context.country is None:
         raise RuleError("The country database is not available, so no country rule can be decided.")
-    wanted = rule.value.upper()
-    return Answer(bool(context.country) and context.country.upper() == wanted, context.country or "unknown")
+    return frozenset({context.country.upper()} if context.country else ())
 
 
-def _provider_group(rule: Rule, context: Context) -> Answer:
-    person = _person(rule, context)
-    if person.provider_id != rule.provider_id:
-        return Answer(False, "another login method")
-    return Answer(rule.value in person.groups, ", ".join(person.groups[:20]) or "no groups")
+# --- what login methods say
+def _held_groups(rule: Rule, context: Context) -> Held:
+    person = _person(rule.selector, context)
+    return frozenset(person.groups if person.provider_id == rule.provider_id else ())
 
 
-def _folded_group(rule: Rule, context: Context) -> Answer:
+def _held_folded_groups(rule: Rule, context: Context) -> Held:
     """Ids and names that their provider compares without case."""
-    person = _person(rule, context)
+    return frozenset(ascii_lower(str(group)) for group in _held_groups(rule, context))
+
+
+def _folded_group(rule: Rule) -> str:
+    return ascii_lower(f"{rule.value}/{rule.detail}" if rule.detail else rule.value)
+
+
+def _shown_groups(rule: Rule, context: Context) -> str:
+    person = _person(rule.selector, context)
     if person.provider_id != rule.provider_id:
-        return Answer(False, "another login method")
-    wanted = ascii_lower(f"{rule.value}/{rule.detail}" if rule.detail else rule.value)
-    held = {ascii_lower(group) for group in person.groups}
-    return Answer(wanted in held, ", ".join(person.groups[:20]) or "no groups")
+        return _OTHER_METHOD
+    return ", ".join(person.groups[:20]) or "no groups"
 
 
-def _saml_attribute(rule: Rule, context: Context) -> Answer:
-    person = _person(rule, context)
-    if person.provider_id != rule.provider_id:
-        return Answer(False, "another login method")
-    return _held_value(rule, person.claims.get(rule.claim), absent="attribute absent")
+def _claim_values(rule: Rule, context: Context) -> list[str]:
+    person = _person(rule.selector, context)
+    held = person.claims.get(rule.claim)
+    if held is None and rule.selector == "oidc" and rule.claim == "groups" and "groups" not in person.claims:
+        held = list(person.groups)
+    return [_claim_text(value) for value in (held if isinstance(held, list | tuple) else [held]) if value is not None]
 
 
-def _oidc_claim(rule: Rule, context: Context) -> Answer:
-    person = _person(rule, context)
-    if person.provider_id != rule.provider_id:
-        return Answer(False, "another login method")
-    held = person.claims.get(rule.claim, list(person.groups) if rule.claim == "groups" else None)
-    return _held_value(rule, held, absent="claim absent")
+def _held_claim(rule: Rule, context: Context) -> Held:
+    is_theirs = _person(rule.selector, context).provider_id == rule.provider_id
+    return frozenset(_claim_values(rule, context) if is_theirs else ())
 
 
-def _held_value(rule: Rule, held: Any, *, absent: str) -> Answer:
-    values = [_claim_text(value) for value in (held if isinstance(held, list | tuple) else [held]) if value is not None]
-    return Answer(rule.value in values, ", ".join(values[:20]) or absent)
+def _shown_claim(rule: Rule, context: Context) -> str:
+    if _person(rule.selector, context).provider_id != rule.provider_id:
+        return _OTHER_METHOD
+    return (
+        ", ".join(_claim_values(rule, context)[:20])
+        or ("claim" if rule.selector == "oidc" else "attribute") + " absent"
+    )
 
 
 def _claim_text(value: Any) -> str:
@@ -238,136 +265,186 @@ def _claim_text(value: Any) -> str:
     raise RuleError(f"The claim holds a {type(value).__name__}; only texts, whole numbers, true and false compare.")
 
 
-def _login_method(rule: Rule, context: Context) -> Answer:
-    person = _person(rule, context)
-    return Answer(bool(person.provider_id) and person.provider_id == rule.value, person.provider_id)
+def _held_provider(rule: Rule, context: Context) -> Held:
+    provider = _person(rule.selector, context).provider_id
+    return frozenset({provider} if provider else ())
 
 
-def _service_token(rule: Rule, context: Context) -> Answer:
-    held = context.service_token_id
-    return Answer(bool(held) and held == rule.value, held or "none")
+def _held_methods(rule: Rule, context: Context) -> Held:
+    return frozenset(_person(rule.selector, context).authentication_methods)
 
 
-def _any_service_token(rule: Rule, context: Context) -> Answer:
-    return Answer(bool(context.service_token_id), context.service_token_id or "none")
+def _shown_methods(rule: Rule, context: Context) -> str:
+    return ", ".join(_person(rule.selector, context).authentication_methods[:20]) or "none stated"
 
 
-def _authentication_method(rule: Rule, context: Context) -> Answer:
-    held = _person(rule, context).authentication_methods
-    return Answer(rule.value in held, ", ".join(held[:20]) or "none stated")
+# --- machines
+def _held_token(rule: Rule, context: Context) -> Held:
+    return frozenset({context.service_token_id} if context.service_token_id else ())
 
 
-def _certificate(rule: Rule, context: Context) -> Answer:
+def _any_token(rule: Rule, context: Context) -> Held:
+    return _ITSELF if context.service_token_id else _NOTHING
+
+
+def _any_certificate(rule: Rule, context: Context) -> Held:
+    return _NOTHING if context.certificate is None else _ITSELF
+
+
+def _held_common_name(rule: Rule, context: Context) -> Held:
+    return frozenset(() if context.certificate is None else {context.certificate.common_name})
+
+
+def _shown_certificate(rule: Rule, context: Context) -> str:
     shown = context.certificate
-    return Answer(shown is not None, "none" if shown is None else shown.common_name or shown.fingerprint)
+    return "none" if shown is None else shown.common_name or shown.fingerprint
 
 
-def _common_name(rule: Rule, context: Context) -> Answer:
-    shown = context.certificate
-    return Answer(shown is not None and shown.common_name == rule.value, "none" if shown is None else shown.common_name)
+def _shown_common_name(rule: Rule, context: Context) -> str:
+    return "none" if context.certificate is None else context.certificate.common_name
 
 
-def _linked_application(rule: Rule, context: Context) -> Answer:
-    held = context.linked_applications
-    return Answer(rule.value in held, ", ".join(sorted(held)) or "none")
-
-
-def _external(rule: Rule, context: Context) -> Answer:
-    _person(rule, context)
+# --- other services
+def _held_external(rule: Rule, context: Context) -> Held:
+    _person(rule.selector, context)
     said = context.external.get((rule.value, rule.detail), "It was not asked.")
     if isinstance(said, str):
         raise RuleError(f"The external evaluation gave no answer: {said}")
-    return Answer(said, "success" if said else "no success")
+    return _ITSELF if said else _NOTHING
 
 
-def _group(rule: Rule, context: Context) -> Answer:
-    raise RuleError("A group is answered by access/evaluation.py, which knows the groups.")
+def _group(rule: Rule, context: Context) -> Held:
+    raise RuleError("A group is answered by access/judging.py, which knows the groups.")
+
+
+def _itself(rule: Rule) -> str:
+    """The key of a rule that holds or does not, without a value to compare."""
+    return ""
+
+
+_ITSELF: Held = frozenset({""})
+_NOTHING: Held = frozenset()
+_OTHER_METHOD = "another login method"
 
 
 GROUP = "group"
 GITHUB = "github-organization"
 EXTERNAL = "external_evaluation"
 _PROVIDER = {"identity_provider_id": "provider_id"}
+_BY_PROVIDER = ("provider_id",)
+_BY_CLAIM = ("provider_id", "claim")
 SELECTORS: Mapping[str, Selector] = {
-    "email": Selector("Emails", True, {"email": "value"}, _email),
-    "email_domain": Selector("Emails ending in", True, {"domain": "value"}, _email_domain),
-    "everyone": Selector("Everyone", False, {}, _everyone),
-    "ip": Selector("IP ranges", False, {"ip": "value"}, _ip),
-    "geo": Selector("Country", False, {"country_code": "value"}, _geo),
-    GROUP: Selector("Access group", False, {"id": "value"}, _group),
-    "okta": Selector("Okta groups", True, {"name": "value", **_PROVIDER}, _provider_group),
-    "oidc": Selector("OIDC claim", True, {"claim_name": "claim", "claim_value": "value", **_PROVIDER}, _oidc_claim),
-    "login_method": Selector("Login methods", True, {"id": "value"}, _login_method),
-    "service_token": Selector("Service token", False, {"token_id": "value"}, _service_token),
-    "any_valid_service_token": Selector("Any Access service token", False, {}, _any_service_token),
-    "email_list": Selector("Email list", True, {"id": "value"}, _email_list),
-    "ip_list": Selector("IP list", False, {"id": "value"}, _ip_list),
-    "azureAD": Selector("Entra groups", True, {"id": "value", **_PROVIDER}, _folded_group),
+    "email": Selector(
+        "Emails", True, {"email": "value"}, _held_email, _shown_email, lambda rule: ascii_lower(rule.value)
+    ),
+    "email_domain": Selector(
+        "Emails ending in", True, {"domain": "value"}, _held_domain, _shown_email, lambda rule: ascii_lower(rule.value)
+    ),
+    "everyone": Selector(
+        "Everyone", False, {}, lambda rule, context: _ITSELF, lambda rule, context: "everyone", _itself
+    ),
+    "ip": Selector("IP ranges", False, {"ip": "value"}, _held_networks, _shown_address, _network),
+    "geo": Selector(
+        "Country",
+        False,
+        {"country_code": "value"},
+        _held_country,
+        lambda rule, context: context.country or "unknown",
+        lambda rule: rule.value.upper(),
+    ),
+    GROUP: Selector("Access group", False, {"id": "value"}, _group, lambda rule, context: ""),
+    "okta": Selector(
+        "Okta groups", True, {"name": "value", **_PROVIDER}, _held_groups, _shown_groups, scope=_BY_PROVIDER
+    ),
+    "oidc": Selector(
+        "OIDC claim",
+        True,
+        {"claim_name": "claim", "claim_value": "value", **_PROVIDER},
+        _held_claim,
+        _shown_claim,
+        scope=_BY_CLAIM,
+    ),
+    "login_method": Selector(
+        "Login methods",
+        True,
+        {"id": "value"},
+        _held_provider,
+        lambda rule, context: _person(rule.selector, context).provider_id,
+    ),
+    "service_token": Selector(
+        "Service token",
+        False,
+        {"token_id": "value"},
+        _held_token,
+        lambda rule, context: context.service_token_id or "none",
+    ),
+    "any_valid_service_token": Selector(
+        "Any Access service token",
+        False,
+        {},
+        _any_token,
+        lambda rule, context: context.service_token_id or "none",
+        _itself,
+    ),
+    "email_list": Selector(
+        "Email list", True, {"id": "value"}, _held_email_list, _shown_email, _itself, scope=("value",)
+    ),
+    "ip_list": Selector("IP list", False, {"id": "value"}, _held_ip_list, _shown_address, _itself, scope=("value",)),
+    "azureAD": Selector(
+        "Entra groups",
+        True,
+        {"id": "value", **_PROVIDER},
+        _held_folded_groups,
+        _shown_groups,
+        _folded_group,
+        scope=_BY_PROVIDER,
+    ),
     GITHUB: Selector(
         "GitHub organization",
         True,
         {"name": "value", "team": "detail", **_PROVIDER},
+        _held_folded_groups,
+        _shown_groups,
         _folded_group,
-        frozenset({"team"}),
+        scope=_BY_PROVIDER,
+        optional=frozenset({"team"}),
     ),
-    "gsuite": Selector("Google Workspace groups", True, {"email": "value", **_PROVIDER}, _folded_group),
+    "gsuite": Selector(
+        "Google Workspace groups",
+        True,
+        {"email": "value", **_PROVIDER},
+        _held_folded_groups,
+        _shown_groups,
+        _folded_group,
+        scope=_BY_PROVIDER,
+    ),
     "saml": Selector(
-        "SAML attribute", True, {"attribute_name": "claim", "attribute_value": "value", **_PROVIDER}, _saml_attribute
+        "SAML attribute",
+        True,
+        {"attribute_name": "claim", "attribute_value": "value", **_PROVIDER},
+        _held_claim,
+        _shown_claim,
+        scope=_BY_CLAIM,
     ),
-    "auth_method": Selector("Authentication method", True, {"auth_method": "value"}, _authentication_method),
-    "certificate": Selector("Valid certificate", False, {}, _certificate),
-    "common_name": Selector("Common name", False, {"common_name": "value"}, _common_name),
-    "linked_app_token": Selector("Linked app token", False, {"app_uid": "value"}, _linked_application),
-    EXTERNAL: Selector("External evaluation", True, {"evaluate_url": "value", "keys_url": "detail"}, _external),
+    "auth_method": Selector("Authentication method", True, {"auth_method": "value"}, _held_methods, _shown_methods),
+    "certificate": Selector("Valid certificate", False, {}, _any_certificate, _shown_certificate, _itself),
+    "common_name": Selector("Common name", False, {"common_name": "value"}, _held_common_name, _shown_common_name),
+    "linked_app_token": Selector(
+        "Linked app token",
+        False,
+        {"app_uid": "value"},
+        lambda rule, context: context.linked_applications,
+        lambda rule, context: ", ".join(sorted(context.linked_applications)) or "none",
+    ),
+    EXTERNAL: Selector(
+        "External evaluation",
+        True,
+        {"evaluate_url": "value", "keys_url": "detail"},
+        _held_external,
+        lambda rule, context: "success" if _held_external(rule, context) else "no success",
+        _itself,
+        scope=("value", "detail"),
+    ),
 }
 # Selectors whose value is the id of a list -> the type of list.
 LIST_TYPES = {"email_list": "EMAIL", "ip_list": "IP"}
-
-
-def read_rule(item: Any) -> Rule:
-    """A Rule from its public JSON shape, {"selector": {body}} (product.md 1.5). Raises RuleError naming the fault."""
-    if not isinstance(item, dict) or len(item) != 1:
-        raise RuleError('a rule is an object with one selector, such as {"email": {"email": "alice@example.com"}}')
-    name, body = next(iter(item.items()))
-    selector = SELECTORS.get(name)
-    if selector is None:
-        raise RuleError(f"unknown selector {str(name)[:60]!r}; known are {', '.join(SELECTORS)}")
-    if not isinstance(body, dict):
-        raise RuleError(f'"{name}" needs an object, even an empty one')
-    for key in body:
-        if key not in selector.body:
-            raise RuleError(f'"{name}" has an unknown key {str(key)[:60]!r}')
-    given = {}
-    for key, field_name in selector.body.items():
-        value = body.get(key)
-        if value is None and key in selector.optional:
-            continue
-        if not isinstance(value, str) or not (value.strip() or key in selector.optional):
-            raise RuleError(f'"{name}" needs "{key}", a text that is not empty')
-        given[field_name] = value
-    return Rule(name, **given)
-
-
-def read_rules(items: Any) -> tuple[Rule, ...]:
-    """Stored rules for evaluation. What cannot be read stays, as a rule whose evaluation is an error: never skipped."""
-    if not isinstance(items, list):
-        return (Rule("unreadable", problem="The rule list is not a list."),)
-    return tuple(_read_or_mark(item) for item in items)
-
-
-def _read_or_mark(item: Any) -> Rule:
-    try:
-        return read_rule(item)
-    except RuleError as error:
-        name = str(next(iter(item), "unreadable"))[:60] if isinstance(item, dict) else "unreadable"
-        return Rule(name, problem=f"Unreadable rule: {error}.")
-
-
-def ask(rule: Rule, context: Context) -> Answer:
-    """Raises RuleError for an unreadable rule, an unknown selector or a fact that cannot be known."""
-    if rule.problem:
-        raise RuleError(rule.problem)
-    selector = SELECTORS.get(rule.selector)
-    if selector is None:
-        raise RuleError(f"Unknown selector {rule.selector!r}.")
-    return selector.ask(rule, context)

@@ -38,6 +38,7 @@ from access.models import Policy as PolicyRow
 from access.questions import Asked, answer, context_for, person_for
 from access.selectors import NamedList
 from accounts.models import AccessSession, Identity, Organization
+from accounts.second_factor import ASSUMED
 
 PART = 200
 # A part of a task; well below the broker's visibility timeout, after which a message would be delivered again.
@@ -309,9 +310,10 @@ def _again(sets: RuleSets, target: Target, row: AccessRequest) -> Decision:
         context = context_of(row.facts, claims, sets.lists)
     except ValueError:
         return Decision(False, Outcome.ERROR, "facts_unreadable", "")
-    # As in access.questions a purpose counts as stated, except where its absence was the refusal.
+    # As in access.questions a purpose counts as stated, except where its absence was the refusal, and a second factor
+    # as given: the facts do not keep it.
     stated = context.is_justified or row.reason != PURPOSE_REQUIRED
-    return evaluate(target.after, sets.groups_after, replace(context, is_justified=stated))
+    return evaluate(target.after, sets.groups_after, replace(context, is_justified=stated, mfa=ASSUMED))
 
 
 # --- shared ---------------------------------------------------------------------------------------------------

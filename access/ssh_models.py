@@ -151,3 +151,25 @@ class Certificate(models.Model):
 
     def __str__(self) -> str:
         return f"certificate {self.serial}"
+
+
+class HostFetch(models.Model):
+    """A host that fetched an application's CA file or revocation list, as it says who it is: anybody may ask for
+    these files, so names are for people to compare with the hosts they know."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
+    application = models.ForeignKey("access.Application", on_delete=models.CASCADE, related_name="host_fetches")
+    host = models.CharField(max_length=64, blank=True, help_text="The name the host gave.")
+    ip_address = models.GenericIPAddressField()
+    ca_fetched_at = models.DateTimeField(null=True)
+    ca_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the CA file it got: is it the newest?")
+    krl_fetched_at = models.DateTimeField(null=True)
+    last_seen_at = models.DateTimeField()
+
+    objects = TenantQuerySet["HostFetch"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["application", "ip_address", "host"], name="host_fetch_once")]
+
+    def __str__(self) -> str:
+        return self.host or self.ip_address

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from access import simulation
-from access.actions import authorities, consent, service_tokens, signing, token_keys
+from access.actions import authorities, consent, drafts, service_tokens, signing, token_keys
 from access.models import HandOver, ServiceToken, Transfer
 from accounts.actor import system
 from accounts.models import Membership, Organization
@@ -86,9 +86,10 @@ def _expiry_mail(organization: Organization, tokens: Sequence[ServiceToken]) -> 
 
 @shared_task
 def sweep_expired() -> dict[str, int]:
-    """Forget one-time hand-overs and transfers that ended; their audit events stay."""
+    """Forget one-time hand-overs, transfers and drafts that ended; their audit events stay."""
     before = timezone.now() - _KEEP_EXPIRED
     hand_overs, _ = HandOver.objects.all_organizations(reason="a sweeper").filter(expires_at__lt=before).delete()
     transfers, _ = Transfer.objects.all_organizations(reason="a sweeper").filter(expires_at__lt=before).delete()
     requests = consent.sweep_requests(now=timezone.now())
-    return {"hand_overs": hand_overs, "transfers": transfers, "approval_requests": requests}
+    forgotten = drafts.forget_expired_drafts(now=timezone.now())
+    return {"hand_overs": hand_overs, "transfers": transfers, "approval_requests": requests, "drafts": forgotten}

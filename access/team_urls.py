@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from access.views import (
+    authenticators,
     callback,
     certs,
     cli,
@@ -15,15 +16,17 @@ from access.views import (
     login,
     look,
     my_account,
+    passkeys,
     provider_test,
     public,
+    second_factor,
 )
 from access.views.cert_sign import cert_sign
 from accounts.views.scim import scim
 
 urlpatterns = [
     path("", launcher.launcher, name="public_launcher"),
-    path("account", my_account.account, name="public_account"),
+    path("account", my_account.account, name="public_my_account"),
     path("cdn-cgi/access/login", login.login, name="public_login"),
     path("cdn-cgi/access/login/<path:host>", login.login, name="public_login_for"),
     path("cdn-cgi/access/start", login.start, name="public_start"),
@@ -37,6 +40,25 @@ urlpatterns = [
     path("cdn-cgi/access/resume", consent.resume, name="public_resume"),
     path("cdn-cgi/access/approval", consent.ask_approval, name="public_approval"),
     path("cdn-cgi/access/approvals/<uuid:request_id>", consent.answer, name="public_approval_answer"),
+    path("cdn-cgi/access/second-factor", second_factor.second_factor, name="public_second_factor"),
+    path("cdn-cgi/access/passkeys/options", passkeys.options, name="public_passkey_options"),
+    path("cdn-cgi/access/passkeys/check", passkeys.check, name="public_passkey_check"),
+    path("cdn-cgi/access/passkeys/add", passkeys.add, name="public_passkey_add"),
+    path("cdn-cgi/access/passkeys.js", public.script, name="public_script"),
+    path("cdn-cgi/access/account", authenticators.account, name="public_account"),
+    path("cdn-cgi/access/account/app", authenticators.start_app, name="public_app_start"),
+    path("cdn-cgi/access/account/app/<uuid:challenge_id>", authenticators.set_up_app, name="public_app"),
+    path("cdn-cgi/access/account/recovery-codes", authenticators.recovery_codes, name="public_recovery_codes"),
+    path(
+        "cdn-cgi/access/account/<uuid:authenticator_id>/rename",
+        authenticators.rename,
+        name="public_rename",
+    ),
+    path(
+        "cdn-cgi/access/account/<uuid:authenticator_id>/remove",
+        authenticators.remove,
+        name="public_remove",
+    ),
     path("cdn-cgi/access/cli", cli.cli, name="public_cli"),
     path("cdn-cgi/access/certs", certs.certs, name="public_certs"),
     path("cdn-cgi/access/cert_sign", cert_sign, name="cert_sign"),
@@ -51,6 +73,6 @@ urlpatterns = [
     path("cdn-cgi/access/public.css", public.stylesheet, name="public_stylesheet"),
     path("cdn-cgi/access/team.css", look.team_stylesheet, name="public_team_stylesheet"),
     path("cdn-cgi/access/logo", look.logo, name="public_logo"),
-    path("cdn-cgi/access/public.js", look.script, name="public_script"),
+    path("cdn-cgi/access/public.js", look.script, name="public_page_script"),
 ]
 handler404 = public.not_found

@@ -64,6 +64,8 @@ class Terms:
     purpose_prompt: str = ""
     needs_approval: bool = False
     approval_groups: tuple[Mapping[str, Any], ...] = field(default=())
+    # A second factor the policy asks for or waives (accounts.second_factor). None: as application or organization say.
+    mfa_config: Mapping[str, Any] | None = None
 
 
 NO_TERMS = Terms()

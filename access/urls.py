@@ -5,10 +5,13 @@ from __future__ import annotations
 from django.urls import path
 
 from access.views import (
+    application_copies,
+    application_list,
     application_policies,
-    application_wizard,
     applications,
+    approvals,
     client_authorities,
+    custom_pages,
     groups,
     lists,
     logs,
@@ -17,27 +20,43 @@ from access.views import (
     simulator,
     tags,
 )
+from access.views import application_wizard as wizard
 from access.views import service_tokens as tokens
 from access.views import ssh_authorities as ssh
 
 _APP = "applications/<uuid:application_id>"
+_DRAFT = "applications/drafts/<uuid:draft_id>"
 
 urlpatterns = [
-    path("applications/", applications.applications, name="applications"),
-    path("applications/add/", application_wizard.application_add, name="application_add"),
-    path("applications/add/policies/", application_wizard.application_add_policies, name="application_add_policies"),
-    path("applications/add/attach/", application_wizard.application_add_attach, name="application_add_attach"),
-    path("applications/add/drop/", application_wizard.application_add_drop, name="application_add_drop"),
-    path("applications/add/setup/", application_wizard.application_add_setup, name="application_add_setup"),
-    path("applications/add/cancel/", application_wizard.application_add_cancel, name="application_add_cancel"),
+    path("applications/", application_list.applications, name="applications"),
+    path("applications/add/", wizard.application_add, name="application_add"),
+    path("applications/check/", wizard.application_check, name="application_check"),
+    path("applications/drafts/", wizard.application_drafts, name="application_drafts"),
+    path(f"{_DRAFT}/", wizard.application_draft, name="application_draft"),
+    path(f"{_DRAFT}/policies/", wizard.application_draft_policies, name="application_draft_policies"),
+    path(f"{_DRAFT}/attach/", wizard.application_draft_attach, name="application_draft_attach"),
+    path(f"{_DRAFT}/arrange/", wizard.application_draft_arrange, name="application_draft_arrange"),
+    path(f"{_DRAFT}/setup/", wizard.application_draft_setup, name="application_draft_setup"),
+    path(f"{_DRAFT}/discard/", wizard.application_draft_discard, name="application_draft_discard"),
     path(f"{_APP}/", applications.application_detail, name="application_detail"),
     path(f"{_APP}/revoke-tokens/", applications.application_revoke_tokens, name="application_revoke_tokens"),
     path(f"{_APP}/ssh/", applications.application_ssh, name="application_ssh"),
     path(f"{_APP}/ssh/edit/", applications.application_ssh_edit, name="application_ssh_edit"),
     path(f"{_APP}/settings/", applications.application_settings, name="application_settings"),
     path(f"{_APP}/settings/edit/", applications.application_settings_edit, name="application_settings_edit"),
-    path(f"{_APP}/delete/", applications.application_delete, name="application_delete"),
+    path(f"{_APP}/authentication/", applications.application_authentication, name="application_authentication"),
+    path(
+        f"{_APP}/authentication/edit/",
+        applications.application_authentication_edit,
+        name="application_authentication_edit",
+    ),
+    path(f"{_APP}/tags/", applications.application_tags_edit, name="application_tags_edit"),
+    path(f"{_APP}/duplicate/", application_copies.application_duplicate, name="application_duplicate"),
+    path(f"{_APP}/delete/", application_copies.application_delete, name="application_delete"),
+    path(f"{_APP}/when-refused/", custom_pages.application_denial, name="application_denial"),
+    path(f"{_APP}/when-refused/edit/", custom_pages.application_denial_edit, name="application_denial_edit"),
     path(f"{_APP}/policies/", application_policies.application_policies, name="application_policies"),
+    path(f"{_APP}/policies/order/", application_policies.application_policies_order, name="application_policies_order"),
     path(f"{_APP}/policies/add/", application_policies.application_policy_add, name="application_policy_add"),
     path(f"{_APP}/policies/attach/", application_policies.application_policy_attach, name="application_policy_attach"),
     path(
@@ -76,6 +95,11 @@ urlpatterns = [
     path("lists/add/", lists.list_add, name="list_add"),
     path("lists/<uuid:list_id>/edit/", lists.list_edit, name="list_edit"),
     path("lists/<uuid:list_id>/delete/", lists.list_delete, name="list_delete"),
+    path("custom-pages/", custom_pages.custom_pages, name="custom_pages"),
+    path("custom-pages/choose/", custom_pages.custom_pages_choose, name="custom_pages_choose"),
+    path("custom-pages/add/", custom_pages.custom_page_add, name="custom_page_add"),
+    path("custom-pages/<uuid:page_id>/edit/", custom_pages.custom_page_edit, name="custom_page_edit"),
+    path("custom-pages/<uuid:page_id>/delete/", custom_pages.custom_page_delete, name="custom_page_delete"),
     path("tags/", tags.tags, name="tags"),
     path("tags/add/", tags.tag_add, name="tag_add"),
     path("tags/<uuid:tag_id>/edit/", tags.tag_edit, name="tag_edit"),
@@ -84,6 +108,10 @@ urlpatterns = [
     path("policies/add/", policies.policy_add, name="policy_add"),
     path("policies/<uuid:policy_id>/edit/", policies.policy_edit, name="policy_edit"),
     path("policies/<uuid:policy_id>/delete/", policies.policy_delete, name="policy_delete"),
+    path("approvals/", approvals.approvals, name="approvals"),
+    path("approvals/<uuid:approval_id>/", approvals.approval_detail, name="approval_detail"),
+    path("approvals/<uuid:approval_id>/answer/", approvals.approval_answer, name="approval_answer"),
+    path("approvals/<uuid:approval_id>/end/", approvals.approval_end, name="approval_end"),
     path("service-auth/", tokens.service_tokens, name="service_tokens"),
     path("service-auth/create/", tokens.service_token_create, name="service_token_create"),
     path("service-auth/<uuid:token_id>/edit/", tokens.service_token_edit, name="service_token_edit"),

@@ -14,6 +14,7 @@ from accounts.durations import format_duration, parse_duration
 from accounts.errors import Conflict, InvalidInput, NotFound
 from accounts.models import Identity, Organization
 from accounts.permissions import Permission
+from accounts.second_factor import public_config
 
 router = ApiRouter(tags=["Organization"])
 
@@ -32,7 +33,18 @@ class OrganizationFields(Schema):
     custom_pages: dict[str, Any] | None = None
 
 
+class OrganizationMfa(Schema):
+    allowed_authenticators: list[str] | None = None
+    session_duration: str | None = None
+    amr_matching_session_duration: str | None = None
+    required_aaguids: str | list[str] | None = None
+
+
 class OrganizationBody(OrganizationFields):
+    mfa_config: OrganizationMfa | None = None
+    mfa_required_for_all_apps: bool | None = None
+    # PIV keys are not offered: null is fine, a value is refused.
+    mfa_piv_key_requirements: dict[str, Any] | None = None
     name: str | None = Field(None, min_length=1, max_length=200)
     auth_domain: str | None = None
     session_duration: str | None = None
@@ -40,6 +52,8 @@ class OrganizationBody(OrganizationFields):
 
 
 class OrganizationResult(OrganizationFields):
+    mfa_config: OrganizationMfa | None
+    mfa_required_for_all_apps: bool
     name: str
     auth_domain: str
     session_duration: str
@@ -67,6 +81,9 @@ def put_organization(request: ApiRequest, body: OrganizationBody) -> Organizatio
             "tokens, connectors and ssh configurations carry it.",
             fields={"auth_domain": "Cannot be changed."},
         )
+    if body.mfa_piv_key_requirements:
+        message = "mfa_piv_key_requirements is not enforced by this product, so it is refused."
+        raise InvalidInput(message, fields={"mfa_piv_key_requirements": "Refused."})
     organization = update_organization(
         organization,
         actor=request.actor,
@@ -76,6 +93,8 @@ def put_organization(request: ApiRequest, body: OrganizationBody) -> Organizatio
         ),
         auto_redirect_to_identity=body.auto_redirect_to_identity,
         settings=_merged_settings(organization, body),
+        mfa_required_for_all_apps=body.mfa_required_for_all_apps,
+        mfa_config=_mfa_config(body),
     )
     return shape_organization(organization)
 
@@ -103,14 +122,24 @@ def shape_organization(organization: Organization) -> OrganizationResult:
     kept = {
         name: organization.settings[name] for name in OrganizationFields.model_fields if name in organization.settings
     }
+    shown = public_config(organization.mfa_config)
     return OrganizationResult(
         **kept,
+        mfa_config=OrganizationMfa(**shown) if shown is not None else None,
+        mfa_required_for_all_apps=organization.mfa_required_for_all_apps,
         name=organization.name,
         auth_domain=organization.team_domain,
         session_duration=format_duration(organization.session_duration_seconds),
         auto_redirect_to_identity=organization.auto_redirect_to_identity,
         created_at=rfc3339(organization.created_at),
     )
+
+
+def _mfa_config(body: OrganizationBody) -> dict[str, Any] | None:
+    """None: not sent; empty: sent as null, which takes it away."""
+    if "mfa_config" not in body.model_fields_set:
+        return None
+    return body.mfa_config.model_dump(exclude_unset=True) if body.mfa_config is not None else {}
 
 
 def _merged_settings(organization: Organization, body: OrganizationBody) -> dict[str, Any] | None:

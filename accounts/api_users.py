@@ -132,7 +132,7 @@ def identity_document(session: AccessSession) -> dict[str, Any]:
         "account_id": session.organization_id,
         "iat": int(session.created_at.timestamp()),
         "ip": session.ip_address,
-        "amr": session.authentication_methods,
+        "amr": session.all_methods,
         "auth_status": "NONE",
         "common_name": "",
         "service_token_id": "",

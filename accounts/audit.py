@@ -6,7 +6,8 @@ so edges fetch a new snapshot and re-check live streams: no action can forget to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ from django.db import transaction
 from django.db.models import F, Model
 
 from accounts.actor import Actor
-from accounts.models import AuditEvent, EdgeVersion, Organization
+from accounts.edge_models import EdgeChange, EdgeVersion
+from accounts.models import AuditEvent, Organization
 from accounts.prepared import insert
 
 _SECRET_WORDS = ("secret", "password", "private", "sha256", "sealed", "pin_hash")
@@ -43,6 +45,20 @@ def register(name: str, text: str, *, affects_edge: bool = False) -> str:
 
 def registered_events() -> Mapping[str, EventType]:
     return dict(_REGISTRY)
+
+
+_recorded: ContextVar[list[Model] | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def recorded_targets() -> Iterator[list[Model]]:
+    """The targets of the events written inside, oldest first."""
+    found: list[Model] = []
+    mark = _recorded.set(found)
+    try:
+        yield found
+    finally:
+        _recorded.reset(mark)
 
 
 def record(
@@ -74,8 +90,13 @@ def record(
     )
     insert(event)
     _written.set(_written.get() + 1)
+    watching = _recorded.get()
+    if watching is not None and target is not None:
+        watching.append(target)
     if event_type.affects_edge:
-        raise_edge_version()
+        if organization is None:
+            raise RuntimeError(f"{name} affects edges, so it has to say whose streams they check again.")
+        raise_edge_version(organization)
     return event
 
 
@@ -84,11 +105,15 @@ def events_written() -> int:
     return _written.get()
 
 
-def raise_edge_version() -> None:
-    """Tell edges that something they know has changed. Called by `record`; tasks that change facts without an event
-    (a verification result) call it themselves."""
+def raise_edge_version(organization: Organization) -> None:
+    """Tell edges that something has changed that concerns this organization: they fetch a new snapshot and check its
+    live streams again. Called by `record`; changes whose event does not say so (SCIM, logins) call it themselves."""
     if not EdgeVersion.objects.filter(id=1).update(version=F("version") + 1):
         EdgeVersion.objects.get_or_create(id=1, defaults={"version": 2})
+    # The version's row is locked until this commits, so whoever sees this number sees all smaller ones too.
+    changes = EdgeChange.objects.for_organization(organization)
+    if not changes.update(version=EdgeVersion.objects.filter(id=1).values("version")):
+        EdgeChange.objects.create(organization=organization, version=edge_version())
     if _announcer is not None:
         transaction.on_commit(_announcer, robust=True)
 

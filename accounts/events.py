@@ -50,3 +50,17 @@ LOG_VIEW_SAVED = audit.register("accounts.log_view.saved", "Log view saved")
 LOG_VIEW_DELETED = audit.register("accounts.log_view.deleted", "Saved log view deleted")
 PREFERENCES_CHANGED = audit.register("accounts.preferences.changed", "Own preferences changed")
 LOGIN_PAGE_CHANGED = audit.register("accounts.login_page.changed", "Login page changed")
+FACTOR_ENROLLED = audit.register("accounts.second_factor.enrolled", "Authenticator added")
+FACTOR_RENAMED = audit.register("accounts.second_factor.renamed", "Authenticator renamed")
+FACTOR_REMOVED = audit.register("accounts.second_factor.removed", "Authenticator removed", affects_edge=True)
+FACTORS_RESET = audit.register(
+    "accounts.second_factor.reset",
+    "Authenticators of a person reset, sessions that relied on them ended",
+    affects_edge=True,
+)
+FACTOR_CHECKED = audit.register("accounts.second_factor.checked", "Second factor given")
+FACTOR_FAILED = audit.register("accounts.second_factor.failed", "Second factor refused")
+FACTOR_COPIED = audit.register(
+    "accounts.second_factor.copied", "Passkey refused: its counter went back, as if it had been copied"
+)
+RECOVERY_CODES_MADE = audit.register("accounts.second_factor.recovery_codes_made", "New recovery codes made")

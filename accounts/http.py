@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render, resolve_url
 
 from accounts.actor import Actor, ActorKind
+from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
 from accounts.permissions import Permission, role_allows
 from accounts.repeats import answer_once
@@ -95,6 +96,8 @@ def requires(permission: Permission) -> Callable[[View], View]:
             if not role_allows(membership.role, permission):
                 return render(request, "403.html", {"permission": permission, "role": membership.role}, status=403)
             bound = _bind(request, membership)
+            if asks_for_request(request):
+                return show_request(bound, membership.organization, lambda: view(bound, *args, **kwargs))
             return answer_once(bound, lambda: view(bound, *args, **kwargs))
 
         return declares(permission)(login_required(guarded))

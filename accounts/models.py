@@ -12,6 +12,10 @@ from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Permis
 from django.db import models
 from django.db.models.functions import Lower
 
+from accounts import mfa_models  # noqa: F401 - more models of this app
+from accounts.edge_models import EdgeChange, EdgeVersion  # noqa: F401 - Django finds models here
+from accounts.login_models import LoginAttempt as LoginAttempt
+from accounts.login_models import ProviderTest as ProviderTest
 from accounts.people_models import Invitation as Invitation
 from accounts.people_models import OrganizationLogo as OrganizationLogo
 from accounts.people_models import SavedLogView as SavedLogView
@@ -69,6 +73,9 @@ class Organization(models.Model):
     team_name = models.SlugField(max_length=63, unique=True)
     session_duration_seconds = models.PositiveIntegerField(default=24 * 3600)
     auto_redirect_to_identity = models.BooleanField(default=False)
+    # Second factors of our own (accounts/second_factor.py); applications and policies may say otherwise.
+    mfa_config = models.JSONField(null=True, blank=True)
+    mfa_required_for_all_apps = models.BooleanField(default=False)
     # Public "organization" settings we keep but do not act upon by name, e.g. login_design.
     settings = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -337,6 +344,8 @@ class AccessSession(models.Model):
     country = models.CharField(max_length=2, blank=True)
     user_agent = models.CharField(max_length=300, blank=True)
     authentication_methods = models.JSONField(default=list, blank=True)
+    # Second factors checked by us: [{"kind", "authenticator", "at" (Unix time), "amr"}], one per kind.
+    factors = models.JSONField(default=list, blank=True)
     # When the person proved who they are at the provider, where it says so: often earlier than created_at.
     authenticated_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True)
@@ -352,59 +361,11 @@ class AccessSession(models.Model):
     def is_active(self, now: datetime) -> bool:
         return self.revoked_at is None and now < self.expires_at
 
-
-class LoginAttempt(models.Model):
-    """A login under way at the team domain: what must come back unchanged, once, in the same browser.
-
-    `state_sha256` is the key (the state itself is only in the browser and at the provider); `browser_sha256` is the
-    hash of the pre-login cookie. PIN logins keep the PIN's hash here and count the tries.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
-    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE)
-    state_sha256 = models.CharField(max_length=64, unique=True)
-    browser_sha256 = models.CharField(max_length=64)
-    nonce = models.CharField(max_length=64, blank=True)
-    code_verifier_sealed = models.BinaryField(default=bytes, blank=True)
-    email = models.EmailField(blank=True)
-    pin_hash = models.CharField(max_length=128, blank=True)
-    tries = models.PositiveSmallIntegerField(default=0)
-    # Where to go afterwards: application host and redirect path, or "" for the App Launcher.
-    return_to = models.JSONField(default=dict)
-    ip_address = models.GenericIPAddressField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField()
-    used_at = models.DateTimeField(null=True, blank=True)
-
-    objects = TenantQuerySet["LoginAttempt"].as_manager()
-
-    def __str__(self) -> str:
-        return f"login attempt {self.id}"
-
-
-class ProviderTest(models.Model):
-    """An admin's trial login with a login method: what policies would see, and neither session nor identity.
-
-    The ticket goes from the dashboard to the team domain once; from then on the test belongs to that browser.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    organization = models.ForeignKey(Organization, on_delete=models.CASCADE)
-    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE)
-    started_by = models.ForeignKey(User, on_delete=models.CASCADE)
-    ticket_sha256 = models.CharField(max_length=64, unique=True)
-    browser_sha256 = models.CharField(max_length=64, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True, blank=True)
-    # The person as policies see them, or {"error": {"code", "message"}}.
-    result = models.JSONField(default=dict, blank=True)
-
-    objects = TenantQuerySet["ProviderTest"].as_manager()
-
-    def __str__(self) -> str:
-        return f"test of {self.provider}"
+    @property
+    def all_methods(self) -> list[str]:
+        """`amr`: what the login method reported, and what we checked; each once."""
+        own = [method for factor in self.factors for method in factor["amr"]]
+        return list(dict.fromkeys([*self.authentication_methods, *own]))
 
 
 class AuditEvent(models.Model):
@@ -434,16 +395,3 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} by {self.actor_label}"
-
-
-class EdgeVersion(models.Model):
-    """One row: the version of everything edges need to know. Audit events that affect edges raise it."""
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    version = models.PositiveBigIntegerField(default=1)
-
-    class Meta:
-        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_edge_version_row")]
-
-    def __str__(self) -> str:
-        return str(self.version)

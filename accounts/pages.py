@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import wraps
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.errors import DomainError, NotFound, PermissionDenied
 from accounts.http import OrganizationRequest
@@ -29,6 +32,8 @@ FormT = TypeVar("FormT", bound=forms.BaseForm)
 Crumbs = Sequence[tuple[str, str | None]]
 PER_PAGE = 25
 MAX_PAGE = 4000
+# How many of the newest entries of a log one search looks through; it says so, and goes on further back when asked.
+SEARCHED_ENTRIES = 50_000
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------
@@ -95,12 +100,6 @@ def sent_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return guarded
 
 
-def changes_rows(request: HttpRequest) -> bool:
-    """Whether a POST only changes the rows of a form (rule builder, hostnames): the form is still to be sent."""
-    step = request.POST.get("step", "")
-    return step in {"add-row", "refresh"} or step.startswith("remove-row-")
-
-
 def posted(request: HttpRequest) -> QueryDict | None:
     """The data for a form: a form of a GET is unbound, one of a POST is bound even when nothing was sent."""
     return request.POST if request.method == "POST" else None
@@ -143,6 +142,9 @@ class Listing(Generic[ModelT]):
     query: str
     filters: list[Filter]
     per_page: int = PER_PAGE
+    # Where a search in a log stopped: of the entry, as ?before= takes it, and the day for people.
+    stopped_at: str = ""
+    stopped_day: datetime | None = None
 
     @property
     def has_previous(self) -> bool:
@@ -183,31 +185,85 @@ def list_page(
     filters: Sequence[Filter] = (),
     counted: bool = True,
 ) -> Listing[ModelT]:
-    """Narrow by ?q= over the named columns and by the filters' drop-downs, and cut out ?page=."""
+    """Narrow by ?q= over the named columns and by the filters' drop-downs, and cut out ?page=.
+
+    `counted=False` is for logs: nothing is counted, and what is searched for is looked for among the newest entries.
+    """
     query = request.GET.get("q", "").replace("\0", "").strip()[:200]
+    chosen = [replace(item, value=_chosen(request, item)) for item in filters]
+    narrowed = bool(query) or any(item.value for item in chosen)
+    reach = Reach() if counted or not narrowed else _reach(request, queryset)
+    queryset = queryset.filter(reach.condition)
     if query:
         condition = Q()
         for column in search:
-            condition |= Q(**{f"{column}__icontains": query})
+            condition |= (
+                Q(**{f"{column}__icontains": query}) if counted else _contains(request, queryset, column, query)
+            )
         queryset = queryset.filter(condition)
-    chosen = []
-    for item in filters:
-        value = request.GET.get(item.name, "")
-        value = value if value in item.lookups else ""
-        if value:
-            queryset = queryset.filter(item.lookups[value])
-        chosen.append(Filter(item.name, item.label, item.choices, item.lookups, value))
+    for item in chosen:
+        if item.value:
+            queryset = queryset.filter(item.lookups[item.value])
     number = _page_number(request.GET.get("page", ""))
     start = (number - 1) * PER_PAGE
     rows = list(queryset[start : start + PER_PAGE + 1])
+    has_next = len(rows) > PER_PAGE
     return Listing(
         rows=rows[:PER_PAGE],
         number=number,
-        has_next=len(rows) > PER_PAGE,
+        has_next=has_next,
         total=queryset.count() if counted else None,
         query=query,
         filters=chosen,
+        stopped_at="" if has_next else reach.stopped_at,
+        stopped_day=reach.stopped_day,
     )
+
+
+def _contains(request: HttpRequest, queryset: QuerySet[Any], column: str, query: str) -> Q:
+    """A column of a related row is looked for among the organization's rows of that kind first: they are far fewer than
+    the entries of a log."""
+    relation, _, rest = column.partition("__")
+    if not rest:
+        return Q(**{f"{column}__icontains": query})
+    related = queryset.model._meta.get_field(relation).related_model
+    rows = related._base_manager.filter(organization=cast(OrganizationRequest, request).organization)
+    return Q(**{f"{relation}__in": rows.filter(**{f"{rest}__icontains": query}).values("pk")})
+
+
+def _chosen(request: HttpRequest, item: Filter) -> str:
+    value = request.GET.get(item.name, "")
+    return value if value in item.lookups else ""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The part of a log that one search looks through."""
+
+    condition: Q = field(default_factory=Q)
+    stopped_at: str = ""
+    stopped_day: datetime | None = None
+
+
+def _reach(request: HttpRequest, queryset: QuerySet[ModelT]) -> Reach:
+    """The newest entries, or those before ?before=. The log is ordered by one column, newest first, that is indexed."""
+    order = str(queryset.query.order_by[0])
+    column = order.removeprefix("-")
+    before = _moment(queryset.model._meta.get_field(column), request.GET.get("before", ""))
+    condition = Q() if before is None else Q(**{f"{column}__lt": before})
+    stop = queryset.filter(condition).values_list(column, "created_at")[SEARCHED_ENTRIES:].first()
+    if stop is None:
+        return Reach(condition)
+    text = stop[0].isoformat() if isinstance(stop[0], datetime) else str(stop[0])
+    return Reach(condition & Q(**{f"{column}__gte": stop[0]}), text, stop[1])
+
+
+def _moment(column: Any, text: str) -> Any:
+    try:
+        value = column.to_python(text[:40]) if text else None
+    except ValidationError:
+        return None
+    return timezone.make_aware(value) if isinstance(value, datetime) and timezone.is_naive(value) else value
 
 
 def _page_number(text: str) -> int:

@@ -135,11 +135,26 @@ class EntraForm(ClaimsForm):
         choices=[("", "as the directory decides"), ("select_account", "choose an account"), ("login", "log in anew")],
         label="At each login",
     )
-    field_order = ("name", "client_id", "client_secret", "directory_id", "support_groups", "prompt")
+    cloud = forms.ChoiceField(
+        required=False,
+        choices=[("", "worldwide"), ("us_government", "US Government"), ("china", "China, operated by 21Vianet")],
+        help_text="Only for directories in a national cloud.",
+    )
+    field_order = ("name", "client_id", "client_secret", "directory_id", "cloud", "support_groups", "prompt")
 
 
 class GoogleForm(ClaimsForm):
     pass
+
+
+class GitHubForm(ClientForm):
+    github_host = forms.CharField(
+        max_length=253,
+        required=False,
+        label="GitHub Enterprise host",
+        help_text="Empty means github.com. Examples: github.widgetcorp.com, widgetcorp.ghe.com",
+    )
+    field_order = ("name", "client_id", "client_secret", "github_host")
 
 
 class GoogleWorkspaceForm(ClaimsForm):
@@ -166,9 +181,15 @@ class GoogleWorkspaceForm(ClaimsForm):
 
 
 class SamlForm(TrustedDomainsForm):
+    metadata_url = forms.CharField(
+        max_length=2000,
+        required=False,
+        label="Identity provider's metadata, from its address",
+        help_text="Read once, when you save.",
+    )
     metadata_file = forms.FileField(
         required=False,
-        label="Identity provider's metadata, as a file",
+        label="or as a file",
         help_text="An XML file. It fills in issuer, sign-on URL and certificates.",
     )
     metadata_xml = forms.CharField(
@@ -233,6 +254,6 @@ PROVIDER_FORMS: dict[str, type[ProviderForm]] = {
     IdentityProvider.Type.AZURE_AD.value: EntraForm,
     IdentityProvider.Type.GOOGLE.value: GoogleForm,
     IdentityProvider.Type.GOOGLE_APPS.value: GoogleWorkspaceForm,
-    IdentityProvider.Type.GITHUB.value: ClientForm,
+    IdentityProvider.Type.GITHUB.value: GitHubForm,
     IdentityProvider.Type.SAML.value: SamlForm,
 }

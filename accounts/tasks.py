@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts import pin
-from accounts.actions import invitation_links, pins, provider_tests, sessions
+from accounts.actions import invitation_links, pins, provider_tests, second_factor, sessions
 from accounts.actions.scim import sweep_scim_updates
 from accounts.actor import system
 from accounts.models import Invitation, LoginAttempt
@@ -76,6 +76,7 @@ def send_invitation(self: Any, invitation_id: str) -> None:
 def sweep_expired() -> None:
     now = timezone.now()
     sessions.sweep_attempts(now=now)
+    second_factor.sweep_challenges(now=now)
     sessions.sweep_sessions(now=now)
     sweep_scim_updates(now=now)
     provider_tests.sweep_provider_tests(now=now)

@@ -7,6 +7,7 @@ from django.urls import path
 from accounts.views import (
     api_tokens,
     audit_log,
+    authenticators,
     invitations,
     login_methods,
     login_page,
@@ -22,6 +23,11 @@ urlpatterns = [
     path("team/users/<uuid:identity_id>/disable/", users.user_disable, name="user_disable"),
     path("team/users/<uuid:identity_id>/enable/", users.user_enable, name="user_enable"),
     path("team/users/<uuid:identity_id>/revoke-sessions/", users.user_revoke_sessions, name="user_revoke_sessions"),
+    path(
+        "team/users/<uuid:identity_id>/reset-authenticators/",
+        authenticators.user_reset_authenticators,
+        name="user_reset_authenticators",
+    ),
     path("team/sessions/<uuid:session_id>/revoke/", users.session_revoke, name="session_revoke"),
     path("team/members/", members.members, name="members"),
     path("team/members/invite/", invitations.member_invite, name="member_invite"),
@@ -43,6 +49,11 @@ urlpatterns = [
     path("settings/login-page/preview.css", login_page.login_page_style, name="login_page_style"),
     path("settings/login-page/logo/", login_page.login_page_logo, name="login_page_logo"),
     path("settings/login-page/logo/remove/", login_page.login_page_remove_logo, name="login_page_remove_logo"),
+    path(
+        "settings/organization/second-factors/",
+        organization.organization_settings_mfa_edit,
+        name="organization_settings_mfa_edit",
+    ),
     path("settings/login-methods/", login_methods.login_methods, name="login_methods"),
     path("settings/login-methods/add/", login_methods.login_method_add, name="login_method_add"),
     path("settings/login-methods/add/<slug:kind>/", login_methods.login_method_create, name="login_method_create"),

@@ -92,7 +92,7 @@ def _make_identities(here: Installation, provider_id: str, users: int) -> None:
             )
             database.execute(
                 "INSERT INTO accounts_accesssession (id, organization_id, identity_id, nonce, created_at, expires_at,"
-                " country, user_agent, authentication_methods) VALUES (?, ?, ?, ?, ?, ?, '', '', '[]')",
+                " country, user_agent, authentication_methods, factors) VALUES (?, ?, ?, ?, ?, ?, '', '', '[]', '[]')",
                 (uuid.uuid4().hex, account, identity, uuid.uuid4().hex, stamp, end),
             )
 

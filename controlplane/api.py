@@ -21,6 +21,7 @@ from ninja.parser import Parser
 from access import (
     api_apps,
     api_certificates,
+    api_custom_pages,
     api_groups,
     api_keys,
     api_lists,
@@ -255,6 +256,7 @@ for _router in (
     api_logs.router,
     api_keys.router,
     api_tags.router,
+    api_custom_pages.router,
 ):
     api.add_router("/accounts/{account_id}/access", _router)
 api.add_router("/accounts/{account_id}/gateway", api_lists.router)

@@ -32,7 +32,7 @@ _MACHINE_PATHS = frozenset(
     {"/healthz", "/cdn-cgi/access/cert_sign", "/cdn-cgi/access/certs", "/cdn-cgi/access/metadata"}
 )
 _CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src {img_src}; font-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:{img_src}; font-src 'self'; "
     "connect-src 'self'; form-action {form_action}; frame-ancestors 'none'; base-uri 'none'; manifest-src 'self'"
 )
 
@@ -89,7 +89,7 @@ class SecurityHeaders:
     """Strict Content-Security-Policy (no inline script or style) on every answer.
 
     Views that post to another origin (a login form that ends in a redirect to an application host) widen form-action
-    by setting `response.csp_form_action` to the extra sources; those that show images of named hosts, `csp_img_src`.
+    by setting `response.csp_form_action` to the extra sources; a page with logos widens img-src by `csp_img_src`.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -98,9 +98,10 @@ class SecurityHeaders:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         extra = getattr(response, "csp_form_action", "")
-        images = f"'self' data: {getattr(response, 'csp_img_src', '')}".strip()
-        policy = _CSP.format(form_action=f"'self' {extra}".strip(), img_src=images)
-        response.setdefault("Content-Security-Policy", policy)
+        pictures = "".join(f" {source}" for source in sorted(getattr(response, "csp_img_src", ())))
+        response.setdefault(
+            "Content-Security-Policy", _CSP.format(form_action=f"'self' {extra}".strip(), img_src=pictures)
+        )
         response.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
         response.setdefault("Cross-Origin-Opener-Policy", "same-origin")
         response.setdefault("X-Content-Type-Options", "nosniff")

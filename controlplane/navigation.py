@@ -30,13 +30,17 @@ class Section:
 
 
 NAVIGATION: tuple[Section, ...] = (
-    Section("", (Entry("Home", "organization_home", ("organization_home", "home_"), Permission.ORGANIZATION_READ),)),
+    Section(
+        "",
+        (Entry("Home", "organization_home", ("organization_home", "home_", "search"), Permission.ORGANIZATION_READ),),
+    ),
     Section(
         "Access",
         (
             Entry("Applications", "applications", ("application",), Permission.ACCESS_READ),
             Entry("Groups", "groups", ("group",), Permission.ACCESS_READ),
             Entry("Policies", "policies", ("polic",), Permission.ACCESS_READ),
+            Entry("Approvals", "approvals", ("approval",), Permission.ACCESS_READ),
             Entry("Simulator", "simulator", ("simulat",), Permission.ACCESS_READ),
             Entry(
                 "Service Auth", "service_tokens", ("service_token", "ssh_", "client_authorit"), Permission.ACCESS_READ
@@ -67,6 +71,7 @@ NAVIGATION: tuple[Section, ...] = (
         (
             Entry("Authentication", "login_methods", ("login_method",), Permission.IDENTITY_READ),
             Entry("Login page", "login_page", ("login_page",), Permission.ORGANIZATION_READ),
+            Entry("Custom pages", "custom_pages", ("custom_page",), Permission.ACCESS_READ),
             Entry("Keys", "token_keys", ("token_key",), Permission.ACCESS_READ),
             Entry("Organization", "organization_settings", ("organization_settings",), Permission.ORGANIZATION_READ),
             Entry("API tokens", "api_tokens", ("api_token",), Permission.TOKENS_READ),

@@ -63,6 +63,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "controlplane.middleware.HostGuard",
     "controlplane.middleware.SecurityHeaders",
+    "controlplane.static_files.CompressedStatic",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "controlplane.middleware.MachineShortcut",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from accounts.views import invitations, preferences
-from controlplane import views
+from controlplane import search_views, views
 from controlplane.api import api
 
 urlpatterns = [
@@ -18,6 +18,7 @@ urlpatterns = [
     path("staff/", admin.site.urls),
     path("client/v4/", api.urls),
     path("agent/v1/", include("tunnels.agent_urls")),
+    path("o/<slug:team>/search/", search_views.search_everything, name="search"),
     path("o/<slug:team>/", include("accounts.urls")),
     path("o/<slug:team>/access/", include("access.urls")),
     path("o/<slug:team>/", include("tunnels.urls")),

@@ -25,7 +25,12 @@ _ONCE = ("dataplane", "browser")
 _ONCE_FILES = ("test_journey.py", "test_login_pages.py", "test_provider_test.py", "test_make_run.py")
 
 
+# Start whole installations and wait for them: begun first, so that no worker is left alone with one at the end.
+_LONG = ("integration", "browser")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in _LONG)
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in _ONCE or item.path.name in _ONCE_FILES:
             item.add_marker(pytest.mark.once)

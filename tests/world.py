@@ -14,9 +14,12 @@ from access.models import (
     AccessList,
     AccessRequest,
     Application,
+    ApplicationDraft,
     ApplicationPolicy,
+    ApprovalRequest,
     Certificate,
     ClientAuthority,
+    CustomPage,
     Group,
     Policy,
     PrincipalClaim,
@@ -67,12 +70,14 @@ class World:
     group: Group
     access_list: AccessList
     tag: Tag
+    custom_page: CustomPage
     client_authority: ClientAuthority
     service_token: ServiceToken
     authority: SshAuthority
     claim: PrincipalClaim
     certificate: Certificate
     access_request: AccessRequest
+    approval: ApprovalRequest
     saved_test: SavedTest
     simulation: Simulation
     token_key: TokenKey
@@ -85,6 +90,7 @@ class World:
     invitation: Invitation
     saved_view: SavedLogView
     provider_test: ProviderTest
+    draft: ApplicationDraft
 
     def url_arguments(self) -> dict[str, Any]:
         """A value for every argument that dashboard URLs take."""
@@ -102,17 +108,21 @@ class World:
             "token_id": self.service_token.pk,
             "event_id": self.audit_event.pk,
             "application_id": self.application.pk,
+            "draft_id": self.draft.pk,
             "policy_id": self.policy.pk,
             "group_id": self.group.pk,
             "list_id": self.access_list.pk,
             "tag_id": self.tag.pk,
+            "page_id": self.custom_page.pk,
             "root_id": self.client_authority.pk,
             "claim_id": self.claim.pk,
             "request_id": self.access_request.pk,
+            "approval_id": self.approval.pk,
             "test_id": self.saved_test.pk,
             "simulation_id": self.simulation.pk,
             "certificate_id": self.certificate.pk,
             "tunnel_id": self.tunnel.pk,
+            "client_id": self.connector.client_id,
             "version": self.configuration.version,
             "zone_id": self.zone.pk,
             "record_id": self.dns_record.pk,
@@ -151,6 +161,21 @@ def make_world(organization: Organization, *, domain: str) -> World:
         membership=membership,
         saved_view=SavedLogView.objects.create(
             organization=organization, log="access", name="Denied", query="decision=denied", created_by_label="alice"
+        ),
+        draft=ApplicationDraft.objects.create(
+            organization=organization,
+            user=membership.user,
+            name="Second bastion",
+            data={
+                "configure": {
+                    "name": ["Second bastion"],
+                    "subdomain": ["bastion-2"],
+                    "domain": [domain],
+                    "session_duration_seconds": ["3600"],
+                },
+                "policies": [],
+            },
+            expires_at=now + timedelta(days=30),
         ),
         invitation=Invitation.objects.create(
             organization=organization,
@@ -235,6 +260,12 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
     )
     tag = Tag.objects.create(organization=organization, name="production")
     application.tags.add(tag)
+    custom_page = CustomPage.objects.create(
+        organization=organization,
+        name="Ask the help desk",
+        type="identity_denied",
+        custom_html="<h1>No entry</h1><p>Call 4711.</p>",
+    )
     policy = Policy.objects.create(
         organization=organization,
         name="Engineers get in",
@@ -306,6 +337,16 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         question={"who": "nobody", "ip": "192.0.2.9", "country": "PT"},
         expected="deny",
     )
+    approval = ApprovalRequest.objects.create(
+        organization=organization,
+        application=application,
+        policy=policy,
+        identity=people["identity"],
+        reason="Replace the disk",
+        duration_seconds=3600,
+        groups=[{"approvals_needed": 1, "emails": ["dora@people.test"]}],
+        ip_address="192.0.2.7",
+    )
     simulation = Simulation.objects.create(
         organization=organization,
         kind="identities",
@@ -340,6 +381,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         "group": group,
         "access_list": access_list,
         "tag": tag,
+        "custom_page": custom_page,
         "client_authority": client_authority,
         "application": application,
         "policy": policy,
@@ -349,6 +391,7 @@ def _access(organization: Organization, domain: str, people: dict[str, Any]) -> 
         "claim": claim,
         "certificate": certificate,
         "access_request": access_request,
+        "approval": approval,
         "saved_test": saved_test,
         "simulation": simulation,
         "token_key": token_key,

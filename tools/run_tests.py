@@ -12,7 +12,17 @@ import sys
 
 from tools.services import services
 
-_PYTEST = [sys.executable, "-m", "pytest", "-n", os.environ.get("TEST_WORKERS", "3"), "--dist", "loadfile", "-q"]
+_PYTEST = [
+    sys.executable,
+    "-m",
+    "pytest",
+    "-n",
+    os.environ.get("TEST_WORKERS", "3"),
+    "--dist",
+    "loadfile",
+    "--no-loadscope-reorder",
+    "-q",
+]
 
 # The Makefile exports STATE_DIR for `make run`; the suite chooses its own, so it never touches a person's installation.
 _OURS = {"DATABASE_URL", "REDIS_URL", "STATE_DIR"}

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from access.actions.transfers import refusal_of, take_transfer
 from access.authorize import as_json, authorize_request
-from access.recheck import recheck_streams
+from access.recheck import recheck_document
 from accounts.audit import edge_version
 from tunnels.actions.edges import record_report
 from tunnels.agent_http import edge_only, read_json
@@ -55,7 +55,8 @@ def recheck(request: HttpRequest) -> HttpResponse:
         if stream["application_id"] in unserved
     ]
     others = [stream for stream in streams if stream["application_id"] not in unserved]
-    return JsonResponse({"cut": [*cuts, *recheck_streams(others)]})
+    answer = recheck_document(others)
+    return JsonResponse({**answer, "cut": [*cuts, *answer["cut"]]})
 
 
 @edge_only("POST")

@@ -23,6 +23,8 @@ _STREAM_KEYS = (
     "client_ip",
     "destination",
     "evidence",
+    "hostname",
+    "path",
 )
 
 
@@ -47,9 +49,12 @@ def parse_question(document: Mapping[str, Any]) -> AuthorizeRequest:
         service_token_secret=_optional(document, "service_token_secret"),
         destination=_optional(document, "destination"),
         xhr=_flag(document, "xhr"),
+        page_wanted=_flag(document, "page_wanted"),
         origin=_optional(document, "origin"),
         certificate=_certificate(document),
         linked_token=_optional(document, "linked_token"),
+        preflight_method=_optional(document, "preflight_method"),
+        preflight_headers=_optional(document, "preflight_headers"),
     )
 
 

@@ -13,4 +13,5 @@ class TunnelsConfig(AppConfig):
         import_module("tunnels.events")
         import_module("accounts.audit").set_change_announcer(import_module("tunnels.tasks").announce)
         import_module("access.hostnames").set_owner_check(import_module("tunnels.zones").assert_owned)
+        import_module("access.reachability").set_reach(import_module("tunnels.way_facts").connected_applications)
         import_module("access.domain_choices").set_domain_lister(import_module("tunnels.domains").active_domains)

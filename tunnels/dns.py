@@ -37,6 +37,7 @@ class Lookup:
     outcome: Outcome
     values: tuple[str, ...]
     text: str
+    resolver: str = ""
 
 
 def is_loopback_name(name: str) -> bool:
@@ -46,19 +47,47 @@ def is_loopback_name(name: str) -> bool:
 def lookup(name: str, record_type: str) -> Lookup:
     """One question, with a time limit over all resolvers and retries."""
     try:
-        answer = _resolver().resolve(name, record_type, search=False, lifetime=LOOKUP_SECONDS)
+        resolver = _resolver()
+    except (dns.exception.DNSException, OSError, ValueError) as error:
+        return Lookup(Outcome.FAILED, (), f"The question could not be asked: {type(error).__name__}.")
+    try:
+        answer = resolver.resolve(name, record_type, search=False, lifetime=LOOKUP_SECONDS)
     except dns.resolver.NXDOMAIN:
-        return Lookup(Outcome.ABSENT, (), f"{name} does not exist.")
+        return Lookup(Outcome.ABSENT, (), f"{name} does not exist.", _asked(resolver))
     except dns.resolver.NoAnswer:
-        return Lookup(Outcome.ABSENT, (), f"{name} exists, but has no {record_type} record.")
+        text = f"{name} exists, but has no {record_type} record."
+        return Lookup(Outcome.ABSENT, (), text, _asked(resolver))
     except dns.resolver.LifetimeTimeout:
-        return Lookup(Outcome.FAILED, (), f"No resolver answered within {LOOKUP_SECONDS:.0f} seconds.")
+        text = f"No resolver answered within {LOOKUP_SECONDS:.0f} seconds."
+        return Lookup(Outcome.FAILED, (), text, _asked(resolver))
     except dns.resolver.NoNameservers:
-        return Lookup(Outcome.FAILED, (), "Every resolver answered with an error (SERVFAIL or REFUSED).")
+        text = "Every resolver answered with an error (SERVFAIL or REFUSED)."
+        return Lookup(Outcome.FAILED, (), text, _asked(resolver))
     except (dns.exception.DNSException, OSError, ValueError) as error:
         return Lookup(Outcome.FAILED, (), f"The question could not be asked: {type(error).__name__}.")
     values = tuple(sorted(_value(rdata) for rdata in answer))
-    return Lookup(Outcome.FOUND, values, f"{record_type} {', '.join(values)}"[:MAX_ANSWER_CHARACTERS])
+    text = f"{record_type} {', '.join(values)}"[:MAX_ANSWER_CHARACTERS]
+    return Lookup(Outcome.FOUND, values, text, _address(answer.nameserver, answer.port))
+
+
+def _asked(resolver: dns.resolver.Resolver) -> str:
+    """All that may have been asked: dnspython does not say who of them told of an absence or a failure."""
+    return ", ".join(map(_name_of, resolver.nameservers))
+
+
+def _name_of(nameserver: object) -> str:
+    if isinstance(nameserver, dns.nameserver.AddressAndPortNameserver):
+        return _address(nameserver.address, nameserver.port)
+    return str(nameserver)
+
+
+def _address(host: str | None, port: int | None) -> str:
+    """As DNS_RESOLVERS is written: the port only when it is not the usual one."""
+    if not host:
+        return ""
+    if port in (None, 53):
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _value(rdata: object) -> str:

@@ -29,3 +29,4 @@ CONNECTORS_DISCONNECTED = audit.register(
     "tunnels.connectors.disconnected", "Connectors disconnected", affects_edge=True
 )
 CONNECTOR_APPEARED = audit.register("tunnels.connector.appeared", "New connector appeared")
+CONNECTOR_LOGS_VIEWED = audit.register("tunnels.connector.logs_viewed", "Connector logs viewed")

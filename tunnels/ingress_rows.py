@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dataplane.wire.ingress import IngressError, parse_ingress
+
 MAX_ROWS = 200
 KINDS = (
     ("ssh", "SSH"),
@@ -56,6 +58,7 @@ class IngressRows:
     def __init__(self, rows: list[IngressRow], *, fallback: str = NOT_FOUND) -> None:
         self.rows = rows
         self.fallback = fallback
+        self.fallback_error = ""
 
     @classmethod
     def stored(cls, config: Mapping[str, Any]) -> IngressRows:
@@ -72,16 +75,20 @@ class IngressRows:
         return cls(rows, fallback=data.get("fallback", "").strip()[:300] or NOT_FOUND)
 
     def take_step(self, step: str) -> bool:
-        """Do what "Add hostname" or "Remove" asks. False: the form wants to be published."""
+        """Do what "Add hostname", "Remove" or "Move up" asks. False: the form wants to be published."""
         if step == "add-row":
             if len(self.rows) < MAX_ROWS:
                 self.rows.append(IngressRow())
             return True
-        number = step.removeprefix("remove-row-")
-        if number != step and number.isdigit() and int(number) < len(self.rows):
-            del self.rows[int(number)]
+        name, _, digits = step.rpartition("-")
+        number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else MAX_ROWS
+        if name == "remove-row" and number < len(self.rows):
+            del self.rows[number]
             return True
-        return False
+        if name == "move-up" and 0 < number < len(self.rows):
+            self.rows[number - 1], self.rows[number] = self.rows[number], self.rows[number - 1]
+            return True
+        return name in {"remove-row", "move-up"}
 
     def config(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
         """The new configuration on top of the current one; None when a row cannot be read (its `error` says why)."""
@@ -91,10 +98,24 @@ class IngressRows:
                 row.error = "Fill in the hostname, or remove the row."
             elif not row.target and row.kind not in _BARE:
                 row.error = "Fill in where this goes, for example localhost:22."
-            ingress.append(_rule(row))
-        if any(row.error for row in self.rows):
+            rule = _rule(row)
+            row.error = row.error or _fault([rule, {"service": NOT_FOUND}], base)
+            ingress.append(rule)
+        self._mark_unreachable()
+        self.fallback_error = _fault([{"service": self.fallback}], base)
+        if self.fallback_error or any(row.error for row in self.rows):
             return None
         return {**base, "ingress": [*ingress, {"service": self.fallback}]}
+
+    def _mark_unreachable(self) -> None:
+        """A row below one with the same hostname and no path is never asked."""
+        whole: set[str] = set()
+        for row in self.rows:
+            name = row.hostname.lower().removesuffix(".")
+            if name in whole and not row.error:
+                row.error = f"A row above already takes everything of {row.hostname}. Move this one up, or remove it."
+            if not row.path:
+                whole.add(name)
 
     def numbered(self) -> list[tuple[int, IngressRow]]:
         return list(enumerate(self.rows))
@@ -108,6 +129,16 @@ def hostnames_of(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         for rule in rules
         if rule.get("hostname")
     ]
+
+
+def _fault(rules: list[dict[str, Any]], base: Mapping[str, Any]) -> str:
+    """What the connector's own reading says against the first of these rules."""
+    try:
+        parse_ingress({"ingress": rules, "originRequest": base.get("originRequest")})
+    except IngressError as error:
+        text = str(error).removeprefix("ingress rule 1").lstrip(": ")
+        return f"{text[:1].upper()}{text[1:]}."
+    return ""
 
 
 def _stored_row(rule: Mapping[str, Any]) -> IngressRow:

@@ -31,6 +31,7 @@ class Zone(models.Model):
     verified_at = models.DateTimeField(null=True, blank=True)
     last_checked_at = models.DateTimeField(null=True, blank=True)
     last_answer = models.TextField(blank=True)
+    resolver = models.CharField(max_length=100, blank=True, help_text="Which resolver answered last.")
     # Since when the proof is missing; after the grace period the zone stops being served.
     proof_lost_at = models.DateTimeField(null=True, blank=True)
     failed_checks = models.PositiveSmallIntegerField(default=0)
@@ -77,6 +78,8 @@ class DnsRecord(models.Model):
     verification = models.CharField(max_length=16, choices=Verification.choices, default=Verification.PENDING)
     verified_at = models.DateTimeField(null=True, blank=True)
     last_answer = models.TextField(blank=True, help_text="What the resolver said, for people.")
+    resolver = models.CharField(max_length=100, blank=True, help_text="Which resolver answered last.")
+    last_checked_at = models.DateTimeField(null=True, blank=True)
     failed_checks = models.PositiveSmallIntegerField(default=0)
     next_check_at = models.DateTimeField(null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -109,6 +112,8 @@ class Tunnel(models.Model):
     secret_sha256 = models.CharField(max_length=64, blank=True)
     token_generation = models.PositiveIntegerField(default=1)
     config_source = models.CharField(max_length=16, choices=ConfigSource.choices, default=ConfigSource.LOCAL)
+    # Connections opened before it still live by the old token, until they reconnect.
+    token_rotated_at = models.DateTimeField(null=True, blank=True)
     # Connections registered before this instant are closed (rotation, clean-up).
     reconnect_after = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -220,6 +225,34 @@ class Connection(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class HourOfActivity(models.Model):
+    """What one organization's charts show of one hour (UTC). Filled by tunnels.actions.activity.
+
+    Counts of the logs are written once, after the hour (`counted_at`); counting again gives the same. The others are
+    samples taken during the hour, at most one per slot (`sampled_at`)."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+")
+    hour = models.DateTimeField()
+    logins_allowed = models.PositiveIntegerField(default=0)
+    logins_denied = models.PositiveIntegerField(default=0)
+    certificates = models.PositiveIntegerField(default=0)
+    counted_at = models.DateTimeField(null=True)
+    samples = models.PositiveIntegerField(default=0)
+    tunnels_seen = models.PositiveIntegerField(default=0)
+    tunnels_up = models.PositiveIntegerField(default=0)
+    sessions_peak = models.PositiveIntegerField(default=0)
+    sampled_at = models.DateTimeField(null=True)
+
+    objects = TenantQuerySet["HourOfActivity"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "hour"], name="activity_once_per_hour")]
+        ordering = ["hour"]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H}:00"
 
 
 class Dial(models.Model):

@@ -22,7 +22,15 @@ PUSH_TIMEOUT_SECONDS = 5.0
 MAX_REPLY_BYTES = 1024 * 1024
 _PARALLEL_PUSHES = 8
 # No connection, no HTTP, or an answer of another shape.
-_PUSH_ERRORS = (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+EDGE_CALL_ERRORS = (
+    OSError,
+    http.client.HTTPException,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 log = logging.getLogger(__name__)
 
 
@@ -59,10 +67,10 @@ def _to_all(
 
 def _push(target: PushTarget, body: bytes, tunnel_ids: Sequence[str]) -> list[Mapping[str, Any]] | None:
     try:
-        document = _post(target.control_url, body)
+        document = call_edge(target.control_url, "/push", body)
         rows = document["connections"]
         return [_reply(row) for row in rows if row.get("tunnel_id") in tunnel_ids]
-    except _PUSH_ERRORS as error:
+    except EDGE_CALL_ERRORS as error:
         log.warning("push failed, the edge will poll", extra={"edge": target.edge_id, "error": type(error).__name__})
         return None
 
@@ -74,7 +82,8 @@ def _reply(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"id": UUID(row["id"]), "applied_version": applied, "error": str(row.get("error") or "")[:500]}
 
 
-def _post(control_url: str, body: bytes) -> Any:
+def call_edge(control_url: str, path: str, body: bytes, *, max_reply_bytes: int = MAX_REPLY_BYTES) -> Any:
+    """POST to an edge's own listener; the JSON it answers. Raises one of EDGE_CALL_ERRORS."""
     parts = urlsplit(control_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("control_url is not an http(s) address")
@@ -82,12 +91,12 @@ def _post(control_url: str, body: bytes) -> Any:
     connection = kind(parts.hostname, parts.port, timeout=PUSH_TIMEOUT_SECONDS)
     try:
         headers = {"Authorization": f"Bearer {settings.EDGE_TOKEN}", "Content-Type": "application/json"}
-        connection.request("POST", f"{parts.path.rstrip('/')}/push", body=body, headers=headers)
+        connection.request("POST", f"{parts.path.rstrip('/')}{path}", body=body, headers=headers)
         response = connection.getresponse()
         if response.status != 200:
             raise ValueError(f"answered {response.status}")
-        content = response.read(MAX_REPLY_BYTES + 1)
-        if len(content) > MAX_REPLY_BYTES:
+        content = response.read(max_reply_bytes + 1)
+        if len(content) > max_reply_bytes:
             raise ValueError("answered too much")
         return json.loads(content)
     finally:

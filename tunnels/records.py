@@ -35,6 +35,7 @@ class RecordFields:
 class Verdict:
     verification: str
     text: str
+    resolver: str = ""
 
 
 def check_fields(
@@ -106,12 +107,13 @@ def judge(record: DnsRecord, answer: Lookup, target_answer: Lookup | None) -> Ve
     when the name has addresses but no CNAME (an apex alias is published flattened)."""
     text = answer.text[:MAX_ANSWER_CHARACTERS]
     if answer.outcome is Outcome.FAILED:
-        return Verdict(DnsRecord.Verification.ERROR, text)
+        return Verdict(DnsRecord.Verification.ERROR, text, answer.resolver)
     if record.content in answer.values:
-        return Verdict(DnsRecord.Verification.OK, text)
+        return Verdict(DnsRecord.Verification.OK, text, answer.resolver)
     if target_answer is not None and answer.values and set(answer.values) <= set(target_answer.values):
-        return Verdict(DnsRecord.Verification.OK, f"{text} (the addresses of {record.content})"[:MAX_ANSWER_CHARACTERS])
-    return Verdict(DnsRecord.Verification.MISMATCH, text)
+        text = f"{text} (the addresses of {record.content})"[:MAX_ANSWER_CHARACTERS]
+        return Verdict(DnsRecord.Verification.OK, text, answer.resolver)
+    return Verdict(DnsRecord.Verification.MISMATCH, text, answer.resolver)
 
 
 def judge_loopback(record: DnsRecord) -> Verdict:

@@ -20,6 +20,7 @@ from django.db.models import Max
 
 from access.models import Application, ClientAuthority, TokenKey
 from accounts.audit import edge_version
+from accounts.edge_models import EdgeChange
 from accounts.models import Organization
 from tunnels.models import Connector, DnsRecord, Tunnel, TunnelConfiguration, Zone
 from tunnels.names import is_within
@@ -87,6 +88,8 @@ class SnapshotFacts:
     tunnels: Sequence[TunnelFacts]
     keys: Mapping[str, Sequence[Mapping[str, Any]]]
     client_roots: Sequence[ClientRootFacts] = ()
+    # Organization -> version of its latest change.
+    changes: Mapping[str, int] = field(default_factory=dict)
 
 
 def build_snapshot(facts: SnapshotFacts) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def build_snapshot(facts: SnapshotFacts) -> dict[str, Any]:
     routes = build_routes(facts.aliases, {tunnel.id: tunnel.organization_id for tunnel in facts.tunnels})
     return {
         "version": facts.version,
+        "changes": dict(facts.changes),
         "team_domains": {organization.team_domain: organization.id for organization in facts.organizations},
         "dashboard_hosts": list(facts.dashboard_hosts),
         "transfer_hosts": list(facts.transfer_hosts),
@@ -134,6 +138,9 @@ def load_snapshot() -> dict[str, Any]:
             tunnels=_load_tunnels(),
             keys=_load_keys(),
             client_roots=_load_client_roots(),
+            changes=dict(
+                EdgeChange.objects.all_organizations(reason=_REASON).values_list("organization_id", "version")
+            ),
         )
     )
 

@@ -13,8 +13,9 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Q, QuerySet
 
+from accounts.edge_models import EdgeVersion
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import EdgeVersion, Organization
+from accounts.models import Organization
 from dataplane.wire.names import MANAGEMENT_HOST, SNI_PROBE, SNI_QUIC, SNI_TUNNEL
 from tunnels.models import Zone
 from tunnels.names import is_within, normalize_domain, normalize_hostname, parents, skeleton

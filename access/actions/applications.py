@@ -10,12 +10,16 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from access import events
+from access.actions.custom_pages import check_denial
+from access.actions.drafts import KeptDraft, keep_deleted
 from access.actions.groups import checked_name
 from access.actions.policies import checked_session, lock_application, new_policy, own_policy
 from access.actions.tags import own_tags
 from access.actions.token_keys import active_key
+from access.application_settings import check_settings
 from access.hostnames import assert_owned, split_domain
 from access.models import Application, ApplicationPolicy, Policy
+from access.policy_terms import FIELDS
 from access.principals import PrincipalRefused, check_principal
 from access.saved_tests import guard
 from access.sshcert import EXTENSIONS, MAX_LIFETIME_SECONDS, MIN_LIFETIME_SECONDS
@@ -23,6 +27,7 @@ from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import IdentityProvider, Organization
+from accounts.second_factor import checked_config
 from accounts.text import ascii_lower
 from dataplane.wire.destination import DestinationError, parse_rule
 
@@ -42,7 +47,12 @@ _FACTS = (
     "certificate_extensions",
     "principal_overrides",
     "bastion_destinations",
+    "mfa_config",
+    "require_key_proof",
 )
+
+
+_FLAGS = frozenset({"auto_redirect_to_identity", "app_launcher_visible", "skip_interstitial", "require_key_proof"})
 
 
 @transaction.atomic
@@ -57,10 +67,12 @@ def create_application(
     policies: Sequence[PolicyItem] = (),
     tags: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    copied_from: Application | None = None,
     **flags: Any,
 ) -> Application:
     """`flags`: any of auto_redirect_to_identity, app_launcher_visible, skip_interstitial,
-    certificate_lifetime_seconds, certificate_extensions, principal_overrides, bastion_destinations."""
+    certificate_lifetime_seconds, certificate_extensions, principal_overrides, bastion_destinations, mfa_config,
+    require_key_proof. `copied_from` is only noted in the audit event."""
     if Application.objects.for_organization(organization).count() >= MAX_APPLICATIONS:
         raise Conflict(f"An organization has at most {MAX_APPLICATIONS} applications.", code="too_many_applications")
     application = Application(organization=organization)
@@ -87,9 +99,17 @@ def create_application(
         organization=organization,
         actor=actor,
         target=application,
-        new=facts(application),
+        new={**facts(application), **({"copied_from": str(copied_from.pk)} if copied_from else {})},
     )
     return application
+
+
+@transaction.atomic
+def duplicate_application(application: Application, *, actor: Actor, name: str, domain: str) -> Application:
+    """A new application (and audience tag) at another domain, with copies of settings, SSH profile and own policies;
+    reusable ones are attached. SSH authorities and certificates stay with the old one alone."""
+    copied = {**copied_values(application), "name": name, "domain": domain}
+    return create_application(application.organization, actor=actor, copied_from=application, **copied)
 
 
 @transaction.atomic
@@ -103,9 +123,9 @@ def update_application(
     override_reason: str = "",
     **values: Any,
 ) -> Application:
-    """`values`: name, domain, session_duration_seconds, settings and the flags of create_application. What is not
-    given, or None, stays. `policies` and `tags` replace the whole list; the application's own policies left out are
-    deleted.
+    """`values`: name, domain, session_duration_seconds, settings (all of them), settings_changes (keys that change)
+    and the flags of create_application. What is not given, or None, stays; an empty `mfa_config` takes it away.
+    `policies` and `tags` replace the whole list; the application's own policies left out are deleted.
 
     When a login method is no longer allowed, the tokens issued so far end: they may have come from it.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
@@ -139,9 +159,13 @@ def update_application(
 
 
 @transaction.atomic
-def delete_application(application: Application, *, actor: Actor) -> None:
-    """Its own policies, SSH authorities (keys included) and certificates' records go with it; the log stays."""
+def delete_application(application: Application, *, actor: Actor, keep: KeptDraft | None = None) -> None:
+    """Its own policies, SSH authorities (keys included) and certificates' records go with it; the log stays.
+
+    `keep`: a member gets what a person could fill in again (settings, policies) as a draft."""
     application = lock_application(application.organization, application)
+    if keep is not None:
+        keep_deleted(application, keep)
     audit.record(
         events.APPLICATION_DELETED,
         organization=application.organization,
@@ -168,6 +192,24 @@ def revoke_application_tokens(application: Application, *, actor: Actor) -> None
     )
 
 
+def copied_values(application: Application) -> dict[str, Any]:
+    """Arguments for create_application, name and domain included, that make the same application again."""
+    links = application.policy_links.select_related("policy").order_by("precedence")
+    return {
+        **{name: getattr(application, name) for name in _FACTS},
+        "allowed_provider_ids": [provider.pk for provider in application.allowed_providers.all()],
+        "tags": [tag.name for tag in application.tags.all()],
+        "policies": [{"id": link.policy_id} if link.policy.reusable else as_item(link.policy) for link in links],
+    }
+
+
+def as_item(policy: Policy) -> dict[str, Any]:
+    """An own policy as an inline one."""
+    names = ("name", "decision", "include", "require", "exclude", "session_duration_seconds")
+    terms = {name: getattr(policy, name) for name in FIELDS}
+    return {**{name: getattr(policy, name) for name in names}, "terms": terms}
+
+
 def facts(application: Application) -> dict[str, Any]:
     """What the audit log keeps of an application."""
     return {
@@ -185,9 +227,13 @@ def _set_values(application: Application, **values: Any) -> None:
     for name, value in values.items():
         if name == "domain":
             _set_domain(application, value)
+        elif name == "settings":
+            application.settings = _settings(application.organization, value)
+        elif name == "settings_changes":
+            application.settings = _settings(application.organization, {**application.settings, **value})
         elif name in _CHECKS:
             setattr(application, name, _CHECKS[name](value))
-        elif name in {"auto_redirect_to_identity", "app_launcher_visible", "skip_interstitial"}:
+        elif name in _FLAGS:
             setattr(application, name, bool(value))
         else:
             raise TypeError(f"Applications have no value {name!r}.")
@@ -257,21 +303,20 @@ def _destinations(rules: Sequence[str]) -> list[str]:
     return list(rules)
 
 
-def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    reserved = values.get("reserved_principals", [])
-    if not isinstance(reserved, list) or not all(isinstance(name, str) for name in reserved):
-        raise _invalid("settings", "reserved_principals must be a list of account names.")
-    return dict(values)
+def _settings(organization: Organization, values: Mapping[str, Any]) -> dict[str, Any]:
+    checked = check_settings(values)
+    check_denial(organization, checked)
+    return checked
 
 
 _CHECKS: Mapping[str, Any] = {
+    "mfa_config": lambda config: checked_config(config or None),
     "name": checked_name,
     "session_duration_seconds": _session_seconds,
     "certificate_lifetime_seconds": _lifetime,
     "certificate_extensions": _extensions,
     "principal_overrides": _overrides,
     "bastion_destinations": _destinations,
-    "settings": _settings,
 }
 
 

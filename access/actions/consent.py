@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.db import IntegrityError, transaction
 
 from access import events
@@ -15,7 +17,7 @@ from access.policy_models import MAX_APPROVED_SECONDS
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound, PermissionDenied
-from accounts.models import AccessSession, Identity, Organization
+from accounts.models import AccessSession, Identity, Organization, User
 from accounts.text import ascii_lower
 
 MAX_REASON = 500
@@ -101,45 +103,107 @@ def request_approval(
     return request
 
 
+@dataclass(frozen=True, slots=True)
+class Approver:
+    """Who answers: a person at the team domain (`identity`), or a member at the dashboard."""
+
+    email: str
+    is_confirmed: bool
+    identity: Identity | None = None
+
+    @classmethod
+    def person(cls, identity: Identity) -> Approver:
+        return cls(ascii_lower(identity.email), identity.email_verified is True, identity)
+
+    @classmethod
+    def member(cls, user: User) -> Approver:
+        confirmed = EmailAddress.objects.filter(user=user, email__iexact=user.email, verified=True)
+        return cls(ascii_lower(user.email), confirmed.exists())
+
+
 @transaction.atomic
 def vote(
-    request: ApprovalRequest, *, approver: AccessSession, approves: bool, now: datetime, actor: Actor
+    request: ApprovalRequest, *, approver: Approver, approves: bool, now: datetime, actor: Actor
 ) -> ApprovalRequest:
     """One approver's answer. A denial decides at once; approval when every group has as many as it wants.
 
     Raises PermissionDenied for somebody who is no approver (or asks for themselves), Conflict for a decided request.
     """
-    request = (
-        ApprovalRequest.objects.for_organization(request.organization)
-        .select_for_update(of=("self",))
-        .select_related("organization", "application", "policy", "identity")
-        .get(pk=request.pk)
-    )
-    identity = approver.identity
-    check_approver(request, identity)
-    if request.status != ApprovalRequest.Status.PENDING or is_over(request, now):
-        raise Conflict("This request was answered already, or is too old.", code="approval_decided")
-    email = ascii_lower(identity.email)
-    if ApprovalVote.objects.filter(request=request, email=email).exists():
+    request = _locked(request)
+    check_approver(request, approver)
+    _check_open(request, now)
+    if ApprovalVote.objects.filter(request=request, email=approver.email).exists():
         raise Conflict("You have answered this request already.", code="approval_answered")
     ApprovalVote.objects.create(
-        organization_id=request.organization_id, request=request, approver=identity, email=email, approves=approves
+        organization_id=request.organization_id,
+        request=request,
+        approver=approver.identity,
+        email=approver.email,
+        approves=approves,
     )
-    event = events.APPROVAL_DENIED
+    event = events.APPROVAL_GIVEN
     if not approves:
-        request.status, request.decided_at = ApprovalRequest.Status.DENIED, now
+        event = _decide(request, ApprovalRequest.Status.DENIED, now)
     elif _is_agreed(request):
-        event = events.APPROVAL_GRANTED
-        request.status, request.decided_at = ApprovalRequest.Status.APPROVED, now
         request.ends_at = now + timedelta(seconds=request.duration_seconds)
-    else:
-        event = events.APPROVAL_GIVEN
-    request.save()
+        event = _decide(request, ApprovalRequest.Status.APPROVED, now)
+    _record(event, request, actor)
+    return request
+
+
+@transaction.atomic
+def refuse_request(request: ApprovalRequest, *, now: datetime, actor: Actor) -> ApprovalRequest:
+    """By somebody who may change the policies without being an approver. They cannot grant: that takes approvers."""
+    request = _locked(request)
+    _check_open(request, now)
+    _record(_decide(request, ApprovalRequest.Status.DENIED, now), request, actor)
+    return request
+
+
+@transaction.atomic
+def end_approval(request: ApprovalRequest, *, now: datetime, actor: Actor) -> ApprovalRequest:
+    """Temporary access ends now: no new connection, and live streams that rest on it are cut."""
+    request = _locked(request)
+    if not request.is_active(now):
+        raise Conflict("This access has ended already.", code="approval_over")
+    was = request.ends_at
+    request.ends_at = now
+    _record(_decide(request, ApprovalRequest.Status.ENDED, now), request, actor, until=was)
+    return request
+
+
+_EVENTS = {
+    ApprovalRequest.Status.APPROVED: events.APPROVAL_GRANTED,
+    ApprovalRequest.Status.DENIED: events.APPROVAL_DENIED,
+    ApprovalRequest.Status.ENDED: events.APPROVAL_ENDED,
+}
+
+
+def _decide(request: ApprovalRequest, status: ApprovalRequest.Status, now: datetime) -> str:
+    """Saves the new state, tells the person; the event that says so."""
+    request.status, request.decided_at = status, now
+    request.save(update_fields=["status", "decided_at", "ends_at"])
+    transaction.on_commit(lambda: mail_requester.delay(str(request.pk)))
+    return _EVENTS[status]
+
+
+def _locked(request: ApprovalRequest) -> ApprovalRequest:
+    rows = ApprovalRequest.objects.for_organization(request.organization).select_for_update(of=("self",))
+    return rows.select_related("organization", "application", "policy", "identity").get(pk=request.pk)
+
+
+def _check_open(request: ApprovalRequest, now: datetime) -> None:
+    if request.status != ApprovalRequest.Status.PENDING or is_over(request, now):
+        raise Conflict("This request was answered already, or is too old.", code="approval_decided")
+
+
+def _record(event: str, request: ApprovalRequest, actor: Actor, *, until: datetime | None = None) -> None:
     audit.record(
         event,
         organization=request.organization,
         actor=actor,
         target=request.application,
+        old={"ends_at": until.isoformat()} if until else None,
         new={
             "request": str(request.pk),
             "policy": request.policy.name,
@@ -147,17 +211,14 @@ def vote(
             "ends_at": request.ends_at.isoformat() if request.ends_at else None,
         },
     )
-    if request.status != ApprovalRequest.Status.PENDING:
-        transaction.on_commit(lambda: mail_requester.delay(str(request.pk)))
-    return request
 
 
-def check_approver(request: ApprovalRequest, identity: Identity) -> None:
-    """By verified e-mail only (AC-11), and never for oneself: not as another identity with the same address either."""
-    email = ascii_lower(identity.email)
-    named = any(email in group["emails"] for group in request.groups)
-    own = identity.pk == request.identity_id or email == ascii_lower(request.identity.email)
-    if not email or identity.email_verified is not True or not named or own:
+def check_approver(request: ApprovalRequest, approver: Approver) -> None:
+    """By confirmed e-mail only (AC-11), and never for oneself: not as another identity with the same address either."""
+    is_same = approver.identity is not None and approver.identity.pk == request.identity_id
+    own = is_same or approver.email == ascii_lower(request.identity.email)
+    named = any(approver.email in group["emails"] for group in request.groups)
+    if not approver.email or not approver.is_confirmed or not named or own:
         raise PermissionDenied("You are not one who approves this request.", code="not_an_approver")
 
 

@@ -208,15 +208,23 @@ def detach_policy(application: Application, policy: Policy, *, actor: Actor, ove
 
 @transaction.atomic
 def reorder_policies(
-    application: Application, policy_ids: Sequence[str | uuid.UUID], *, actor: Actor, override_reason: str = ""
+    application: Application,
+    policy_ids: Sequence[str | uuid.UUID],
+    *,
+    actor: Actor,
+    seen: Sequence[str | uuid.UUID] | None = None,
+    override_reason: str = "",
 ) -> None:
-    """Give all policies of the application new places, first to last. The ids must be exactly the attached ones."""
+    """Give all policies of the application new places, first to last. The ids must be exactly the attached ones.
+
+    `seen`: the order that whoever asks was looking at; another one by now is a Conflict, so nobody's order is lost."""
     application = lock_application(application.organization, application)
     links = {str(link.policy_id): link for link in ApplicationPolicy.objects.filter(application=application)}
     wanted = [str(policy_id) for policy_id in policy_ids]
-    if sorted(wanted) != sorted(links):
-        raise Conflict("The list of policies has changed meanwhile. Load the page again.", code="policies_changed")
     old = sorted(links, key=lambda policy_id: links[policy_id].precedence)
+    if sorted(wanted) != sorted(links) or (seen is not None and [str(policy_id) for policy_id in seen] != old):
+        text = "Somebody changed the policies or their order meanwhile. Nothing was saved; this is how they are now."
+        raise Conflict(text, code="policies_changed")
     renumber([links[policy_id] for policy_id in wanted])
     overruled = guard([application], override_reason=override_reason)
     audit.record(

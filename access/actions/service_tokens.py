@@ -199,6 +199,13 @@ def authenticate_service_token(
     return token
 
 
+def shown_version(token: ServiceToken, secret: str) -> int:
+    """Which of the token's secrets was shown: the present one, or the one before it that authenticated during an
+    overlap."""
+    is_present = hmac.compare_digest(_hash(secret), token.secret_sha256)
+    return token.secret_version if is_present else token.secret_version - 1
+
+
 def _new_secret() -> str:
     return secrets.token_hex(32)
 

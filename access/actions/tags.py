@@ -54,6 +54,16 @@ def delete_tag(tag: Tag, *, actor: Actor) -> None:
     tag.delete()
 
 
+@transaction.atomic
+def ensure_tags(organization: Organization, names: Sequence[str], *, actor: Actor) -> None:
+    """For pages where people write tags as words: those that do not exist yet are created, each with its event."""
+    known = {tag.name.lower() for tag in Tag.objects.for_organization(organization)}
+    for name in names:
+        if name.strip().lower() not in known:
+            known.add(name.strip().lower())
+            create_tag(organization, actor=actor, name=name)
+
+
 def own_tags(organization: Organization, names: Sequence[str]) -> list[Tag]:
     """The tags of these names, for an application. They must exist: a typing error does not make a new one."""
     wanted = {str(name).lower(): str(name) for name in names}

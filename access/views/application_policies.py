@@ -19,7 +19,7 @@ from access.actions.policies import (
     reorder_policies,
     update_policy,
 )
-from access.forms import AttachForm, MoveForm, OverridableForm
+from access.forms import AttachForm, MoveForm, OrderForm, OverridableForm
 from access.lint_context import findings_of_application
 from access.models import Application, ApplicationPolicy, Policy
 from access.policy_forms import PolicyForm
@@ -29,6 +29,7 @@ from access.simulation import Proposal
 from access.views.applications import crumbs, own_application, tab
 from access.views.policies import UNSENT, policy_page, policy_values, rules_of, sent_policy
 from access.views.trials import COMPARE, REPLAY, proposed_policy, start_trial
+from accounts.errors import Conflict
 from accounts.http import OrganizationRequest, requires
 from accounts.pages import at, done, find, posted, refusals, sent_once, show, telling
 from accounts.permissions import Permission
@@ -140,14 +141,46 @@ def application_policy_move(request: OrganizationRequest, application_id: UUID, 
         form = MoveForm(request.POST)
         if form.is_valid():
             with refusals(form):
-                reason = form.cleaned_data["override_reason"]
-                reorder_policies(application, order, actor=request.actor, override_reason=reason)
+                reorder_policies(
+                    application,
+                    order,
+                    seen=form.cleaned_data["seen"] or None,
+                    actor=request.actor,
+                    override_reason=form.cleaned_data["override_reason"],
+                )
                 return done(request, "The order is changed.", "application_policies", application.pk)
         return _confirm_move(request, application, form)
     return redirect(at(request, "application_policies", application.pk))
 
 
-def _confirm_move(request: OrganizationRequest, application: Application, form: MoveForm) -> HttpResponse:
+@requires(Permission.ACCESS_EDIT)
+@require_POST
+def application_policies_order(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    """The whole order (POST order=ids, seen=ids as they were shown)."""
+    application = own_application(request, application_id)
+    form = OrderForm(request.POST)
+    if not form.is_valid():
+        return redirect(at(request, "application_policies", application.pk))
+    try:
+        reorder_policies(
+            application,
+            form.cleaned_data["order"],
+            seen=form.cleaned_data["seen"],
+            actor=request.actor,
+            override_reason=form.cleaned_data["override_reason"],
+        )
+        return done(request, "The order is saved.", "application_policies", application.pk)
+    except Conflict as error:
+        # Asked to confirm with a reason, the same order can be sent again; an order that is out of date cannot.
+        if error.code != "policies_changed":
+            with refusals(form):
+                raise
+            return _confirm_move(request, application, form)
+        messages.error(request, error.message)
+    return redirect(at(request, "application_policies", application.pk))
+
+
+def _confirm_move(request: OrganizationRequest, application: Application, form: OverridableForm) -> HttpResponse:
     """Shown only when the move was refused."""
     return show(
         request,
@@ -190,6 +223,7 @@ def _policies_tab(
         application,
         "policies",
         rows=rows,
+        order=",".join(str(link.policy_id) for link in links),
         form=form or AttachForm(policies=attachable),
         can_attach=bool(attachable),
     )

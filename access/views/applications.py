@@ -1,4 +1,5 @@
-"""Access, Applications: list, overview, SSH profile, settings, deletion. Adding: application_wizard.py."""
+"""One application: overview, SSH profile, logins, settings. The list: application_list.py; adding one:
+application_wizard.py; duplicating and deleting: application_copies.py."""
 
 from __future__ import annotations
 
@@ -6,33 +7,22 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from access.actions.applications import delete_application, revoke_application_tokens, update_application
-from access.forms import ApplicationForm, SshProfileForm
+from access.actions.applications import revoke_application_tokens, update_application
+from access.actions.tags import ensure_tags
+from access.application_forms import RENAMED, AuthenticationForm, SettingsForm, TagsForm, settings_from
+from access.forms import SshProfileForm
 from access.models import Application, SshAuthority
 from access.rule_text import RuleNames
-from accounts.forms import TypedNameForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, show, telling
+from accounts.pages import Crumbs, at, done, find, posted, refusals, show, telling
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
 _LIVE_STATES = (SshAuthority.State.PENDING, SshAuthority.State.ACTIVE)
-
-
-@requires(Permission.ACCESS_READ)
-@require_GET
-def applications(request: OrganizationRequest) -> HttpResponse:
-    rows = _rows(request).annotate(
-        policy_count=Count("policy_links", distinct=True),
-        authority_count=Count("ssh_authorities", filter=Q(ssh_authorities__state__in=_LIVE_STATES), distinct=True),
-    )
-    listing = list_page(request, rows, search=("name", "hostname", "path"))
-    return show(request, "access/applications.html", title="Applications", listing=listing)
 
 
 @requires(Permission.ACCESS_READ)
@@ -83,52 +73,71 @@ def application_ssh_edit(request: OrganizationRequest, application_id: UUID) -> 
 
 @requires(Permission.ACCESS_READ)
 @require_GET
+def application_authentication(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    application = own_application(request, application_id)
+    form = AuthenticationForm(initial=AuthenticationForm.initial_of(application), organization=request.organization)
+    return tab(request, application, "authentication", form=form)
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_POST
+def application_authentication_edit(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    application = own_application(request, application_id)
+    initial = AuthenticationForm.initial_of(application)
+    form = AuthenticationForm(request.POST, initial=initial, organization=request.organization)
+    if form.is_valid():
+        with refusals(form):
+            update_application(application, actor=request.actor, **form.values())
+            return done(request, "Logins to this application are saved.", "application_authentication", application.pk)
+    return tab(request, application, "authentication", form=form)
+
+
+@requires(Permission.ACCESS_READ)
+@require_GET
 def application_settings(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    form = ApplicationForm(initial=ApplicationForm.initial_of(application), organization=request.organization)
-    return tab(request, application, "settings", form=form)
+    form = SettingsForm(initial=SettingsForm.initial_of(application), organization=request.organization)
+    return tab(request, application, "settings", form=form, known_tags=form.known_tags())
 
 
 @requires(Permission.ACCESS_EDIT)
 @require_POST
 def application_settings_edit(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    initial = ApplicationForm.initial_of(application)
-    form = ApplicationForm(request.POST, initial=initial, organization=request.organization)
+    initial = SettingsForm.initial_of(application)
+    form = SettingsForm(request.POST, initial=initial, organization=request.organization)
     if form.is_valid():
-        with refusals(form):
-            update_application(application, actor=request.actor, **form.cleaned_data)
+        with refusals(form, **{**RENAMED, "domain": "domain"}):
+            values = form.cleaned_data
+            ensure_tags(request.organization, values["tags"], actor=request.actor)
+            update_application(
+                application,
+                actor=request.actor,
+                settings=settings_from(values, application.settings),
+                **{name: values[name] for name in _SETTLED},
+            )
             return done(request, "The application is saved.", "application_settings", application.pk)
-    return tab(request, application, "settings", form=form)
+    return tab(request, application, "settings", form=form, known_tags=form.known_tags())
+
+
+_SETTLED = ("name", "domain", "session_duration_seconds", "app_launcher_visible", "tags")
 
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-def application_delete(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+def application_tags_edit(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    """From the list: the words of one application."""
     application = own_application(request, application_id)
-    name = application.name
-    form = TypedNameForm(posted(request), name=name)
+    initial = {"tags": ", ".join(tag.name for tag in application.tags.all())}
+    form = TagsForm(posted(request), initial=initial, organization=request.organization)
     if request.method == "POST" and form.is_valid():
         with refusals(form):
-            delete_application(application, actor=request.actor)
-            return done(request, f"{name} is deleted.", "applications")
-    return show(
-        request,
-        "confirm.html",
-        title="Delete application",
-        crumbs=crumbs(request, application),
-        question=f"Delete {name}?",
-        consequences=[
-            f"{application.domain} is no longer behind Access: nothing is served under that name.",
-            "Its own policies, its SSH certificate authority and the list of its certificates go with it. Hosts that "
-            "trust this authority no longer get logins through Sallyport.",
-            "The audience tag never comes back, not even for an application of the same name.",
-        ],
-        button="Delete application",
-        danger=True,
-        back=at(request, "application_detail", application.pk),
-        form=form,
-    )
+            ensure_tags(request.organization, form.cleaned_data["tags"], actor=request.actor)
+            update_application(application, actor=request.actor, tags=form.cleaned_data["tags"])
+            return done(request, f"The tags of {application.name} are saved.", "applications")
+    page: dict[str, Any] = {"form": form, "known_tags": form.known_tags(), "back": at(request, "applications")}
+    title = f"Tags of {application.name}"
+    return show(request, "access/application_tags.html", title=title, crumbs=crumbs(request, application), **page)
 
 
 # --- shared with the other views of one application -----------------------------------------------------------

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from access.actions.logins import identity_actor, issue_hand_over
 from access.decisions import decide, record_decision
-from access.evaluation import PURPOSE_REQUIRED, Decision
+from access.denial import denial_of
+from access.evaluation import MFA_REQUIRED, PURPOSE_REQUIRED, Decision
 from access.login_links import LoginContext
 from access.models import Application
 from access.sessions import MIN_REMAINING
@@ -19,6 +20,7 @@ from access.views.consent_pages import consent_page
 from access.views.public import PublicRequest, browser_of, keep_browser, parse_id, redirect_to, show
 from accounts.models import AccessSession, IdentityProvider, public_url
 from accounts.ratelimits import HAND_OVER_BY_SESSION, spend
+from accounts.second_factor import Moment
 
 
 def application_of(request: PublicRequest, context: LoginContext) -> Application | None:
@@ -101,8 +103,10 @@ def proceed(request: PublicRequest, session: AccessSession, context: LoginContex
 def decide_login(
     request: PublicRequest, session: AccessSession, application: Application, *, now: datetime
 ) -> Decision:
-    decision = decide(application, session=session, service_token=None, ip=request.client_ip, now=now)
-    if decision.reason == PURPOSE_REQUIRED:
+    decision = decide(
+        application, session=session, service_token=None, ip=request.client_ip, now=now, moment=Moment.LOGIN
+    )
+    if decision.reason in {PURPOSE_REQUIRED, MFA_REQUIRED}:
         return decision  # a question, no answer yet
     record_decision(
         application,
@@ -125,15 +129,18 @@ def token_seconds(application: Application, decision: Decision) -> int:
 def denied_page(
     request: PublicRequest, session: AccessSession, application: Application, decision: Decision, *, hostname: str
 ) -> HttpResponse:
-    """Why, as whom, and the reference under which an administrator finds the decision and its trace."""
+    """Why, as whom, and the reference under which an administrator finds the decision and its trace; or the address
+    that the application's administrators chose for refused people."""
+    denial = denial_of(application, decision, has_identity=True, reference=request.ray_id)
+    if denial.location:
+        return with_access_headers(redirect_to(denial.location), application)
     page = {
         "application": application,
         "hostname": hostname,
         "identity": session.identity,
         "decision": decision,
+        "denial": denial,
         "reference": request.ray_id,
-        "custom_message": str(application.settings.get("custom_deny_message") or ""),
-        "help_url": _help_url(application),
     }
     return with_access_headers(show(request, "denied.html", page, status=403), application)
 
@@ -161,12 +168,6 @@ def with_access_headers(response: HttpResponse, application: Application | None)
         response["CF-Access-Domain"] = application.domain
         response["CF-Access-Aud"] = application.aud
     return response
-
-
-def _help_url(application: Application) -> str:
-    """The public API's `custom_deny_url`, as a link: people keep seeing the reason and its reference."""
-    url = str(application.settings.get("custom_deny_url") or "")
-    return url if url.startswith("https://") else ""
 
 
 def start_link(provider: IdentityProvider, signed: str) -> str:

@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from access.actions.consent import (
+    Approver,
     check_approver,
     is_over,
     latest_request,
@@ -27,6 +28,7 @@ from access.views.public import PublicRequest, public_page, redirect_to, show, t
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import AccessSession
 from accounts.ratelimits import HAND_OVER_BY_SESSION, spend
+from accounts.second_factor import Moment
 
 
 @public_page("POST")
@@ -60,7 +62,14 @@ def ask_approval(request: PublicRequest) -> HttpResponse:
     if session is None or why_login_again(request, session, application, now=timezone.now()):
         return login_page(request, context)
     spend(HAND_OVER_BY_SESSION, str(session.id))
-    decision = decide(application, session=session, service_token=None, ip=request.client_ip, now=timezone.now())
+    decision = decide(
+        application,
+        session=session,
+        service_token=None,
+        ip=request.client_ip,
+        now=timezone.now(),
+        moment=Moment.LOGIN,
+    )
     if decision.reason != APPROVAL_REQUIRED or decision.policy_id is None:
         return redirect_to(_resume(context), status=303)
     reason, duration = request.POST.get("reason", ""), request.POST.get("duration", "")
@@ -96,14 +105,15 @@ def answer(request: PublicRequest, request_id: UUID) -> HttpResponse:
     asked = rows.filter(pk=request_id).first()
     if asked is None:
         raise Http404("No such request.")
-    check_approver(asked, session.identity)
+    approver = Approver.person(session.identity)
+    check_approver(asked, approver)
     notice = ""
     if request.method == "POST":
         approves = request.POST.get("decision") == "approve"
         try:
             asked = vote(
                 asked,
-                approver=session,
+                approver=approver,
                 approves=approves,
                 now=now,
                 actor=identity_actor(session, request.client_ip),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.http import HttpResponse
+from django.urls import reverse
 
 from access.actions.consent import latest_request
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision
+from access.evaluation import APPROVAL_REQUIRED, MFA_REQUIRED, PURPOSE_REQUIRED, Decision
 from access.login_links import LoginContext
 from access.models import Application, ApprovalRequest
-from access.views.public import PublicRequest, show
+from access.views.public import PublicRequest, redirect_to, show
 from accounts.models import AccessSession
 from accounts.templatetags.pages import duration
 
@@ -24,6 +27,8 @@ def consent_page(
     context: LoginContext,
 ) -> HttpResponse | None:
     """None when the decision is not about consent."""
+    if decision.reason == MFA_REQUIRED:
+        return redirect_to(second_factor_link(context))
     if decision.reason == PURPOSE_REQUIRED:
         question = decision.terms.purpose_prompt
         return purpose_page(request, session, application, context, question=question)
@@ -31,6 +36,11 @@ def consent_page(
         last = latest_request(application, decision.policy_id, session.identity)
         return ask_approval_page(request, session, application, context, last, status=403)
     return None
+
+
+def second_factor_link(context: LoginContext) -> str:
+    """Where a second factor is asked for; from there back on the way."""
+    return f"{reverse('public_second_factor')}?{urlencode({'ctx': context.sign()})}"
 
 
 def purpose_page(

@@ -66,7 +66,7 @@ def identity_document(session: AccessSession) -> dict[str, Any]:
         "idp": {"id": str(identity.provider_id), "type": identity.provider.type},
         "groups": identity.groups,
         "oidc_fields": identity.claims,
-        "amr": session.authentication_methods,
+        "amr": session.all_methods,
         "auth_time": int(session.authenticated_at.timestamp()) if session.authenticated_at else None,
         "geo": {"country": session.country},
         "ip": session.ip_address,

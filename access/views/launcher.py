@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.db.models import Max
@@ -12,7 +13,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 
 from access.decisions import decide_many
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision
+from access.evaluation import QUESTIONS, Decision
 from access.login_links import LoginContext
 from access.models import AccessRequest, Application, PrincipalClaim, SshAuthority
 from access.views.arrival import login_page
@@ -55,8 +56,8 @@ def launcher(request: PublicRequest) -> HttpResponse:
     tiles = _tiles(session, [item for item in reachable if _matches(item, query)])
     page = {"identity": session.identity, "tiles": tiles, "query": query, "total": len(reachable)}
     response = show(request, "launcher.html", page)
-    # Logos an administrator named by address; nothing else of those hosts is loaded.
-    response.csp_img_src = " ".join(sorted({_origin(tile.logo_url) for tile in tiles if tile.logo_url}))  # type: ignore[attr-defined]
+    # Only the hosts that logos are on, and only on this page.
+    cast(Any, response).csp_img_src = {_origin(tile.logo_url) for tile in tiles if tile.logo_url}
     return response
 
 
@@ -119,8 +120,8 @@ def _origin(url: str) -> str:
 
 
 def _may_enter(decision: Decision) -> bool:
-    """Also where a purpose or an approval is asked for first: the tile leads to that question."""
-    return decision.allowed or decision.reason in {PURPOSE_REQUIRED, APPROVAL_REQUIRED}
+    """Also where something is asked for first: the tile leads to that question."""
+    return decision.allowed or decision.reason in QUESTIONS
 
 
 def _admits_provider(application: Application, session: AccessSession) -> bool:

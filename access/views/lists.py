@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.http import HttpResponse
 from django.views.decorators.http import require_GET, require_http_methods
 
-from access.actions.lists import create_list, delete_list, update_list, users_of
+from access.actions.lists import create_list, delete_list, update_list, users_of_lists
 from access.forms import ListForm
 from access.models import AccessList
 from accounts.forms import PlainForm
@@ -26,7 +26,8 @@ def lists(request: OrganizationRequest) -> HttpResponse:
     )
     rows = AccessList.objects.for_organization(request.organization)
     listing = list_page(request, rows, search=("name", "description"), filters=[kind])
-    entries = [(row, users_of(row)) for row in listing]
+    users = users_of_lists(request.organization, [row.pk for row in listing])
+    entries = [(row, users[row.pk]) for row in listing]
     return show(request, "access/lists.html", title="Lists", listing=listing, entries=entries)
 
 

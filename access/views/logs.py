@@ -118,11 +118,17 @@ def trace_steps(trace: Any) -> list[PolicyStep]:
         if not isinstance(entry, dict):
             continue
         if "selector" in entry and steps:
-            label = SELECTORS[entry["selector"]].label if entry["selector"] in SELECTORS else entry["selector"]
+            label = _label(str(entry["selector"]))
             steps[-1].rules.append({**entry, "label": label})
         else:
             steps.append(PolicyStep(entry, []))
     return steps
+
+
+def _label(selector: str) -> str:
+    if selector == "mfa":
+        return "Second factor"
+    return SELECTORS[selector].label if selector in SELECTORS else selector
 
 
 def _certificates(request: OrganizationRequest) -> TenantQuerySet[Certificate]:

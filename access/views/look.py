@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-
-from django.contrib.staticfiles import finders
 from django.http import Http404, HttpResponse
 
+from access.stylesheet import page_script
 from access.views.public import PublicRequest, public_page
 from accounts.login_design import design_of
 from accounts.models import OrganizationLogo
@@ -30,17 +27,9 @@ def logo(request: PublicRequest) -> HttpResponse:
 @public_page("GET", "HEAD")
 def script(request: PublicRequest) -> HttpResponse:
     """Tells the server the viewer's zone and copies what has a copy button; pages work without it."""
-    return _cached(HttpResponse(_script(), content_type="text/javascript; charset=utf-8"))
+    return _cached(HttpResponse(page_script()[0], content_type="text/javascript; charset=utf-8"))
 
 
 def _cached(response: HttpResponse) -> HttpResponse:
     response["Cache-Control"] = "public, max-age=86400"
     return response
-
-
-@lru_cache(maxsize=1)
-def _script() -> bytes:
-    found = finders.find("public.js")
-    if not isinstance(found, str):
-        raise FileNotFoundError("controlplane/static/public.js")
-    return Path(found).read_bytes()

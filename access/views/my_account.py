@@ -37,7 +37,7 @@ def account(request: PublicRequest) -> HttpResponse:
     now = timezone.now()
     session = team_session(request, now)
     if session is None:
-        return login_page(request, LoginContext(redirect_path=reverse("public_account")))
+        return login_page(request, LoginContext(redirect_path=reverse("public_my_account")))
     page = {
         "identity": session.identity,
         "current": session,
@@ -46,7 +46,7 @@ def account(request: PublicRequest) -> HttpResponse:
         "document": json.dumps(identity_document(session), indent=2, ensure_ascii=False, default=str),
         "now": now,
     }
-    return show(request, "account.html", page)
+    return show(request, "my_account.html", page)
 
 
 @public_page("POST")
@@ -57,7 +57,7 @@ def end_session(request: PublicRequest) -> HttpResponse:
     if session is None:
         raise NotFound("This session has ended already.")
     revoke_session(session, actor=identity_actor(own, request.client_ip))
-    response = redirect_to(reverse("public_account"), status=303)
+    response = redirect_to(reverse("public_my_account"), status=303)
     if session.pk == own.pk:
         end_session_cookie(response)
     return response

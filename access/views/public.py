@@ -6,16 +6,13 @@ These pages live on team domains and below /cdn-cgi/access/ on application hosts
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import lru_cache, wraps
-from pathlib import Path
+from functools import wraps
 from typing import Any, cast
 
-from django.contrib.staticfiles import finders
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import render
 
@@ -23,6 +20,7 @@ from access import sessions, tokens
 from access.bearer import session_behind, unverified_audience
 from access.models import Application
 from access.routing import find_application
+from access.stylesheet import page_script_url, public_script, public_stylesheet, stylesheet_url
 from accounts.actor import Actor, ActorKind
 from accounts.errors import DomainError, PermissionDenied
 from accounts.http import View, declares
@@ -37,8 +35,6 @@ BROWSER_COOKIE = "__Host-CF_Session"
 POSTING_BROWSER_COOKIE = "__Host-CF_SAML"
 POSTING_BROWSER_SECONDS = 900
 BROWSER_COOKIE_SECONDS = 4 * 3600
-SCRIPT_PATH = "/cdn-cgi/access/public.js"
-STYLESHEET_PATH = "/cdn-cgi/access/public.css"
 _MAX_COOKIE_CHARACTERS = 200
 
 
@@ -77,8 +73,8 @@ def show(
 ) -> HttpResponse:
     organization = getattr(request, "organization", None)
     look = design_of(organization.settings if organization is not None else {})
-    shown = {"organization": organization, "stylesheet": stylesheet_url(), "look": look, "script": SCRIPT_PATH}
-    shown |= context or {}
+    shown = {"organization": organization, "stylesheet": stylesheet_url(), "look": look}
+    shown |= {"page_script": page_script_url(), **(context or {})}
     response = render(request, f"access/public/{template}", shown, status=status)
     # The addresses of these pages carry one-time values: no other origin may see them.
     response["Referrer-Policy"] = "same-origin"
@@ -205,22 +201,17 @@ def end_session_cookie(response: HttpResponse) -> None:
 # --- The stylesheet -----------------------------------------------------------------------------------------
 
 
-def stylesheet_url() -> str:
-    return f"{STYLESHEET_PATH}?v={_stylesheet()[1]}"
-
-
 @public_page("GET", "HEAD")
 def stylesheet(request: PublicRequest) -> HttpResponse:
     """Served below /cdn-cgi/access/, the only path of an application host that is ours."""
-    response = HttpResponse(_stylesheet()[0], content_type="text/css; charset=utf-8")
+    response = HttpResponse(public_stylesheet()[0], content_type="text/css; charset=utf-8")
     response["Cache-Control"] = "public, max-age=86400"
     return response
 
 
-@lru_cache(maxsize=1)
-def _stylesheet() -> tuple[bytes, str]:
-    found = finders.find("public.css")
-    if not isinstance(found, str):
-        raise FileNotFoundError("controlplane/static/public.css")
-    content = Path(found).read_bytes()
-    return content, hashlib.sha256(content).hexdigest()[:12]
+@public_page("GET", "HEAD")
+def script(request: PublicRequest) -> HttpResponse:
+    """Passkeys in the browser; on team domains only."""
+    response = HttpResponse(public_script()[0], content_type="text/javascript; charset=utf-8")
+    response["Cache-Control"] = "public, max-age=86400"
+    return response

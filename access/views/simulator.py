@@ -17,6 +17,7 @@ from access.actions.simulations import start_simulation
 from access.country_names import COUNTRIES
 from access.decisions import load_rules
 from access.evaluation import Decision, rules_version
+from access.facts import load_lists
 from access.models import Application, Simulation, SimulationResult
 from access.question_forms import AnyApplicationForm, SimulatorForm
 from access.questions import Asked, answer, ask, check
@@ -132,9 +133,11 @@ def _answer(request: OrganizationRequest, form: SimulatorForm, application: Appl
         policies, groups = load_rules(application)
         moment = form.cleaned_data["at"]
         now = moment.replace(tzinfo=UTC) if moment is not None else timezone.now()
-        decision = answer(policies, groups, asked, now=now, organization=request.organization)
+        lists = load_lists(request.organization.pk, policies, groups)
+        decision = answer(policies, groups, asked, now=now, lists=lists)
+        version = rules_version(policies, groups, lists)
         steps = trace_steps(decision.trace)
-        return Answer(application, asked, decision, steps, rules_version(policies, groups), _notes(application, asked))
+        return Answer(application, asked, decision, steps, version, _notes(application, asked))
     return None
 
 

@@ -19,6 +19,7 @@ from accounts.providers.base import LoginFailed
 from accounts.text import ascii_lower
 
 MAX_USER_AGENT = 300
+_REFRESHED = ["email", "email_verified", "name", "groups", "claims", "last_login_at"]
 
 
 @transaction.atomic
@@ -44,8 +45,7 @@ def record_login(
     person was at the provider (AC-49).
     """
     now = timezone.now()
-    if not IdentityProvider.objects.filter(pk=provider.pk, deleted_at__isnull=True).exists():
-        raise LoginFailed(f"{provider.name} is no login method any more.", code="provider_deleted")
+    _check_present(provider)
     provisioned = scim_effects.lock_user_of_login(
         provider, subject=subject, confirmed_email=ascii_lower(email) if email_verified is True else ""
     )
@@ -54,13 +54,14 @@ def record_login(
         message = "This account was disabled. Ask an administrator of your organization."
         raise LoginFailed(message, code="identity_disabled")
     scim_effects.link_login(provisioned, identity)
-    old_email = identity.email
+    old_email, before = identity.email, _known_of(identity)
+    is_new = identity.last_login_at is None
     identity.email, identity.email_verified = ascii_lower(email), email_verified
     identity.groups = scim_effects.groups_at_login(provisioned, provider, groups)
     identity.claims = scim_effects.claims_at_login(provisioned, provider, claims)
     identity.name = name[:350]
     identity.last_login_at = now
-    identity.save(update_fields=["email", "email_verified", "name", "groups", "claims", "last_login_at"])
+    identity.save(update_fields=_REFRESHED)
     session = AccessSession.objects.create(
         organization=provider.organization,
         identity=identity,
@@ -72,16 +73,34 @@ def record_login(
         authenticated_at=authenticated_at,
         last_seen_at=now,
     )
+    _record_login_event(provider, session, old_email)
+    if not is_new and _known_of(identity) != before:
+        # Streams of earlier sessions go on only under what the provider says now.
+        audit.raise_edge_version(provider.organization)
+    return session
+
+
+def _record_login_event(provider: IdentityProvider, session: AccessSession, old_email: str) -> None:
+    identity = session.identity
     audit.record(
         events.LOGIN_SUCCEEDED,
-        organization=provider.organization,
-        actor=Actor(ActorKind.IDENTITY, str(identity.id), str(identity), ip),
+        organization=session.organization,
+        actor=Actor(ActorKind.IDENTITY, str(identity.id), str(identity), session.ip_address),
         target=identity,
-        # A changed address is worth an admin's look: the principal does not follow it (AC-10).
+        # Worth an admin's look: the principal does not follow the address (AC-10).
         old={"email": old_email} if old_email and old_email != identity.email else None,
         new={"provider": provider.name, "email": identity.email, "session": str(session.id)},
     )
-    return session
+
+
+def _check_present(provider: IdentityProvider) -> None:
+    if not IdentityProvider.objects.filter(pk=provider.pk, deleted_at__isnull=True).exists():
+        raise LoginFailed(f"{provider.name} is no login method any more.", code="provider_deleted")
+
+
+def _known_of(identity: Identity) -> tuple[Any, ...]:
+    """What policies may ask about the person."""
+    return identity.email, identity.email_verified, sorted(map(str, identity.groups)), identity.claims
 
 
 def _locked_identity(provider: IdentityProvider, subject: str) -> Identity:

@@ -17,7 +17,7 @@ from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import Identity, IdentityProvider, Organization
 from accounts.providers import LOGIN_METHODS
-from accounts.providers.config import bad, clean_config, clean_secret
+from accounts.providers.config import PLACE_KINDS, bad, clean_config, clean_secret
 from accounts.providers.secrets import named_secrets, seal_client_secret, seal_named_secrets
 from accounts.providers.signing_keys import make_signing_key
 
@@ -71,7 +71,8 @@ def update_provider(
     client_secret: str | None = None,
     secrets: Mapping[str, str] | None = None,
 ) -> IdentityProvider:
-    """Only what is given changes; an empty client secret, or named secret, keeps the stored one."""
+    """Only what is given changes; an empty client secret, or named secret, keeps the stored one. Where the provider
+    is to be found only changes together with its secrets."""
     kind = IdentityProvider.Type(provider.type)
     old = {"name": provider.name, "config": provider.config}
     if name is not None:
@@ -79,6 +80,7 @@ def update_provider(
     if config is not None:
         provider.config = clean_config(kind, config)
     given = _clean_secrets(kind, secrets or {})
+    _require_secrets_again(provider, old["config"], {"client_secret": client_secret, **given})
     named = {**named_secrets(provider), **given}
     _seal_client_secret(provider, client_secret)
     if given:
@@ -141,6 +143,26 @@ def _seal_client_secret(provider: IdentityProvider, client_secret: str | None) -
     if len(client_secret) > MAX_CLIENT_SECRET:
         raise InvalidInput("The client secret is too long.", fields={"client_secret": "Too long."})
     provider.client_secret_sealed = seal_client_secret(provider, client_secret)
+
+
+def _require_secrets_again(provider: IdentityProvider, old: Mapping[str, Any], given: Mapping[str, str | None]) -> None:
+    """A stored secret goes only to the places it was entered for: whoever may edit a login method must not be able to
+    have it sent to a host of their own."""
+    method = LOGIN_METHODS[provider.type]
+    moved = sorted(
+        key for key, kind in method.keys.items() if kind in PLACE_KINDS and provider.config.get(key) != old.get(key)
+    )
+    stored = set(named_secrets(provider)) & set(method.secret_names)
+    stored |= {"client_secret"} if provider.client_secret_sealed else set()
+    missing = sorted(name for name in stored if not given.get(name))
+    if moved and missing:
+        words = "Enter it again: the stored one was meant for the old address."
+        raise InvalidInput(
+            f"{', '.join(moved)} changed, so {' and '.join(missing)} must be entered again: "
+            "a stored secret is never sent to a new address.",
+            code="secret_needed_again",
+            fields=dict.fromkeys(missing, words),
+        )
 
 
 def _clean_secrets(kind: IdentityProvider.Type, secrets: Mapping[str, str]) -> dict[str, str]:

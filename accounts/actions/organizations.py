@@ -14,6 +14,7 @@ from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import IdentityProvider, Membership, Organization, User
 from accounts.permissions import Role
+from accounts.second_factor import checked_organization_config
 
 _TEAM_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # Names an operator serves beside team domains, or that would be taken for ours.
@@ -57,8 +58,11 @@ def update_organization(
     session_duration_seconds: int | None = None,
     auto_redirect_to_identity: bool | None = None,
     settings: Mapping[str, Any] | None = None,
+    mfa_config: Mapping[str, Any] | None = None,
+    mfa_required_for_all_apps: bool | None = None,
 ) -> Organization:
-    """Only what is given changes. The team name never does: tokens and client files carry it."""
+    """Only what is given changes; an empty `mfa_config` takes it away. The team name never does: tokens and client
+    files carry it."""
     changes: dict[str, Any] = {}
     if name is not None:
         changes["name"] = _clean_name(name)
@@ -68,6 +72,10 @@ def update_organization(
         changes["auto_redirect_to_identity"] = auto_redirect_to_identity
     if settings is not None:
         changes["settings"] = dict(settings)
+    if mfa_config is not None:
+        changes["mfa_config"] = checked_organization_config(mfa_config or None)
+    if mfa_required_for_all_apps is not None:
+        changes["mfa_required_for_all_apps"] = mfa_required_for_all_apps
     old = {field: getattr(organization, field) for field in changes}
     for field, value in changes.items():
         setattr(organization, field, value)
@@ -75,6 +83,8 @@ def update_organization(
     audit.record(
         events.ORGANIZATION_UPDATED, organization=organization, actor=actor, target=organization, old=old, new=changes
     )
+    if changes.keys() & {"mfa_config", "mfa_required_for_all_apps"}:
+        audit.raise_edge_version(organization)  # live streams are looked at again
     return organization
 
 

@@ -88,11 +88,11 @@ def apply_activity(user: ScimUser, provider: IdentityProvider) -> int:
     if identity is None or not provider.scim_user_deprovision:
         return 0
     if not user.active and identity.disabled_at is None:
-        return _disable(identity)
+        return _disable(identity, provider)
     if user.active and identity.disabled_at is not None and identity.disabled_by_scim:
         identity.disabled_at, identity.disabled_by_scim = None, False
         identity.save(update_fields=["disabled_at", "disabled_by_scim"])
-        raise_edge_version()
+        raise_edge_version(provider.organization)
     return 0
 
 
@@ -101,7 +101,7 @@ def apply_deletion(user: ScimUser, provider: IdentityProvider) -> int:
     identity = _lock(user.identity_id)
     if identity is None or identity.disabled_at is not None or not provider.scim_user_deprovision:
         return 0
-    return _disable(identity)
+    return _disable(identity, provider)
 
 
 def apply_groups(users: Collection[uuid.UUID], provider: IdentityProvider, *, gone: Iterable[str] = ()) -> int:
@@ -128,14 +128,14 @@ def apply_groups(users: Collection[uuid.UUID], provider: IdentityProvider, *, go
     if provider.scim_identity_update_behavior == IdentityProvider.ScimBehavior.REAUTH:
         for start in range(0, len(changed), _CHUNK):
             end_sessions(*changed[start : start + _CHUNK])
-    raise_edge_version()
+    raise_edge_version(provider.organization)
     return len(changed)
 
 
-def _disable(identity: Identity) -> int:
+def _disable(identity: Identity, provider: IdentityProvider) -> int:
     identity.disabled_at, identity.disabled_by_scim = timezone.now(), True
     identity.save(update_fields=["disabled_at", "disabled_by_scim"])
-    raise_edge_version()
+    raise_edge_version(provider.organization)
     return end_sessions(identity)
 
 

@@ -9,6 +9,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -27,6 +28,9 @@ MAX_CERTIFICATES = 10
 MAX_SECRET = 16 * 1024
 AUTH_METHODS = ("client_secret_post", "client_secret_basic")
 PROMPTS = ("login", "select_account", "none", "consent")
+CLOUDS = ("global", "us_government", "china")
+# Kinds of keys that say where a provider is: to whom its secrets are sent (accounts.actions.identity_providers).
+PLACE_KINDS = frozenset({"url", "account_url", "host", "directory", "cloud"})
 
 
 class _Bad(Exception):
@@ -97,6 +101,15 @@ def _url(value: object) -> str:
 def _account_url(value: object) -> str:
     account = _text(value)
     return _url(account if "://" in account else f"https://{account}").rstrip("/")
+
+
+def _host(value: object) -> str:
+    """A hostname, perhaps typed as the address of its start page."""
+    host = _text(value).lower().removeprefix("https://").rstrip("/")
+    parts = urlsplit(_url(f"https://{host}"))
+    if parts.path or parts.query or parts.fragment or parts.netloc != host:
+        raise _Bad("must be a hostname such as github.example.com")
+    return host
 
 
 def _words(value: object) -> list[str]:
@@ -197,6 +210,8 @@ _CLEANERS: dict[str, Callable[[object], object]] = {
     "flag": _flag,
     "url": _url,
     "account_url": _account_url,
+    "host": _host,
+    "cloud": _one_of(*CLOUDS),
     "words": _words,
     "names": _names,
     "domain": _domain,

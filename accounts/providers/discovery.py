@@ -19,7 +19,10 @@ _NEEDED = ("auth_url", "token_url", "certs_url")
 
 
 def discovered(type_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration, with missing endpoints taken from the issuer. What was typed by hand is kept."""
+    """The configuration, with missing endpoints taken from the issuer (SAML: from its metadata). What was typed by
+    hand is kept."""
+    if type_name == IdentityProvider.Type.SAML and config.get("metadata_url"):
+        return _with_saml_metadata(config)
     issuer = config.get("issuer")
     is_complete = all(config.get(key) for key in _NEEDED)
     if type_name != IdentityProvider.Type.OIDC or not isinstance(issuer, str) or not issuer or is_complete:
@@ -37,6 +40,21 @@ def discovered(type_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: document[name] for key, name in _ENDPOINTS.items() if isinstance(document.get(name), str)}
     flags = _flags(document)
     return {**flags, **found, **{key: value for key, value in config.items() if value not in ("", None)}}
+
+
+def _with_saml_metadata(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`metadata_url` is read now and not kept: later documents change nothing without an administrator."""
+    kept = {key: value for key, value in config.items() if key != "metadata_url"}
+    if kept.get("metadata_xml"):
+        return kept
+    try:
+        answer = fetch.get(str(config["metadata_url"]).strip())
+        document = answer.body.decode("utf-8-sig")
+    except (fetch.FetchError, UnicodeDecodeError) as error:
+        raise bad("metadata_url", f"could not be read: {error}") from error
+    if answer.status != 200:
+        raise bad("metadata_url", f"answers with HTTP {answer.status} instead of metadata")
+    return {**kept, "metadata_xml": document}
 
 
 def _flags(document: Mapping[str, Any]) -> dict[str, Any]:

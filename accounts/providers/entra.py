@@ -21,6 +21,11 @@ from accounts.providers.openid import COMMON_KEYS, Claims, OpenIdConnect
 
 LOGIN_URL = "https://login.microsoftonline.com"
 GRAPH_URL = "https://graph.microsoft.com"
+# National clouds have hosts of their own for the login and for Graph.
+_CLOUDS = {
+    "us_government": ("https://login.microsoftonline.us", "https://graph.microsoft.us"),
+    "china": ("https://login.partner.microsoftonline.cn", "https://microsoftgraph.chinacloudapi.cn"),
+}
 PAGE_SIZE = 999
 MAX_PAGES = MAX_GROUPS // PAGE_SIZE + 1
 
@@ -30,6 +35,7 @@ class EntraId(OpenIdConnect):
     keys: ClassVar[Mapping[str, str]] = {
         **COMMON_KEYS,
         "directory_id": "directory",
+        "cloud": "cloud",
         "support_groups": "flag",
         "prompt": "prompt",
     }
@@ -41,7 +47,7 @@ class EntraId(OpenIdConnect):
 
     def endpoints(self, provider: IdentityProvider) -> Endpoints:
         directory = str(provider.config.get("directory_id", ""))
-        base = f"{LOGIN_URL}/{directory}"
+        base = f"{_hosts(provider)[0]}/{directory}"
         return Endpoints(
             client_id=str(provider.config.get("client_id", "")),
             auth_url=f"{base}/oauth2/v2.0/authorize",
@@ -52,7 +58,8 @@ class EntraId(OpenIdConnect):
 
     def default_scopes(self, provider: IdentityProvider) -> list[str]:
         plain = ["openid", "email", "profile"]
-        by_graph = [f"{GRAPH_URL}/User.Read", f"{GRAPH_URL}/GroupMember.Read.All"]
+        graph = _hosts(provider)[1]
+        by_graph = [f"{graph}/User.Read", f"{graph}/GroupMember.Read.All"]
         return [*plain, *by_graph] if provider.config.get("support_groups") is True else plain
 
     def extra_parameters(self, provider: IdentityProvider, flow: Flow) -> dict[str, str]:
@@ -81,7 +88,9 @@ class EntraId(OpenIdConnect):
         if provider.config.get("support_groups") is not True:
             return []
         named = claims.get("groups")
-        return texts(named) if isinstance(named, list) and not is_overage(claims) else _groups_from_graph(tokens)
+        if isinstance(named, list) and not is_overage(claims):
+            return texts(named)
+        return _groups_from_graph(tokens, _hosts(provider)[1])
 
 
 def is_overage(claims: Claims) -> bool:
@@ -90,14 +99,19 @@ def is_overage(claims: Claims) -> bool:
     return claims.get("hasgroups") is not None or (isinstance(names, dict) and "groups" in names)
 
 
-def _groups_from_graph(tokens: Mapping[str, Any]) -> list[str]:
+def _hosts(provider: IdentityProvider) -> tuple[str, str]:
+    """Where people log in, and where Graph is."""
+    return _CLOUDS.get(str(provider.config.get("cloud") or ""), (LOGIN_URL, GRAPH_URL))
+
+
+def _groups_from_graph(tokens: Mapping[str, Any], graph: str) -> list[str]:
     headers = bearer(tokens)
-    url: object = f"{GRAPH_URL}/v1.0/me/transitiveMemberOf/microsoft.graph.group?$select=id&$top={PAGE_SIZE}"
+    url: object = f"{graph}/v1.0/me/transitiveMemberOf/microsoft.graph.group?$select=id&$top={PAGE_SIZE}"
     found: list[str] = []
     for _ in range(MAX_PAGES):
         if not isinstance(url, str):
             return found
-        if (urlsplit(url).scheme, urlsplit(url).netloc) != (urlsplit(GRAPH_URL).scheme, urlsplit(GRAPH_URL).netloc):
+        if (urlsplit(url).scheme, urlsplit(url).netloc) != (urlsplit(graph).scheme, urlsplit(graph).netloc):
             raise fetch.FetchError("the next page of groups is at another host")
         hint = "grant User.Read and GroupMember.Read.All with admin consent"
         page = ask(url, headers, what="the groups", hint=hint).json()

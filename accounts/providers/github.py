@@ -33,7 +33,8 @@ _HINT = "grant the application the scopes read:org and user:email"
 
 class GitHub(AuthorizationCode):
     kind: ClassVar[IdentityProvider.Type] = IdentityProvider.Type.GITHUB
-    keys: ClassVar[Mapping[str, str]] = {"client_id": "text"}
+    # `github_host`: a GitHub Enterprise Server, or a company's own place at ghe.com; without it github.com.
+    keys: ClassVar[Mapping[str, str]] = {"client_id": "text", "github_host": "host"}
     required: ClassVar[tuple[str, ...]] = ("client_id",)
 
     def callback_slug(self, provider: IdentityProvider) -> str:
@@ -41,27 +42,40 @@ class GitHub(AuthorizationCode):
         return self.kind.value
 
     def endpoints(self, provider: IdentityProvider) -> Endpoints:
-        return Endpoints(client_id=str(provider.config.get("client_id", "")), auth_url=AUTH_URL, token_url=TOKEN_URL)
+        host = provider.config.get("github_host")
+        return Endpoints(
+            client_id=str(provider.config.get("client_id", "")),
+            auth_url=f"https://{host}/login/oauth/authorize" if host else AUTH_URL,
+            token_url=f"https://{host}/login/oauth/access_token" if host else TOKEN_URL,
+        )
 
     def scopes(self, provider: IdentityProvider) -> list[str]:
         return ["read:user", "user:email", "read:org"]
 
     def person(self, provider: IdentityProvider, places: Endpoints, flow: Flow, tokens: Mapping[str, Any]) -> Person:
         headers = {**bearer(tokens), "Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
-        user = ask(f"{API_URL}/user", headers, what="who logged in").json()
+        api = api_url(provider)
+        user = ask(f"{api}/user", headers, what="who logged in").json()
         number = user.get("id") if isinstance(user, dict) else None
         if isinstance(number, bool) or not isinstance(number, int) or number <= 0:
             raise LoginFailed(f"{provider.name} did not say who logged in.", code="subject_missing")
-        email, verified = _primary_address(_rows("user/emails", headers))
+        email, verified = _primary_address(_rows(f"{api}/user/emails", headers))
         return Person(
             subject=str(number),
             email=email,
             email_verified=counts_as_verified(provider, email, said=verified),
             name=text(user.get("name")) or text(user.get("login")),
-            groups=all_groups(provider, _groups(headers)),
+            groups=all_groups(provider, _groups(api, headers)),
             claims={"login": text(user.get("login"))},
             authentication_methods=[],
         )
+
+
+def api_url(provider: IdentityProvider) -> str:
+    host = str(provider.config.get("github_host") or "")
+    if not host:
+        return API_URL
+    return f"https://api.{host}" if host.endswith(".ghe.com") else f"https://{host}/api/v3"
 
 
 def _primary_address(rows: list[dict[str, Any]]) -> tuple[str, bool]:
@@ -71,10 +85,10 @@ def _primary_address(rows: list[dict[str, Any]]) -> tuple[str, bool]:
     return "", False
 
 
-def _groups(headers: Mapping[str, str]) -> list[str]:
+def _groups(api: str, headers: Mapping[str, str]) -> list[str]:
     """Active memberships only: an invitation that was not accepted is no membership."""
-    organizations = [_login(row) for row in _rows("user/memberships/orgs?state=active", headers)]
-    teams = [(_login(row), text(row.get("slug"))) for row in _rows("user/teams", headers)]
+    organizations = [_login(row) for row in _rows(f"{api}/user/memberships/orgs?state=active", headers)]
+    teams = [(_login(row), text(row.get("slug"))) for row in _rows(f"{api}/user/teams", headers)]
     active = set(organizations)
     return [
         *filter(None, organizations),
@@ -87,13 +101,14 @@ def _login(row: Mapping[str, Any]) -> str:
     return text(organization.get("login")) if isinstance(organization, dict) else ""
 
 
-def _rows(path: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+def _rows(address: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every page, counted by us: no address of an answer is followed."""
     found: list[dict[str, Any]] = []
-    joint = "&" if "?" in path else "?"
+    joint = "&" if "?" in address else "?"
+    what = address.partition("?")[0].partition("/user/")[2]
     for number in range(1, MAX_PAGES + 1):
-        url = f"{API_URL}/{path}{joint}per_page={PAGE_SIZE}&page={number}"
-        page = ask(url, headers, what=path.partition("?")[0], hint=_HINT).json()
+        url = f"{address}{joint}per_page={PAGE_SIZE}&page={number}"
+        page = ask(url, headers, what=f"user/{what}", hint=_HINT).json()
         if not isinstance(page, list):
             raise fetch.FetchError("the answer is malformed")
         found += [row for row in page if isinstance(row, dict)]

@@ -61,6 +61,7 @@ def user_detail(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
         identity=identity,
         listing=listing,
         claims=identity.claims,
+        authenticators=identity.authenticators.all(),
         now=timezone.now(),
         **(_history(identity) if request.can(Permission.LOGS_READ) else {}),
     )

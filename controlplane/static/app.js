@@ -75,6 +75,44 @@
     if (signedOut || (polls(event) && inUse(target))) event.detail.shouldSwap = false;
   });
 
+  // The palette: search from anywhere. Without it the link in the top bar leads to the page of the search.
+  const palette = document.getElementById("palette");
+  const query = document.getElementById("palette-query");
+  const typing = (element) => element && (element.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element.tagName));
+  const openPalette = () => {
+    if (palette.open) return;
+    palette.showModal();
+    query.select();
+    query.form.dispatchEvent(new Event("palette-opened"));
+  };
+  const step = (by) => {
+    const links = [...palette.querySelectorAll("#palette-results a")];
+    if (!links.length) return;
+    const at = links.indexOf(document.activeElement) + by;
+    if (at < 0) query.focus();
+    else links[Math.min(at, links.length - 1)].focus();
+  };
+  if (palette) {
+    document.addEventListener("keydown", (event) => {
+      const wanted = (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !typing(event.target))
+        || (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey);
+      if (wanted) { event.preventDefault(); openPalette(); }
+    });
+    document.addEventListener("click", (event) => {
+      const opener = event.target.closest("a[data-palette]");
+      if (opener && !event.ctrlKey && !event.metaKey && !event.shiftKey) { event.preventDefault(); openPalette(); }
+      if (event.target === palette) palette.close();
+    });
+    palette.addEventListener("keydown", (event) => {
+      const first = palette.querySelector("#palette-results a");
+      // A search field takes the first Escape for itself, to clear its text.
+      if (event.key === "Escape") { event.preventDefault(); palette.close(); }
+      else if (event.key === "ArrowDown") { event.preventDefault(); step(1); }
+      else if (event.key === "ArrowUp") { event.preventDefault(); step(-1); }
+      else if (event.key === "Enter" && event.target === query && first && !event.isComposing) { event.preventDefault(); first.click(); }
+    });
+  }
+
   // A live part never lies: when polling fails it says since when it is old.
   const stale = () => { for (const mark of document.querySelectorAll("[data-live]")) mark.textContent = "Not reachable: this may be out of date."; };
   document.addEventListener("htmx:sendError", stale);

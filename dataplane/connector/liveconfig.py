@@ -5,8 +5,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from dataplane.wire.ingress import Ingress, IngressError, parse_ingress
-from dataplane.wire.services import SocksService
+from dataplane.connector.lastgood import LastGood
+from dataplane.wire.ingress import Ingress, IngressError, not_offered, parse_ingress
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +21,12 @@ class PushError(Exception):
 class LiveConfiguration:
     """Streams keep the rule they were matched with, so a swap never touches them."""
 
-    def __init__(self, ingress: Ingress) -> None:
+    def __init__(self, ingress: Ingress, last_good: LastGood | None = None) -> None:
         check_supported(ingress)
         self.ingress = ingress
         self.version = UNVERSIONED
+        self._last_good = last_good
+        self._start_from_last_good()
 
     def apply(self, body: bytes) -> tuple[int, str | None]:
         """(version in force, error text or None). An older or equal version changes nothing and is no error.
@@ -40,20 +42,32 @@ class LiveConfiguration:
             return self.version, str(error)
         self.ingress, self.version = ingress, version
         logger.info("configuration version %d applied, %d rules", version, len(ingress.rules))
+        if self._last_good is not None:
+            self._last_good.save(version, config)
         return version, None
+
+    def _start_from_last_good(self) -> None:
+        """The file exists only for a tunnel that the dashboard configures; its connectors ignore their own rules."""
+        stored = self._last_good.load() if self._last_good is not None else None
+        if stored is None:
+            return
+        version, config = stored
+        try:
+            ingress = parse_ingress(config)
+            check_supported(ingress)
+        except IngressError as error:
+            logger.warning("last good configuration version %d not used: %s", version, error)
+            return
+        # One below: the push of the same version is taken, so that a file somebody changed cannot outlive it.
+        self.ingress, self.version = ingress, version - 1
+        logger.info("starting with the last good configuration, version %d, %d rules", version, len(ingress.rules))
 
 
 def check_supported(ingress: Ingress) -> None:
-    """Raises IngressError for what this connector would not enforce: ignoring it silently would widen access."""
-    for number, rule in enumerate(ingress.rules, start=1):
-        if isinstance(rule.service, SocksService):
-            raise IngressError(f"ingress rule {number}: socks-proxy is not offered by this connector; use bastion")
-        access = rule.origin_request.access
-        if access is not None and access.required:
-            raise IngressError(
-                f"ingress rule {number}: originRequest.access.required is not offered by this connector;"
-                " the edge checks every token before it opens a stream"
-            )
+    """Raises IngressError for what this connector would not enforce."""
+    refused = not_offered(ingress)
+    if refused:
+        raise IngressError(refused)
 
 
 def _parse_push(body: bytes) -> tuple[int, Mapping[str, Any]]:

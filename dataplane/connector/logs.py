@@ -11,7 +11,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{key}={_quoted(value)}" for key, value in _extras(record).items())
+        fields = " ".join(f"{key}={_quoted(value)}" for key, value in extras(record).items())
         line = f"{_timestamp(record)} {record.levelname:<7} {record.getMessage()}"
         text = f"{line} {fields}" if fields else line
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
@@ -20,7 +20,7 @@ class PlainFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         document = {"time": _timestamp(record), "level": record.levelname.lower(), "message": record.getMessage()}
-        document |= {key: str(value) for key, value in _extras(record).items()}
+        document |= {key: str(value) for key, value in extras(record).items()}
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         return json.dumps(document)
@@ -34,6 +34,8 @@ def set_up_logging(*, level: str, log_format: str, log_file: Path | None) -> Non
         root.removeHandler(old)
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(JsonFormatter() if log_format == "json" else PlainFormatter())
+    # On the handler too: a watched log stream (connector/logstream.py) may ask our own loggers for more.
+    console.setLevel(level.upper())
     root.addHandler(console)
     if log_file is None:
         return
@@ -45,6 +47,7 @@ def set_up_logging(*, level: str, log_format: str, log_file: Path | None) -> Non
         logging.getLogger(__name__).warning("no log file: cannot write %s: %s", log_file, error.strerror)
         return
     to_file.setFormatter(JsonFormatter())
+    to_file.setLevel(level.upper())
     root.addHandler(to_file)
 
 
@@ -52,7 +55,7 @@ def _timestamp(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _extras(record: logging.LogRecord) -> dict[str, object]:
+def extras(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD and value not in ("", None)}
 
 

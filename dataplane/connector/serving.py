@@ -19,11 +19,13 @@ from dataplane.connector.hello import hello_page
 from dataplane.connector.http1 import Http1Error, build_request
 from dataplane.connector.httpexchange import HttpExchange, request_header
 from dataplane.connector.liveconfig import MAX_DOCUMENT_BYTES, LiveConfiguration, PushError
+from dataplane.connector.logstream import LogStream, has_room
 from dataplane.connector.relay import RawCodec, Relay, WebSocketCodec
 from dataplane.transport import spawn
 from dataplane.wire.destination import Destination, DestinationError, parse_destination
 from dataplane.wire.headers import Header, connector_failure
 from dataplane.wire.ingress import Rule, normalise_host
+from dataplane.wire.management import LOGS_PATH
 from dataplane.wire.names import H_CONNECTION_RAY, H_JUMP, H_WARP_TAG_ID, MANAGEMENT_HOST
 from dataplane.wire.origin_request import OriginRequest
 from dataplane.wire.services import (
@@ -66,7 +68,7 @@ class StreamServer:
         host = normalise_host(request_header(headers, ":authority"))
         path = request_header(headers, ":path").partition("?")[0]
         if host == MANAGEMENT_HOST:
-            self._refuse(stream, headers, 404, "management_unavailable", "this connector has no management service")
+            self._serve_management(stream, kind, headers, path)
             return
         ingress = self._configuration.ingress
         index = ingress.match(host, path)
@@ -90,6 +92,16 @@ class StreamServer:
         else:
             assert isinstance(service, BastionService), "check_supported refuses every other service"
             self._serve_bastion(stream, headers, rule.origin_request)
+
+    def _serve_management(self, stream: EdgeStream, kind: str, headers: list[Header], path: str) -> None:
+        """Only the edge can ask: it passes no stream of its clients to this host (tunnel-edge.md 7)."""
+        if kind != "websocket" or path != LOGS_PATH:
+            detail = f"the management service offers {LOGS_PATH} over a WebSocket only"
+            self._refuse(stream, headers, 404, "management_unavailable", detail)
+        elif not has_room():
+            self._refuse(stream, headers, 503, "management_busy", "too many log streams are open")
+        else:
+            LogStream(stream, upgrade_answer(headers))
 
     def _serve_tcp(
         self, stream: EdgeStream, headers: list[Header], host: str, port: int, origin_request: OriginRequest

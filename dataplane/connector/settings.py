@@ -49,6 +49,8 @@ class Settings:
     log_format: str
     log_file: Path | None
     warnings: tuple[str, ...]
+    # Where the last good configuration is kept; None: nowhere.
+    state_directory: Path | None = None
 
 
 def load_settings(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -82,6 +84,7 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str]) -> Settin
         log_format=_log_format(lookup),
         log_file=_log_file(lookup, credentials.tunnel_id),
         warnings=tuple(warnings),
+        state_directory=_state_directory(lookup),
     )
 
 
@@ -110,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loglevel", metavar="LEVEL", help="debug, info, warning or error (TUNNEL_LOGLEVEL)")
     parser.add_argument("--log-format", choices=("plain", "json"), help="of the lines on stderr (TUNNEL_LOG_FORMAT)")
     parser.add_argument("--logfile", metavar="FILE", help="write the log there too (TUNNEL_LOGFILE)")
+    parser.add_argument(
+        "--state-dir", metavar="DIR", help="keep the last good configuration there (TUNNEL_STATE_DIR); empty: nowhere"
+    )
     parser.add_argument("--protocol", metavar="NAME", help="http2 (the only one)")
     parser.add_argument("--no-autoupdate", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--no-prechecks", action="store_true", help=argparse.SUPPRESS)
@@ -134,6 +140,10 @@ class _Lookup:
     def get(self, key: str, variable: str = "") -> Any:
         value = getattr(self._options, key.replace("-", "_"), None)
         return value or self.environment.get(variable) or self.document.get(key)
+
+    def options_value(self, name: str) -> str | None:
+        value = getattr(self._options, name, None)
+        return None if value is None else str(value)
 
     def path(self, key: str, variable: str = "") -> Path | None:
         """A relative path in the configuration file is relative to that file, never to the working directory."""
@@ -293,6 +303,22 @@ def _log_file(lookup: _Lookup, tunnel_id: uuid.UUID) -> Path | None:
         return direct
     directory = lookup.path("log-directory", "TUNNEL_LOGDIRECTORY") or lookup.path("logDirectory")
     return directory / f"{tunnel_id}.log" if directory else None
+
+
+def _state_directory(lookup: _Lookup) -> Path | None:
+    """Given, else systemd's StateDirectory=, else the state directory of the user, if there is a home."""
+    given = lookup.options_value("state_dir")
+    if given is None:
+        given = lookup.environment.get("TUNNEL_STATE_DIR")
+    if given is not None:
+        return Path(given).expanduser().absolute() if given else None
+    of_service = lookup.environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    if of_service:
+        return Path(of_service)
+    try:
+        return home_directory() / DIRECTORY_NAME
+    except CommandError:
+        return None
 
 
 def _read_secret(path: Path, warnings: list[str]) -> bytes:

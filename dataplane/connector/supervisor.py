@@ -13,11 +13,17 @@ import uuid
 from typing import Any
 
 from dataplane.connector.edgeconnection import EdgeConnection, State
+from dataplane.connector.lastgood import LastGood
 from dataplane.connector.liveconfig import LiveConfiguration
 from dataplane.connector.serving import StreamServer
 from dataplane.connector.settings import EdgeAddress, Settings
 from dataplane.transport import client_tls_context, enable_keepalive, resolve, spawn
-from dataplane.wire.names import FEATURE_REMOTE_CONFIG, FEATURE_SERIALIZED_HEADERS, SNI_TUNNEL
+from dataplane.wire.names import (
+    FEATURE_MANAGEMENT_LOGS,
+    FEATURE_REMOTE_CONFIG,
+    FEATURE_SERIALIZED_HEADERS,
+    SNI_TUNNEL,
+)
 from dataplane.wire.rpc import ConnectionOptions, Registered, RegistrationRefused
 
 logger = logging.getLogger(__name__)
@@ -40,7 +46,7 @@ class Connector:
 
     def __init__(self, settings: Settings) -> None:
         self.client_id = uuid.uuid4()
-        self.configuration = LiveConfiguration(settings.ingress)
+        self.configuration = LiveConfiguration(settings.ingress, LastGood.for_tunnel(settings))
         self.server = StreamServer(
             self.configuration,
             str(self.client_id),
@@ -192,7 +198,7 @@ class Connector:
             connected = await _connect_tcp(address)
             options = ConnectionOptions(
                 self.client_id,
-                (FEATURE_REMOTE_CONFIG, FEATURE_SERIALIZED_HEADERS),
+                (FEATURE_REMOTE_CONFIG, FEATURE_SERIALIZED_HEADERS, FEATURE_MANAGEMENT_LOGS),
                 VERSION,
                 f"{platform.system().lower()}_{platform.machine()}",
                 _packed_ip(connected),

@@ -1,6 +1,8 @@
 """The agent API of the control plane, as the edge calls it (CONTRACT: Edge <-> control plane)."""
 
 import json
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +32,9 @@ class Allowed:
     cache_seconds: float
     # Opaque: what the control plane wants to see again when the stream is rechecked.
     evidence: str | None = None
+    # By this machine's monotonic clock: then the yes counts no longer (an approval runs out), and a stream ends unless
+    # it is confirmed anew.
+    ends_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,20 @@ class Denied:
     status: int
     reason: str
     message: str
+    # For browsers: where to go instead, or the page to show.
+    location: str = ""
+    page: str = ""
 
 
-Decision = Allowed | LoginNeeded | Denied
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a preflight request: the application is not asked."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+
+
+Decision = Allowed | LoginNeeded | Denied | Answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,14 @@ class Cut:
     stream_id: str
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rechecked:
+    """`ends_at`: stream id -> until when the yes counts (as Allowed.ends_at), for those whose end is known."""
+
+    cuts: Sequence[Cut]
+    ends_at: Mapping[str, float]
 
 
 class AgentApi:
@@ -75,11 +99,14 @@ class AgentApi:
         except (KeyError, TypeError, ValueError) as error:
             raise BadAnswerError("authorize answered in an unexpected shape") from error
 
-    async def recheck(self, streams: Sequence[Mapping[str, object]]) -> list[Cut]:
+    async def recheck(self, streams: Sequence[Mapping[str, object]]) -> Rechecked:
         _, document = await self._call("POST", "/agent/v1/recheck", {"streams": streams}, AUTHORIZE_TIMEOUT_SECONDS)
         try:
-            return [Cut(str(c["stream_id"]), str(c["reason"]), str(c.get("message") or "")) for c in document["cut"]]
-        except (KeyError, TypeError, AttributeError) as error:
+            cuts = [Cut(str(c["stream_id"]), str(c["reason"]), str(c.get("message") or "")) for c in document["cut"]]
+            now = time.monotonic()
+            ends = {str(k): now + _seconds(value) for k, value in (document.get("ends_in_seconds") or {}).items()}
+            return Rechecked(cuts, ends)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadAnswerError("recheck answered in an unexpected shape") from error
 
     async def report(self, report: Mapping[str, object]) -> None:
@@ -134,7 +161,7 @@ class AgentApi:
 
 
 def _parse_decision(document: Any) -> Decision:
-    outcome: Literal["allow", "login", "deny"] = document["outcome"]
+    outcome: Literal["allow", "login", "deny", "answer"] = document["outcome"]
     if outcome == "allow":
         return Allowed(
             application_id=str(document["application_id"]),
@@ -144,6 +171,7 @@ def _parse_decision(document: Any) -> Decision:
             destination=_header_safe(document.get("destination")),
             cache_seconds=max(0.0, float(document.get("cache_seconds") or 0)),
             evidence=_header_safe(document.get("evidence")),
+            ends_at=None if (end := document.get("ends_in_seconds")) is None else time.monotonic() + _seconds(end),
         )
     if outcome == "login":
         location = _header_safe(document["location"]) or ""
@@ -154,8 +182,30 @@ def _parse_decision(document: Any) -> Decision:
         status = int(document["status"])
         if not 400 <= status <= 599:
             raise ValueError("deny with a success status")
-        return Denied(status, str(document["reason"]), str(document["message"]))
+        location, page = _header_safe(document.get("location")) or "", document.get("page") or ""
+        if len(location) > MAX_LOCATION_CHARACTERS or not isinstance(page, str):
+            raise ValueError("deny with an unusable page")
+        return Denied(status, str(document["reason"]), str(document["message"]), location, page)
+    if outcome == "answer":
+        status = int(document["status"])
+        if not 200 <= status <= 299:
+            raise ValueError("answer without a success status")
+        return Answered(
+            status, tuple((_cors_name(name), _header_safe(value) or "") for name, value in document["headers"])
+        )
     raise ValueError("unknown outcome")
+
+
+def _cors_name(name: object) -> str:
+    if not isinstance(name, str) or not (name == "vary" or name.startswith("access-control-")):
+        raise ValueError("a preflight answer holds nothing but CORS headers")
+    return name
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("not a number of seconds")
+    return max(0.0, float(value))
 
 
 def _header_safe(value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""The edge's own small HTTP listener for the control plane: push hints and health. Loopback, bearer token."""
+"""The edge's own small HTTP listener for the control plane: push hints, log lines, health. Loopback, bearer token."""
 
 import asyncio
 import hmac
@@ -10,6 +10,7 @@ from typing import Any
 from dataplane.edge.configpush import ConfigPusher
 from dataplane.edge.errors import STATUS_TEXT
 from dataplane.edge.heads import END_OF_HEAD, MAX_HEAD_BYTES, HeadError, RequestHead, parse_request_head
+from dataplane.edge.logwatch import LogWatches
 from dataplane.edge.snapshots import SnapshotStore
 
 logger = logging.getLogger(__name__)
@@ -22,10 +23,11 @@ MAX_CONNECTIONS = 64
 
 
 class ControlListener:
-    def __init__(self, token: str, snapshots: SnapshotStore, pusher: ConfigPusher) -> None:
+    def __init__(self, token: str, snapshots: SnapshotStore, pusher: ConfigPusher, watches: LogWatches) -> None:
         self._authorization = f"Bearer {token}".encode()
         self._snapshots = snapshots
         self._pusher = pusher
+        self._watches = watches
         self._server: asyncio.Server | None = None
         self._open = 0
         self.url = ""
@@ -69,7 +71,18 @@ class ControlListener:
             return self._health()
         if (head.method, head.path) == ("POST", "/push"):
             return await self._push(head, reader)
+        if (head.method, head.path) == ("POST", "/logs"):
+            return await self._logs(head, reader)
         return 404, {"reason": "not_found"}
+
+    async def _logs(self, head: RequestHead, reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
+        """The newest log lines of one connector; asking keeps its stream open."""
+        if head.is_chunked or head.content_length is None or head.content_length > MAX_BODY_BYTES:
+            return 413, {"reason": "body_length_required"}
+        question = _parse_logs(await reader.readexactly(head.content_length))
+        if question is None:
+            return 400, {"reason": "bad_question"}
+        return 200, self._watches.read(*question)
 
     def _health(self) -> tuple[int, dict[str, Any]]:
         version = self._snapshots.current.version
@@ -103,6 +116,14 @@ def _parse_push(body: bytes) -> list[str] | None:
     try:
         tunnels = json.loads(body)["tunnels"]
         return [str(uuid.UUID(tunnel)) for tunnel in tunnels][:MAX_TUNNELS]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _parse_logs(body: bytes) -> tuple[str, str, str] | None:
+    try:
+        document = json.loads(body)
+        return str(uuid.UUID(document["tunnel_id"])), str(uuid.UUID(document["client_id"])), str(document["level"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

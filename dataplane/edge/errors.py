@@ -33,7 +33,17 @@ STATUS_TEXT = {
 class Refusal(Exception):
     """The request ends here. `message` is for people and safe to show."""
 
-    def __init__(self, status: int, reason: str, message: str, *, is_final: bool = False, reference: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        is_final: bool = False,
+        reference: str = "",
+        location: str = "",
+        page: str = "",
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
@@ -42,7 +52,15 @@ class Refusal(Exception):
         self.is_final = is_final
         # Of the decision that is being passed on, if it was not made for this request.
         self.reference = reference
+        # What the control plane has for a browser instead of the plain words: an address to go to, a page.
+        self.location = location
+        self.page = page
 
+
+# A page of the control plane needs its stylesheet and the images it carries itself, nothing else.
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -54,6 +72,8 @@ _PAGE = """<!doctype html>
 def render(refusal: Refusal, accept: str, reference: str) -> tuple[str, bytes]:
     """Content type and body in the form the client asked for: JSON, HTML or plain text."""
     reference = refusal.reference or reference
+    if refusal.page:
+        return "text/html; charset=utf-8", refusal.page.encode()
     if "application/json" in accept:
         document = {
             "status": refusal.status,

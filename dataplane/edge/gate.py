@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from dataplane.edge.agent import AgentApi, Allowed, Decision, Denied, LoginNeeded
+from dataplane.edge.agent import AgentApi, Allowed, Answered, Decision, Denied, LoginNeeded
 from dataplane.edge.errors import Refusal
 from dataplane.edge.evidence import ClientCertificate, linked_token
 from dataplane.edge.heads import RequestHead, parse_cookies
@@ -33,6 +33,14 @@ class LoginRedirect(Exception):
     def __init__(self, login: LoginNeeded) -> None:
         super().__init__("login needed")
         self.login = login
+
+
+class AnsweredByAccess(Exception):
+    """Answer this instead of asking the application."""
+
+    def __init__(self, answer: Answered) -> None:
+        super().__init__("answered")
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +75,14 @@ class Gate:
         reference: str,
         certificate: ClientCertificate | None = None,
     ) -> Allowed:
-        """Raises Refusal or LoginRedirect."""
+        """Raises Refusal, LoginRedirect or AnsweredByAccess."""
         credentials = read_credentials(head, application, snapshot, time.time(), certificate)
         key = _key(head, application, credentials, client_ip)
         now = time.monotonic()
         if not head.is_websocket:
             cached = self._allowed.get(key + snapshot.version.to_bytes(8, "big", signed=True))
-            if cached is not None and now < cached[0] + min(cached[1].cache_seconds, MAX_CACHE_SECONDS):
+            fresh = cached is not None and now < cached[0] + min(cached[1].cache_seconds, MAX_CACHE_SECONDS)
+            if cached is not None and fresh and not _has_ended(cached[1], now):
                 return cached[1]
         try:
             decision = await self._agent.authorize(_question(head, credentials, client_ip, reference))
@@ -98,8 +107,16 @@ class Gate:
             self._allowed.pop(key, None)
         if isinstance(decision, LoginNeeded):
             raise LoginRedirect(decision)
+        if isinstance(decision, Answered):
+            raise AnsweredByAccess(decision)
         if isinstance(decision, Denied):
-            raise Refusal(decision.status, decision.reason, decision.message)
+            raise Refusal(
+                decision.status,
+                decision.reason,
+                decision.message,
+                location=decision.location,
+                page=decision.page,
+            )
         if decision.application_id != application.id:
             # Edge and control plane disagree about which application this is: a snapshot is on its way.
             raise Refusal(503, "snapshot_outdated", "The configuration is just changing; please try again.")
@@ -112,7 +129,8 @@ class Gate:
 
     def _during_outage(self, key: bytes, now: float, error: Exception) -> Allowed:
         remembered = self._allowed.get(key)
-        if remembered is not None and now < remembered[0] + self._outage_grace_seconds:
+        within_grace = remembered is not None and now < remembered[0] + self._outage_grace_seconds
+        if remembered is not None and within_grace and not _has_ended(remembered[1], now):
             return remembered[1]
         raise Refusal(
             503, "control_plane_unreachable", "Access cannot be checked at the moment; please try again."
@@ -123,6 +141,10 @@ class Gate:
         self._allowed.move_to_end(key)
         while len(self._allowed) > MAX_REMEMBERED:
             self._allowed.popitem(last=False)
+
+
+def _has_ended(allowed: Allowed, now: float) -> bool:
+    return allowed.ends_at is not None and now >= allowed.ends_at
 
 
 def read_credentials(
@@ -186,9 +208,12 @@ def _question(head: RequestHead, credentials: Credentials, client_ip: str, refer
         "service_token_secret": credentials.service_token_secret,
         "destination": head.get(H_JUMP),
         "xhr": (head.get("x-requested-with") or "").lower() == "xmlhttprequest",
+        "page_wanted": head.method in ("GET", "HEAD") and "text/html" in (head.get("accept") or ""),
         "origin": head.get("origin"),
         "certificate": credentials.certificate.to_document() if credentials.certificate else None,
         "linked_token": credentials.linked_token,
+        "preflight_method": head.get("access-control-request-method"),
+        "preflight_headers": ", ".join(head.get_all("access-control-request-headers")) or None,
     }
 
 

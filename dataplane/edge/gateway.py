@@ -10,7 +10,7 @@ from dataplane.edge.agent import Allowed
 from dataplane.edge.dials import Dials
 from dataplane.edge.errors import Refusal
 from dataplane.edge.exchange import TunnelExchange
-from dataplane.edge.gate import Gate, LoginRedirect
+from dataplane.edge.gate import AnsweredByAccess, Gate, LoginRedirect
 from dataplane.edge.heads import RequestHead
 from dataplane.edge.hygiene import tunnel_request_headers
 from dataplane.edge.livestreams import LiveStream, LiveStreams
@@ -98,6 +98,10 @@ class Gateway:
         except LoginRedirect as redirect:
             _send_login(client, redirect, application)
             return
+        except AnsweredByAccess as answered:
+            headers = [*answered.answer.headers, ("cf-ray", client.reference)]
+            client.send_response(answered.answer.status, headers, b"")
+            return
         await self._forward(client, head, application, allowed, snapshot)
 
     async def _forward(
@@ -117,7 +121,16 @@ class Gateway:
         exchange = TunnelExchange(client, head, no_rule_status=rule.no_rule_status)
         # A session was let in by itself: whatever service token was shown beside it played no part.
         service_token_id = head.get(H_CLIENT_ID) if allowed.session_nonce is None else None
-        stream = LiveStream(allowed, client.peer_ip, service_token_id, snapshot.version, exchange.cut)
+        stream = LiveStream(
+            allowed,
+            client.peer_ip,
+            service_token_id,
+            snapshot.version,
+            exchange.cut,
+            application.organization_id,
+            head.hostname,
+            head.path,
+        )
         self._streams.add(stream)
         started = time.monotonic()
         try:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, cast
 
 from dataplane.edge.certificates import server_name
-from dataplane.edge.errors import STATUS_TEXT, Refusal, render
+from dataplane.edge.errors import PAGE_POLICY, STATUS_TEXT, Refusal, render
 from dataplane.edge.evidence import ClientCertificate, client_certificate
 from dataplane.edge.heads import (
     END_OF_HEAD,
@@ -221,8 +221,13 @@ class PublicConnection(SharedReader):
         ]
         if refusal.status in (429, 502, 503):
             headers.append(("retry-after", "2"))
+        if refusal.page:
+            headers.append(("content-security-policy", PAGE_POLICY))
         if refusal.is_final:
             self.is_last = True
+        if refusal.location:
+            self.send_response(302, [*headers, ("location", refusal.location)], body)
+            return
         self.send_response(refusal.status, headers, body)
 
     @property

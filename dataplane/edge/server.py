@@ -14,6 +14,7 @@ from dataplane.edge.gateway import Gateway
 from dataplane.edge.httpclient import HttpClient
 from dataplane.edge.listener import Limits, Listener
 from dataplane.edge.livestreams import LiveStreams
+from dataplane.edge.logwatch import LogWatches
 from dataplane.edge.public import PublicConnection
 from dataplane.edge.reports import Reporter
 from dataplane.edge.settings import EdgeSettings
@@ -49,7 +50,8 @@ class Edge:
         self.tunnels = Tunnels(self.snapshots, settings.location)
         self.streams = LiveStreams(agent, self.snapshots)
         self.pusher = ConfigPusher(self.tunnels, self.snapshots)
-        self.control = ControlListener(settings.token, self.snapshots, self.pusher)
+        self.log_watches = LogWatches(self.tunnels)
+        self.control = ControlListener(settings.token, self.snapshots, self.pusher, self.log_watches)
         dials = Dials()
         self.reporter = Reporter(
             agent, settings, self.tunnels, self.streams, self.snapshots, dials, lambda: self.control.url
@@ -131,6 +133,7 @@ class Edge:
             task.cancel()
         if self._background:
             await asyncio.wait(self._background, timeout=STOP_SECONDS)
+        self.log_watches.close_all()
         self.tunnels.close_all("the edge stops")
         for client in list(self._clients):
             client.abort()

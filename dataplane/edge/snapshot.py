@@ -76,6 +76,12 @@ class Snapshot:
     keys: Mapping[str, Mapping[str, Any]]
     # By exact hostname.
     client_roots: Mapping[str, tuple[ClientRoot, ...]] = field(default_factory=dict)
+    # Organization -> version of its latest change.
+    changes: Mapping[str, int] = field(default_factory=dict)
+
+    def changed_at(self, organization_id: str) -> int:
+        """The version from which on decisions about the organization count; this one when we are not told."""
+        return self.changes.get(organization_id, self.version)
 
     def is_known_host(self, hostname: str) -> bool:
         return (
@@ -148,6 +154,7 @@ def _parse(document: Any) -> Snapshot:
             _host(name): tuple(ClientRoot(str(root["fingerprint"]), str(root["pem"])) for root in roots)
             for name, roots in (document.get("client_roots") or {}).items()
         },
+        changes={str(org): int(version) for org, version in (document.get("changes") or {}).items()},
     )
 
 

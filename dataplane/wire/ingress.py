@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataplane.wire.origin_request import IngressError, OriginRequest, parse_origin_request
-from dataplane.wire.services import BastionService, Service, parse_service
+from dataplane.wire.services import BastionService, Service, SocksService, parse_service
 
-__all__ = ["Ingress", "IngressError", "Rule", "parse_ingress", "parse_yaml_ingress"]
+__all__ = ["Ingress", "IngressError", "Rule", "not_offered", "parse_ingress", "parse_yaml_ingress"]
 
 MAX_RULES = 1000
 MAX_PATH_PATTERN_LENGTH = 512
@@ -69,6 +69,21 @@ def parse_ingress(config: Mapping[str, Any]) -> Ingress:
 def parse_yaml_ingress(config: Mapping[str, Any]) -> Ingress:
     """Like parse_ingress for a file, where durations may also be text such as "10s" or "1m30s"."""
     return _parse(config, text_durations=True)
+
+
+def not_offered(ingress: Ingress) -> str:
+    """What of these rules our own connector refuses, because it would not enforce it: ignoring it silently would widen
+    access. Empty when it serves all of them. Connectors of other makers may serve more."""
+    for number, rule in enumerate(ingress.rules, start=1):
+        if isinstance(rule.service, SocksService):
+            return f"ingress rule {number}: socks-proxy is not offered by this connector; use bastion"
+        access = rule.origin_request.access
+        if access is not None and access.required:
+            return (
+                f"ingress rule {number}: originRequest.access.required is not offered by this connector;"
+                " the edge checks every token before it opens a stream"
+            )
+    return ""
 
 
 def normalise_host(host: str) -> str:

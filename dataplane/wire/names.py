@@ -37,3 +37,4 @@ COOKIE_APP_SESSION: Final = "CF_AppSession"
 # Features a connector announces at registration (tunnel-edge.md 9, point 7).
 FEATURE_REMOTE_CONFIG: Final = "allow_remote_config"
 FEATURE_SERIALIZED_HEADERS: Final = "serialized_headers"
+FEATURE_MANAGEMENT_LOGS: Final = "management_logs"

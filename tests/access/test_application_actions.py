@@ -28,8 +28,9 @@ from access.actions.service_tokens import (
     update_service_token,
 )
 from access.models import Application, ApplicationPolicy, Certificate, Policy, ServiceToken, SshAuthority
+from accounts.edge_models import EdgeVersion
 from accounts.errors import Conflict, DomainError, InvalidInput, NotFound, PermissionDenied
-from accounts.models import AuditEvent, EdgeVersion, Organization
+from accounts.models import AuditEvent, Organization
 from tests.access.makers import ACTOR, EVERYONE, email_rule, make_application, make_provider, make_session, sign
 from tests.factories import Cast
 

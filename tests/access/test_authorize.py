@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -66,6 +67,8 @@ def logged() -> tuple[bool, str]:
 def test_allowed_person(application: Application, session: AccessSession) -> None:
     token = app_token(application, session)
     answer = ask(token=token, token_source="header", websocket=True)
+    # What the recheck wants to know again: when the token was issued.
+    assert set(json.loads(answer.pop("evidence"))["opened"]) == {"issued"}
     assert answer == {
         "outcome": "allow",
         "application_id": str(application.pk),
@@ -74,8 +77,8 @@ def test_allowed_person(application: Application, session: AccessSession) -> Non
         "identity": "alice@widgetcorp.test",
         "assertion": token,
         "destination": None,
-        "evidence": None,
         "cache_seconds": 0,
+        "ends_in_seconds": None,
     }
     assert logged() == (True, "allowed")
 
@@ -410,7 +413,9 @@ def test_service_token_streams(cast: Cast, application: Application, machine: di
 
     token = ServiceToken.objects.get()
     ServiceToken.objects.update(expires_at=timezone.now() - timedelta(days=1), duration_seconds=3600)
-    assert reasons(row) == [], "the natural end limits new connections"
+    assert reasons(row) == ["service_token_expired"]
+    ServiceToken.objects.update(expires_at=None, duration_seconds=None)
+    assert reasons(row) == []
     update_service_token(token, actor=ACTOR, name="ci", duration_seconds=None, enabled=False)
     assert reasons(row) == ["service_token_inactive"]
     ServiceToken.objects.all().delete()
@@ -470,3 +475,75 @@ def test_session_duration_is_the_policys_or_the_applications(cast: Cast, setting
     policy.save()
     found = decisions.decide(application, session=session, service_token=None, ip=CLIENT_IP, now=now)
     assert found.session_duration_seconds == 60
+
+
+# --- Preflight requests of other sites --------------------------------------------------------------------------
+CORS = {"allowed_origins": ["https://app.example.com"], "allowed_methods": ["GET", "PUT"], "allow_credentials": True}
+PREFLIGHT = {"method": "OPTIONS", "origin": "https://app.example.com", "preflight_method": "PUT"}
+
+
+def preflight(application: Application, settings: dict[str, Any], **changed: Any) -> Mapping[str, Any]:
+    Application.objects.filter(pk=application.pk).update(settings=settings)
+    return ask(**{**PREFLIGHT, **changed})
+
+
+def test_a_preflight_is_answered_as_the_settings_say(application: Application) -> None:
+    answer = preflight(application, {"cors_headers": CORS})
+    assert (answer["outcome"], answer["status"]) == ("answer", 200)
+    headers = dict(answer["headers"])
+    assert headers["access-control-allow-origin"] == "https://app.example.com"
+    assert headers["access-control-allow-methods"] == "GET, PUT"
+    assert headers["access-control-allow-credentials"] == "true"
+    assert not AccessRequest.objects.exists()
+
+
+def test_a_strange_site_gets_no_leave(application: Application) -> None:
+    answer = preflight(application, {"cors_headers": CORS}, origin="https://evil.example.com")
+    assert [name for name, _ in answer["headers"]] == ["vary"]
+
+
+def test_all_headers_and_a_wildcard_site(application: Application) -> None:
+    settings = {
+        "cors_headers": {
+            "allowed_origins": ["https://*.example.com"],
+            "allow_all_methods": True,
+            "allow_all_headers": True,
+            "max_age": 60,
+        }
+    }
+    asked = {"origin": "https://a.example.com", "preflight_headers": "X-One, x two, X-Three"}
+    headers = dict(preflight(application, settings, **asked)["headers"])
+    assert headers["access-control-allow-methods"] == "PUT"
+    assert headers["access-control-allow-headers"] == "X-One, X-Three"
+    assert headers["access-control-max-age"] == "60"
+    assert len(preflight(application, settings, origin="https://example.com.evil.test")["headers"]) == 1
+
+
+def test_a_preflight_passed_on_needs_no_login(application: Application) -> None:
+    answer = preflight(application, {"options_preflight_bypass": True})
+    assert (answer["outcome"], answer["identity"], answer["cache_seconds"]) == ("allow", None, 0)
+
+
+def test_everything_else_needs_a_login(application: Application) -> None:
+    assert preflight(application, {})["outcome"] == "login"
+    for settings in ({"cors_headers": CORS}, {"options_preflight_bypass": True}):
+        for changed in ({"method": "GET"}, {"origin": None}, {"preflight_method": None}):
+            assert preflight(application, settings, **changed)["outcome"] == "login", (settings, changed)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"allow_all_origins": True, "allowed_origins": ["https://a.test"], "allow_all_methods": True},
+        {"allow_all_origins": True},
+        {"allow_all_origins": True, "allow_all_methods": True, "allow_credentials": True},
+        {"allowed_origins": ["a.test/path"], "allow_all_methods": True},
+        {"allow_all_origins": True, "allowed_methods": ["GE T"]},
+        {"allow_all_origins": True, "allow_all_methods": True, "max_age": 90000},
+        {"allow_all_origins": "yes", "allow_all_methods": True},
+        {"allow_all_origins": True, "allowed_methods": "GET"},
+    ],
+)
+def test_settings_no_browser_would_heed_are_refused(application: Application, wrong: dict[str, Any]) -> None:
+    with pytest.raises(DomainError):
+        update_application(application, actor=ACTOR, settings={"cors_headers": wrong})

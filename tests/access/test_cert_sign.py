@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from access import tokens
 from access.models import AccessRequest, Certificate, PrincipalClaim, SshAuthority
-from accounts.models import AuditEvent, EdgeVersion
+from accounts.edge_models import EdgeVersion
+from accounts.models import AuditEvent
 from tests.access.makers import (
     CLIENT_IP,
     EVERYONE,

@@ -181,7 +181,10 @@ ODD: list[tuple[Context, list[Any], str, str]] = [
     (MACHINE, [P(S, [of("certificate")])], "service_auth", "service_token"),
     (MACHINE, [P(S, [of("common_name", common_name="dev1")])], "service_auth", "service_token"),
     (MACHINE, [P(S, [of("linked_app_token", app_uid="app-1")])], "service_auth", "service_token"),
-    (MACHINE, [P(S, [EVERY], [of("certificate")])], "service_auth", "service_token"),
+    # (under Include: a Require rule that opened the door would let more in by being added)
+    (MACHINE, [P(S, [EVERY], [of("certificate")])], "no_match", "service_token_required"),
+    (replace(MACHINE, service_token_id="tok-1"), [P(S, [EVERY], [of("certificate")])], "service_auth", "service_token"),
+    (MACHINE, [P(S, [of("certificate")], [of("certificate")])], "service_auth", "service_token"),
     (MACHINE, [P(S, [EVERY])], "no_match", "service_token_required"),
     (MACHINE, [P(S, [EVERY], [], [of("certificate")])], "no_match", "service_token_required"),
     (MACHINE, [P(S, [of("ip_list", id="nets")])], "no_match", "service_token_required"),

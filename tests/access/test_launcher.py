@@ -233,3 +233,15 @@ def test_unknown_pages_have_the_same_look(cast):
     for host in (TEAM, HOST):
         answer = EdgeBrowser().get(f"https://{host}/cdn-cgi/access/nothing")
         assert answer.status_code == 404 and "Nothing is here" in answer.content.decode()
+
+
+def test_logos_of_tiles_and_of_nobody_else(cast, session):
+    application = make_application(cast.widgetcorp)
+    application.settings = {"logo_url": "https://pictures.example.com/logo.png"}
+    application.save()
+    page = browser_of(session).get(HOME)
+    assert 'src="https://pictures.example.com/logo.png"' in page.content.decode()
+    assert "img-src 'self' data: https://pictures.example.com;" in page["Content-Security-Policy"]
+    application.settings = {"logo_url": "https://x; script-src *"}
+    application.save()
+    assert "img-src 'self' data:;" in browser_of(session).get(HOME)["Content-Security-Policy"]

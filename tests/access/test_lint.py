@@ -56,6 +56,11 @@ AROUND = Surroundings(
 @pytest.mark.parametrize(
     ("decision", "include", "require", "exclude", "codes"),
     [
+        # --- certificates of machines
+        ("non_identity", [network("192.0.2.0/24")], [{"certificate": {}}], [], ["certificate_required_only"]),
+        ("non_identity", [{"certificate": {}}], [{"common_name": {"common_name": "ci"}}], [], []),
+        ("non_identity", [{"service_token": {"token_id": PIN}}], [{"certificate": {}}], [], []),
+        ("allow", [domain("x.test")], [{"certificate": {}}], [], []),
         # --- nothing to say
         ("allow", [email("a@x.test")], [], [], []),
         ("allow", [domain("x.test")], [geo("PT")], [], []),

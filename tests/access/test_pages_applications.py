@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from access.models import Application, ApplicationPolicy, Group, Policy
+from access.models import Application, ApplicationDraft, ApplicationPolicy, Certificate, Group, Policy
+from access.tasks import sweep_expired
 from tests.factories import Cast
 from tests.pages_kit import EVIL_NAME, form_id, last_event, login, rows_of, shown, text_of
 from tests.world import World, make_world
@@ -54,58 +59,109 @@ def url(name: str, *args: object) -> str:
     return reverse(name, args=["widgetcorp", *args])
 
 
+def begin(client: Client, **changed: Any) -> ApplicationDraft:
+    """Step 1, sent and accepted."""
+    response = client.post(url("application_add"), {**CONFIGURE, **changed})
+    assert response.status_code == 302, text_of(response)
+    draft = ApplicationDraft.objects.order_by("-created_at").first()
+    assert draft is not None
+    assert response["Location"] == url("application_draft_policies", draft.pk)
+    return draft
+
+
 def set_up(client: Client, **changed: Any) -> Any:
-    assert client.post(url("application_add"), CONFIGURE).status_code == 302
-    assert client.post(url("application_add_policies"), {**POLICY, "then": "next"}).status_code == 302
-    return client.post(url("application_add_setup"), {**SETUP, **changed})
+    draft = begin(client)
+    policies = client.post(url("application_draft_policies", draft.pk), {**POLICY, "then": "next"})
+    assert policies["Location"] == url("application_draft_setup", draft.pk)
+    return client.post(url("application_draft_setup", draft.pk), {**SETUP, **changed})
+
+
+@pytest.fixture(autouse=True)
+def _no_drafts(request: pytest.FixtureRequest) -> None:
+    """The world comes with a draft of alice's; here they are counted."""
+    if "world" in request.fixturenames:
+        request.getfixturevalue("world")
+        ApplicationDraft.objects.all().delete()
 
 
 class TestWizard:
     def test_three_steps_make_application_and_policy_at_once(self, alice: Client, world: World) -> None:
         page = shown(alice, url("application_add"))
         assert '<option value="widgetcorp.tech">' in page
-        response = alice.post(url("application_add"), CONFIGURE)
-        assert response["Location"] == url("application_add_policies")
-        response = alice.post(url("application_add_policies"), {**POLICY, "then": "next"})
-        assert response["Location"] == url("application_add_setup")
+        draft = begin(alice, tags="Production, ssh")
+        response = alice.post(url("application_draft_policies", draft.pk), {**POLICY, "then": "next"})
+        assert response["Location"] == url("application_draft_setup", draft.pk)
         assert not Application.objects.filter(name="Jump host").exists()
-        assert "jump.widgetcorp.tech" in shown(alice, url("application_add_policies"))
-        response = alice.post(url("application_add_setup"), SETUP)
+        assert "jump.widgetcorp.tech" in shown(alice, url("application_draft_policies", draft.pk))
+        response = alice.post(url("application_draft_setup", draft.pk), SETUP)
         application = Application.objects.get(name="Jump host")
-        assert response["Location"] == url("application_detail", application.pk)
+        assert response["Location"] == url("application_way_in", application.pk)
         assert application.hostname == "jump.widgetcorp.tech"
         assert application.session_duration_seconds == 3600
         assert application.certificate_lifetime_seconds == 300
         assert application.certificate_extensions == ["permit-pty"]
         assert application.bastion_destinations == ["10.0.0.0/8:22", "db.internal:22"]
         assert application.principal_overrides == {"alice@people.test": "deploy"}
+        assert [tag.name for tag in application.tags.all()] == ["production", "ssh"]
         policy = application.policy_links.get().policy
         assert policy.include == [{"email": {"email": "alice@people.test"}}, {"email": {"email": "bob@people.test"}}]
         assert last_event(world.organization).name == "access.application.created"
         assert "Jump host" in shown(alice, url("applications"))
+        assert not ApplicationDraft.objects.exists()
 
-    def test_the_draft_is_gone_afterwards(self, alice: Client, world: World) -> None:
-        set_up(alice)
-        assert alice.get(url("application_add_setup")).status_code == 302
-        assert 'value="Jump host"' not in shown(alice, url("application_add"))
+    def test_the_end_says_what_to_do_next(self, alice: Client, world: World) -> None:
+        response = set_up(alice)
+        page = text_of(alice.get(response["Location"]))
+        assert "What to do next" in page
+        assert "sallyport tunnel route dns ssh-pool jump.widgetcorp.tech" in page
+        assert "No DNS record leads jump.widgetcorp.tech to the edge." in page
+
+    def test_web_settings_of_the_last_step_are_stored_as_the_api_has_them(self, alice: Client, world: World) -> None:
+        sent = {
+            "same_site_cookie_attribute": "strict",
+            "cors": "answer",
+            "cors_origins": "https://app.example.com",
+            "cors_methods": ["GET", "POST"],
+            "cors_all_headers": "on",
+            "cors_max_age": "600",
+        }
+        assert set_up(alice, **sent).status_code == 302
+        assert Application.objects.get(name="Jump host").settings == {
+            "same_site_cookie_attribute": "strict",
+            "http_only_cookie_attribute": False,
+            "cors_headers": {
+                "allowed_origins": ["https://app.example.com"],
+                "allowed_methods": ["GET", "POST"],
+                "allow_all_headers": True,
+                "max_age": 600,
+            },
+        }
 
     def test_double_submit_makes_one_application(self, alice: Client, world: World) -> None:
-        alice.post(url("application_add"), CONFIGURE)
-        alice.post(url("application_add_policies"), {**POLICY, "then": "next"})
-        sent = {**SETUP, "form_id": form_id(shown(alice, url("application_add_setup")))}
-        alice.post(url("application_add_setup"), sent)
-        alice.post(url("application_add_setup"), sent)
+        draft = begin(alice)
+        alice.post(url("application_draft_policies", draft.pk), {**POLICY, "then": "next"})
+        sent = {**SETUP, "form_id": form_id(shown(alice, url("application_draft_setup", draft.pk)))}
+        alice.post(url("application_draft_setup", draft.pk), sent)
+        alice.post(url("application_draft_setup", draft.pk), sent)
         assert Application.objects.filter(name="Jump host").count() == 1
 
     def test_step_one_refuses_with_the_input_kept(self, alice: Client, world: World) -> None:
-        bad = ({"name": ""}, {"subdomain": "not a name"}, {"subdomain": "ssh-bastion"}, {"domain": "evilcorp.tech"})
+        bad: tuple[dict[str, Any], ...] = (
+            {"name": ""},
+            {"subdomain": "not a name"},
+            {"subdomain": "ssh-bastion"},
+            {"domain": "evilcorp.tech"},
+            {"auto_redirect_to_identity": "on"},
+            {"logo_url": "http://example.com/logo.png"},
+            {"custom_deny_url": "javascript:alert(1)"},
+        )
         for wrong in bad:
             response = alice.post(url("application_add"), {**CONFIGURE, **wrong})
             assert response.status_code == 422, wrong
             page = text_of(response)
             assert 'role="alert"' in page
             assert 'value="jump"' in page or "subdomain" in wrong
-        assert alice.get(url("application_add_policies")).status_code == 302
+        assert not ApplicationDraft.objects.exists()
 
     def test_another_tenants_name_is_refused_without_a_word_about_them(self, alice: Client, cast: Cast) -> None:
         Zone.objects.create(
@@ -117,49 +173,140 @@ class TestWizard:
         )
         Application.objects.create(organization=cast.evilcorp, name="Secret plan", hostname="x.shared.tech")
         response = alice.post(url("application_add"), {**CONFIGURE, "subdomain": "x", "domain": "shared.tech"})
-        assert response.status_code in {403, 422}
+        assert response.status_code == 422
         assert "Secret plan" not in text_of(response)
         assert "Evil" not in text_of(response)
 
     def test_step_two_refuses_an_unfinished_rule(self, alice: Client, world: World) -> None:
-        alice.post(url("application_add"), CONFIGURE)
+        draft = begin(alice)
         for wrong in ({"rule-0-value": ""}, {"rule-0-value": "no address"}, {"rule-0-list": "exclude"}, {"name": ""}):
-            response = alice.post(url("application_add_policies"), {**POLICY, **wrong})
+            response = alice.post(url("application_draft_policies", draft.pk), {**POLICY, **wrong})
             assert response.status_code == 422, wrong
             assert 'role="alert"' in text_of(response)
-        assert "First policy" in shown(alice, url("application_add_policies"))
+        assert "First policy" in shown(alice, url("application_draft_policies", draft.pk))
 
     def test_step_three_refuses_with_the_input_kept(self, alice: Client, world: World) -> None:
-        for wrong in ({"bastion_destinations": "localhost"}, {"principal_overrides": "alice"}):
-            response = set_up(alice, **wrong)
-            assert response.status_code == 422
-            assert next(iter(wrong.values())) in text_of(response)
+        bad: tuple[dict[str, Any], ...] = (
+            {"bastion_destinations": "localhost"},
+            {"principal_overrides": "alice"},
+            {"cors": "answer", "cors_origins": "example.com/path", "cors_methods": ["GET"]},
+            {"cors_max_age": "99999999"},
+        )
+        for number, wrong in enumerate(bad):
+            draft = begin(alice, subdomain=f"jump{number}")
+            response = alice.post(url("application_draft_setup", draft.pk), {**SETUP, **wrong})
+            assert response.status_code == 422, wrong
+            assert 'class="errorlist"' in text_of(response)
         assert not Application.objects.filter(name="Jump host").exists()
 
     def test_default_groups_are_suggested(self, alice: Client, world: World) -> None:
         Group.objects.filter(pk=world.group.pk).update(is_default=True)
-        alice.post(url("application_add"), CONFIGURE)
-        page = shown(alice, url("application_add_policies"))
+        page = shown(alice, url("application_draft_policies", begin(alice).pk))
         assert f'<option value="{world.group.pk}" selected>Engineering</option>' in page
 
-    def test_reusable_policies_can_be_attached_and_dropped(self, alice: Client, world: World) -> None:
-        alice.post(url("application_add"), CONFIGURE)
-        alice.post(url("application_add_attach"), {"policy": str(world.reusable.pk)})
-        alice.post(url("application_add_policies"), {**POLICY, "then": "more"})
-        assert "Everybody of the company" in shown(alice, url("application_add_policies"))
-        alice.post(url("application_add_drop"), {"number": "1"})
-        alice.post(url("application_add_setup"), SETUP)
+    def test_reusable_policies_can_be_attached_ordered_and_dropped(self, alice: Client, world: World) -> None:
+        draft = begin(alice)
+        policies, arrange = url("application_draft_policies", draft.pk), url("application_draft_arrange", draft.pk)
+        alice.post(url("application_draft_attach", draft.pk), {"policy": str(world.reusable.pk)})
+        alice.post(policies, {**POLICY, "then": "more"})
+        alice.post(arrange, {"number": "1", "do": "up"})
+        page = shown(alice, policies)
+        assert page.index("1. Engineers") < page.index("2. Everybody of the company")
+        alice.post(arrange, {"number": "0", "do": "remove"})
+        alice.post(url("application_draft_setup", draft.pk), SETUP)
         links = Application.objects.get(name="Jump host").policy_links.all()
         assert [link.policy_id for link in links] == [world.reusable.pk]
+
+    def test_preview_says_who_gets_in_and_saves_nothing(self, alice: Client, world: World) -> None:
+        draft = begin(alice)
+        sent = {**POLICY, "rule-0-value": "carol@people.test", "step": "preview"}
+        page = text_of(alice.post(url("application_draft_policies", draft.pk), sent))
+        assert "Who gets in, with the policy below" in page
+        assert "1 get in" in page and "carol@people.test" in page
+        sent["rule-0-value"] = "dora@people.test"
+        assert "1 are refused" in text_of(alice.post(url("application_draft_policies", draft.pk), sent))
+        draft.refresh_from_db()
+        assert "policies" not in draft.data
 
     def test_without_zone_the_page_says_what_to_do(self, alice: Client, cast: Cast) -> None:
         assert "There is no active zone yet" in shown(alice, url("application_add"))
 
-    def test_discarding_and_editors(self, cast: Cast, world: World) -> None:
-        client = login(cast.erin)
-        client.post(url("application_add"), CONFIGURE)
-        client.post(url("application_add_cancel"))
-        assert client.get(url("application_add_policies")).status_code == 302
+
+class TestDrafts:
+    def test_a_draft_is_kept_as_it_is_and_goes_on_later(self, alice: Client, world: World) -> None:
+        unfinished = {**CONFIGURE, "name": "Half done", "subdomain": "not a name", "then": "later"}
+        assert alice.post(url("application_add"), unfinished)["Location"] == url("application_drafts")
+        draft = ApplicationDraft.objects.get()
+        assert last_event(world.organization).name == "access.application_draft.saved"
+        assert "Half done" in shown(alice, url("application_drafts"))
+        page = shown(alice, url("application_draft", draft.pk))
+        assert 'value="not a name"' in page and 'value="Half done"' in page
+        for name in ("policies", "setup"):
+            answer = alice.get(url(f"application_draft_{name}", draft.pk))
+            assert answer["Location"] == url("application_draft", draft.pk)
+
+    def test_several_drafts_side_by_side(self, alice: Client, world: World) -> None:
+        first, second = begin(alice, name="One"), begin(alice, name="Two", subdomain="two")
+        alice.post(url("application_draft_policies", second.pk), {**POLICY, "then": "more"})
+        alice.post(url("application_draft_setup", second.pk), {**SETUP, "then": "later", "cors_max_age": "bad"})
+        assert 'value="bad"' in shown(alice, url("application_draft_setup", second.pk))
+        assert "2 drafts to go on with" in shown(alice, url("application_add"))
+        assert "Drafts (2)" in shown(alice, url("applications"))
+        assert alice.post(url("application_draft_setup", second.pk), SETUP).status_code == 302
+        assert Application.objects.get(name="Two").policy_links.count() == 1
+        assert list(ApplicationDraft.objects.all()) == [first]
+
+    def test_nobody_else_sees_it(self, alice: Client, cast: Cast, world: World) -> None:
+        draft = begin(alice)
+        erin = login(cast.erin)
+        for name in ("", "_policies", "_setup"):
+            assert erin.get(url(f"application_draft{name}", draft.pk)).status_code == 404
+        assert erin.post(url("application_draft_discard", draft.pk)).status_code == 404
+        assert "Jump host" not in shown(erin, url("application_drafts"))
+
+    def test_discarding(self, alice: Client, world: World) -> None:
+        draft = begin(alice)
+        alice.post(url("application_draft_discard", draft.pk))
+        assert not ApplicationDraft.objects.exists()
+        assert last_event(world.organization).name == "access.application_draft.discarded"
+        assert "No drafts" in shown(alice, url("application_drafts"))
+
+    def test_forgotten_after_thirty_days(self, alice: Client, world: World) -> None:
+        old, young = begin(alice), begin(alice, subdomain="young")
+        ApplicationDraft.objects.filter(pk=old.pk).update(expires_at=timezone.now())
+        assert alice.get(url("application_draft", old.pk)).status_code == 404
+        sweep_expired()
+        assert list(ApplicationDraft.objects.all()) == [young]
+        assert timedelta(days=29) < young.expires_at - timezone.now() <= timedelta(days=30)
+
+
+class TestInlineChecks:
+    def check(self, client: Client, field: str, **changed: Any) -> str:
+        response = client.post(url("application_check"), {**CONFIGURE, **changed, "field": field})
+        assert response.status_code == 200
+        return text_of(response)
+
+    def test_the_domain_is_judged_while_it_is_typed(self, alice: Client, world: World) -> None:
+        assert "jump.widgetcorp.tech is free and yours" in self.check(alice, "subdomain")
+        taken = self.check(alice, "subdomain", subdomain="ssh-bastion")
+        assert "SSH bastion is at ssh-bastion.widgetcorp.tech already" in taken
+        assert "not a hostname" in self.check(alice, "subdomain", subdomain="not a name")
+        Zone.objects.update(status="pending")
+        assert 'class="errorlist"' in self.check(alice, "domain")
+
+    def test_a_field_that_is_not_asked_about_is_not_judged(self, alice: Client, world: World) -> None:
+        assert "errorlist" not in self.check(alice, "logo_url", name="")
+        assert "begins with https" in self.check(alice, "logo_url", logo_url="ftp://x")
+        assert "This field is required" in self.check(alice, "name", name="")
+        assert self.check(alice, "csrfmiddlewaretoken").strip() == ""
+
+    def test_fields_of_the_last_step(self, alice: Client, world: World) -> None:
+        assert "write e-mail = account name" in self.check(alice, "principal_overrides", principal_overrides="alice")
+        assert not rows_changed(world)
+
+
+def rows_changed(world: World) -> bool:
+    return Application.objects.for_organization(world.organization).count() != 1 or ApplicationDraft.objects.exists()
 
 
 class TestRuleBuilder:
@@ -282,6 +429,40 @@ class TestPolicies:
         alice.post(move, {"direction": "up"})
         assert rows_of(world.organization) == before
 
+    def order(self, world: World) -> list[str]:
+        return list(world.application.policy_links.order_by("precedence").values_list("policy__name", flat=True))
+
+    def three(self, alice: Client, world: World) -> list[str]:
+        for name in ("Second", "Third"):
+            alice.post(url("application_policy_add", world.application.pk), {**POLICY, "name": name})
+        return [str(link.policy_id) for link in world.application.policy_links.order_by("precedence")]
+
+    def test_the_whole_order_in_one_post(self, alice: Client, world: World) -> None:
+        one, two, three = self.three(alice, world)
+        sent = {"order": f"{three},{one},{two}", "seen": f"{one},{two},{three}"}
+        assert f'value="{one},{two},{three}"' in shown(alice, url("application_policies", world.application.pk))
+        alice.post(url("application_policies_order", world.application.pk), sent)
+        assert self.order(world) == ["Third", "Engineers get in", "Second"]
+        assert last_event(world.organization).name == "access.policy.reordered"
+
+    def test_two_people_ordering_at_once(self, alice: Client, cast: Cast, world: World) -> None:
+        one, two, three = self.three(alice, world)
+        seen, address = f"{one},{two},{three}", url("application_policies_order", world.application.pk)
+        login(cast.erin).post(address, {"order": f"{two},{one},{three}", "seen": seen})
+        response = alice.post(address, {"order": f"{three},{two},{one}", "seen": seen}, follow=True)
+        assert "Somebody changed the policies or their order meanwhile" in text_of(response)
+        assert self.order(world) == ["Second", "Engineers get in", "Third"]
+        move = url("application_policy_move", world.application.pk, three)
+        assert alice.post(move, {"direction": "up", "seen": seen}).status_code == 422
+        assert self.order(world) == ["Second", "Engineers get in", "Third"]
+
+    def test_a_made_up_order_changes_nothing(self, alice: Client, world: World) -> None:
+        one, two, three = self.three(alice, world)
+        address, before = url("application_policies_order", world.application.pk), self.order(world)
+        for order in (f"{one},{two}", f"{one},{one},{two}", "x", "", f"{one},{two},{three},{world.reusable.pk}"):
+            alice.post(address, {"order": order, "seen": f"{one},{two},{three}"})
+        assert self.order(world) == before
+
     def test_attach_detach_and_delete(self, alice: Client, world: World) -> None:
         app = world.application.pk
         alice.post(url("application_policy_attach", app), {"policy": str(world.reusable.pk)})
@@ -347,19 +528,41 @@ class TestTabs:
         data = {
             "name": "Renamed",
             "domain": "renamed.widgetcorp.tech",
-            "session_duration_seconds": "900",
-            "allowed_provider_ids": [str(world.oidc.pk)],
-            "auto_redirect_to_identity": "on",
+            "session_duration_seconds": "0",
+            "tags": "Production",
+            "logo_url": "https://example.com/logo.png",
+            "http_only_cookie_attribute": "on",
+            "cors": "pass",
         }
+        Application.objects.filter(pk=world.application.pk).update(settings={"reserved_principals": ["deploy"]})
         edit = url("application_settings_edit", world.application.pk)
         assert alice.post(edit, data).status_code == 302
         world.application.refresh_from_db()
         assert (world.application.name, world.application.hostname) == ("Renamed", "renamed.widgetcorp.tech")
         assert not world.application.app_launcher_visible
-        assert [provider.pk for provider in world.application.allowed_providers.all()] == [world.oidc.pk]
+        assert world.application.session_duration_seconds == 0
+        assert world.application.settings == {
+            "reserved_principals": ["deploy"],
+            "logo_url": "https://example.com/logo.png",
+            "options_preflight_bypass": True,
+        }
+        page = shown(alice, url("application_settings", world.application.pk))
+        assert 'value="pass" selected' in page
         response = alice.post(edit, {**data, "domain": "elsewhere.test"})
+        assert response.status_code in {403, 422}
+
+    def test_authentication(self, alice: Client, world: World) -> None:
+        edit = url("application_authentication_edit", world.application.pk)
+        data = {"allowed_provider_ids": [str(world.oidc.pk)], "auto_redirect_to_identity": "on"}
+        assert alice.post(edit, data).status_code == 302
+        world.application.refresh_from_db()
+        assert [provider.pk for provider in world.application.allowed_providers.all()] == [world.oidc.pk]
+        assert world.application.auto_redirect_to_identity
+        page = shown(alice, url("application_authentication", world.application.pk))
+        assert f'value="{world.oidc.pk}"' in page
+        response = alice.post(edit, {"auto_redirect_to_identity": "on"})
         assert response.status_code == 422
-        assert 'value="elsewhere.test"' in text_of(response)
+        assert "Tick exactly one login method" in text_of(response)
 
     def test_revoking_tokens(self, alice: Client, world: World) -> None:
         alice.post(url("application_revoke_tokens", world.application.pk))
@@ -370,11 +573,65 @@ class TestTabs:
         assert alice.post(delete, {"confirmation": "ssh bastion"}).status_code == 422
         assert Application.objects.filter(pk=world.application.pk).exists()
         response = alice.post(delete, {"confirmation": "SSH bastion"})
-        assert response.status_code in {302, 422}, text_of(response)
+        assert response["Location"] == url("application_drafts")
+        assert not Application.objects.filter(pk=world.application.pk).exists()
+
+    def test_delete_names_what_goes_with_it(self, alice: Client, world: World) -> None:
+        alice.post(url("application_policy_attach", world.application.pk), {"policy": str(world.reusable.pk)})
+        page = shown(alice, url("application_delete", world.application.pk))
+        assert "Its own 1 policy go with it: Engineers get in." in page
+        assert "Reusable policies stay: Everybody of the company." in page
+        assert world.authority.fingerprint in page
+        assert "1 certificate is still valid" in page
+        Certificate.objects.update(revoked_at=timezone.now())
+        assert "still valid" not in shown(alice, url("application_delete", world.application.pk))
+
+    def test_a_deleted_application_can_be_added_again_from_its_draft(self, alice: Client, world: World) -> None:
+        old = world.application
+        settings = {"logo_url": "https://example.com/l.png", "reserved_principals": ["deploy"]}
+        Application.objects.filter(pk=old.pk).update(settings=settings, principal_overrides={"a@people.test": "ops"})
+        alice.post(url("application_policy_attach", old.pk), {"policy": str(world.reusable.pk)})
+        before = Policy.objects.get(pk=world.policy.pk)
+        alice.post(url("application_delete", old.pk), {"confirmation": "SSH bastion"})
+        draft = ApplicationDraft.objects.get()
+        assert "Kept from a deleted application" in shown(alice, url("application_draft", draft.pk))
+        page = shown(alice, url("application_draft_setup", draft.pk))
+        assert "a@people.test = ops" in page
+        assert alice.post(url("application_draft_setup", draft.pk), _sendable(draft.data["setup"])).status_code == 302
+        again = Application.objects.get(name="SSH bastion")
+        assert again.domain == old.domain and again.aud != old.aud
+        assert (again.settings, again.principal_overrides) == (settings, {"a@people.test": "ops"})
+        policies = [link.policy for link in again.policy_links.select_related("policy").order_by("precedence")]
+        assert [policy.name for policy in policies] == ["Engineers get in", "Everybody of the company"]
+        assert policies[0].pk != before.pk and policies[0].include == before.include
+        assert policies[1].pk == world.reusable.pk
+        assert not again.ssh_authorities.exists()
+
+    def test_duplicate(self, alice: Client, world: World) -> None:
+        alice.post(url("application_policy_attach", world.application.pk), {"policy": str(world.reusable.pk)})
+        Application.objects.filter(pk=world.application.pk).update(settings={"logo_url": "https://example.com/l.png"})
+        duplicate = url("application_duplicate", world.application.pk)
+        assert "Everybody of the company" in shown(alice, duplicate)
+        same = {"name": "Copy", "subdomain": "ssh-bastion", "domain": "widgetcorp.tech"}
+        assert alice.post(duplicate, same).status_code == 422
+        response = alice.post(duplicate, {**same, "subdomain": "copy"})
+        copy = Application.objects.get(name="Copy")
+        assert response["Location"] == url("application_way_in", copy.pk)
+        assert copy.hostname == "copy.widgetcorp.tech" and copy.aud != world.application.aud
+        assert copy.settings == {"logo_url": "https://example.com/l.png"}
+        own, shared = [link.policy for link in copy.policy_links.order_by("precedence")]
+        assert (own.name, own.reusable, shared.pk) == ("Engineers get in", False, world.reusable.pk)
+        assert own.pk != world.policy.pk and own.include == Policy.objects.get(pk=world.policy.pk).include
+        assert not copy.ssh_authorities.exists()
+        event = last_event(world.organization)
+        assert (event.name, (event.new or {})["copied_from"]) == (
+            "access.application.created",
+            str(world.application.pk),
+        )
 
     def test_viewer_sees_everything_disabled(self, cast: Cast, world: World) -> None:
         client = login(cast.bob)
-        for name in ("application_ssh", "application_settings"):
+        for name in ("application_ssh", "application_settings", "application_authentication"):
             page = shown(client, url(name, world.application.pk))
             assert '<fieldset class="stack" disabled>' in page
         assert "Add an application" not in shown(client, url("applications"))
@@ -383,13 +640,17 @@ class TestTabs:
 
 class TestList:
     def test_search_paging_and_budget(
-        self, alice: Client, world: World, django_assert_max_num_queries: DjangoAssertNumQueries
+        self, alice: Client, world: World, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
+        shown(alice, url("applications"))
+        with CaptureQueriesContext(connection) as first:
+            shown(alice, url("applications"))
         for number in range(60):
-            Application.objects.create(
+            application = Application.objects.create(
                 organization=world.organization, name=f"App {number:02}", hostname=f"app{number}.widgetcorp.tech"
             )
-        with django_assert_max_num_queries(7):
+            application.tags.add(world.tag)
+        with django_assert_num_queries(len(first)):
             page = shown(alice, url("applications"))
         assert "1 to 25 of 61" in page
         assert "none: nobody gets in" in page
@@ -397,8 +658,55 @@ class TestList:
         assert page.count("<tr>") == 2
         assert "Nothing matches" in shown(alice, url("applications") + "?q=zzz")
 
+    def test_filters(self, alice: Client, world: World) -> None:
+        other = Application.objects.create(
+            organization=world.organization, name="Nothing yet", hostname="n.widgetcorp.tech"
+        )
+        world.application.tags.add(world.tag)
+
+        def names(query: str) -> set[str]:
+            page = shown(alice, url("applications") + query)
+            return {row.name for row in (world.application, other) if f"<strong>{row.name}</strong>" in page}
+
+        with_everything = {world.application.name}
+        for query in ("?policy=yes", "?ssh=yes", "?tunnel=yes", f"?tag={world.tag.name}"):
+            assert names(query) == with_everything, query
+        for query in ("?policy=no", "?ssh=no", "?tunnel=no"):
+            assert names(query) == {"Nothing yet"}, query
+        assert (
+            names("?type=self_hosted") == names("?type=nonsense&tag=unknown") == {world.application.name, "Nothing yet"}
+        )
+        world.connector.connections.update(closed_at=timezone.now())
+        assert names("?tunnel=yes") == set()
+
+    def test_order_by_column(self, alice: Client, world: World) -> None:
+        Application.objects.create(organization=world.organization, name="Aaa", hostname="zzz.widgetcorp.tech")
+
+        def first(query: str) -> bool:
+            page = shown(alice, url("applications") + query)
+            return page.index("<strong>Aaa</strong>") < page.index("<strong>SSH bastion</strong>")
+
+        assert first("") and first("?sort=policies") and first("?sort=-domain")
+        assert not first("?sort=-name") and not first("?sort=domain") and not first("?sort=-policies")
+        assert first("?sort=organization__name") and first("?sort=--name")
+        assert 'aria-sort="descending"' in shown(alice, url("applications") + "?sort=-name")
+
+    def test_tags_are_edited_from_the_list(self, alice: Client, world: World) -> None:
+        edit = url("application_tags_edit", world.application.pk)
+        assert edit in shown(alice, url("applications"))
+        assert alice.post(edit, {"tags": "production, new word"}).status_code == 302
+        assert {tag.name for tag in world.application.tags.all()} == {"new word", "production"}
+        assert "new word" in shown(alice, url("applications"))
+        assert alice.post(edit, {"tags": "bad/word"}).status_code == 422
+        alice.post(edit, {"tags": ""})
+        assert not world.application.tags.exists()
+
     def test_empty_state_teaches(self, alice: Client, cast: Cast) -> None:
         assert "Protect your first host" in shown(alice, url("applications"))
+
+
+def _sendable(fields: dict[str, list[str]]) -> dict[str, Any]:
+    return {name: values if len(values) != 1 else values[0] for name, values in fields.items()}
 
 
 def _fields(page: str) -> dict[str, str]:

@@ -15,8 +15,9 @@ from access.actions.service_tokens import create_service_token
 from access.evaluation import MAX_GROUP_DEPTH
 from access.models import Group, Policy
 from access.rules import check_rules
+from accounts.edge_models import EdgeVersion
 from accounts.errors import Conflict, DomainError, InvalidInput
-from accounts.models import AuditEvent, EdgeVersion
+from accounts.models import AuditEvent
 from tests.access.makers import ACTOR, EVERYONE, email_rule, make_provider
 from tests.factories import Cast
 

@@ -134,7 +134,10 @@ def make_tenant(organization: Organization, domain: str) -> Tenant:
     root = {"name": "Machines", "certificate": CLIENT_ROOT, "associated_hostnames": []}
     certificate = api.ok("POST", f"{account}/access/certificates", root)
     tag = api.ok("POST", f"{account}/access/tags", {"name": f"at {domain}"})
+    sorry = {"name": "Sorry", "type": "forbidden", "custom_html": "<p>Sorry.</p>"}
+    page = api.ok("POST", f"{account}/access/custom_pages", sorry)
     tenant.ids = {
+        "page_id": page["uid"],
         "tag_name": tag["name"],
         "policy_test_id": policy_test["id"],
         "list_id": members["id"],

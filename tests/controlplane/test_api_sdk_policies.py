@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import cloudflare
+import pytest
 from cloudflare import Cloudflare
 
 from access.models import AccessList, Policy
@@ -120,3 +122,36 @@ def test_make_reusable(client: Cloudflare, organization: Organization) -> None:
     )
     assert [item.id for item in other.policies or []] == [policy]
     assert [item.id for item in access.applications.get(app.id or "", account_id=account).policies or []] == [policy]
+
+
+def test_custom_pages(client: Cloudflare, organization: Organization) -> None:
+    pages, account = client.zero_trust.access.custom_pages, organization.id
+    make_zone(client, account)
+    made = pages.create(account_id=account, name="Sorry", type="identity_denied", custom_html="<p onclick=x>No</p>")
+    assert made is not None
+    assert made.uid is not None
+    assert [warning.tier for warning in made.warnings or []] == ["html"]
+    app = client.zero_trust.access.applications.create(
+        account_id=account,
+        type="self_hosted",
+        name="SSH",
+        domain="ssh.widgetcorp.example",
+        custom_pages=[made.uid],
+        custom_deny_url="https://help.example/",
+    )
+    assert app.custom_pages == [made.uid]
+    with pytest.raises(cloudflare.ConflictError):
+        pages.delete(made.uid, account_id=account)
+    changed = pages.update(
+        made.uid, account_id=account, name="Sorry 2", type="identity_denied", custom_html="<p>No</p>"
+    )
+    assert changed is not None
+    assert changed.name == "Sorry 2"
+    found = pages.get(made.uid, account_id=account)
+    assert found is not None
+    assert found.custom_html == "<p>No</p>"
+    assert [page.uid for page in pages.list(account_id=account)] == [made.uid]
+    shown = client.zero_trust.organizations.update(account_id=account, custom_pages={"identity_denied": made.uid})
+    assert shown is not None
+    assert shown.custom_pages is not None
+    assert shown.custom_pages.identity_denied == made.uid

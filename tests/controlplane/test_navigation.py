@@ -61,7 +61,7 @@ def test_crumbs_name_the_section(cast: Cast) -> None:
 
 class TestSwitcher:
     def test_leads_to_the_same_section_where_the_role_may_see_it(self, cast: Cast) -> None:
-        Membership.objects.create(organization=cast.evilcorp, user=cast.alice, role=Role.VIEWER)
+        Membership.objects.create(organization=cast.evilcorp, user=cast.alice, role=Role.EDITOR)
         client = login(cast.alice)
         assert 'href="/o/evilcorp/access/log/"' in shown(client, "/o/widgetcorp/access/log/")
         tokens = shown(client, "/o/widgetcorp/settings/api-tokens/")

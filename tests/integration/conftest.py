@@ -75,6 +75,7 @@ def here(tmp_path_factory: pytest.TempPathFactory, data_services: dict[str, str]
         environment = {"FETCH_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{port}", **data_services}
         with installation(base / "var", **environment) as running:
             (running.state / "issuer").write_text(issuer)
+            (running.state / "database-url").write_text(data_services.get("DATABASE_URL", ""))
             yield running
 
 

@@ -318,7 +318,9 @@ def test_a_tunnel_of_the_dashboard_runs_with_its_token(here: Installation, serve
     with page.expect_download() as download:
         page.get_by_role("link", name="Download edge-ca.pem").click()
     download.value.save_as(folder / "edge-ca.pem")
-    command = shlex.split(page.locator("#sallyport").inner_text())
+    command = shlex.split(page.locator("#run-command").inner_text())
+    (folder / "tunnel-token").write_text(page.locator("#token").inner_text())
+    (folder / "tunnel-token").chmod(0o600)
     page.get_by_role("link", name="To the tunnel").click()
     with _running([sys.executable, "-m", "dataplane.cli", *command[1:]], folder):
         expect(page.get_by_text("healthy")).to_be_visible()

@@ -9,11 +9,13 @@ from typing import Any
 
 
 class EdgeListener:
-    """Records pushes (and pokes: those that name no tunnel) and answers `replies` (or the raw `body` with `status`)."""
+    """Records pushes (and pokes: those that name no tunnel; and questions about logs). Answers `replies`, or the
+    raw `body`, with `status`."""
 
     def __init__(self) -> None:
         self.pushes: list[tuple[str, str, dict[str, Any]]] = []
         self.pokes: list[tuple[str, str, dict[str, Any]]] = []
+        self.questions: list[tuple[str, str, dict[str, Any]]] = []
         self.replies: list[dict[str, Any]] = []
         self.status = 200
         self.body: bytes | None = None
@@ -26,7 +28,10 @@ class EdgeListener:
             def do_POST(self) -> None:
                 content = self.rfile.read(int(self.headers["content-length"]))
                 document = json.loads(content)
-                kept = listener.pushes if document["tunnels"] else listener.pokes
+                if "tunnels" in document:
+                    kept = listener.pushes if document["tunnels"] else listener.pokes
+                else:
+                    kept = listener.questions
                 kept.append((self.path, self.headers["authorization"], document))
                 listener.hold.wait(timeout=10)
                 body = listener.body

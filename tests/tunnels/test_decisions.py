@@ -98,6 +98,7 @@ def test_a_good_token_is_allowed_and_logged(cast: Cast, application: Application
     session = log_in(cast.widgetcorp, alice)
     token = token_for(application, session)
     answer = ask(token=token, token_source="header")
+    assert set(json.loads(answer.pop("evidence"))["opened"]) == {"issued"}
     assert answer == {
         "outcome": "allow",
         "application_id": str(application.pk),
@@ -106,8 +107,8 @@ def test_a_good_token_is_allowed_and_logged(cast: Cast, application: Application
         "identity": "dana@people.test",
         "assertion": token,
         "destination": None,
-        "evidence": None,
         "cache_seconds": 0,
+        "ends_in_seconds": None,
     }
     row = AccessRequest.objects.get()
     assert (row.allowed, row.email, row.ray_id) == (True, "dana@people.test", "0123456789abcdef")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from uuid import uuid4
 
@@ -55,8 +56,16 @@ class TestTunnels:
         token = page.split('<pre id="token"')[1].split(">", 1)[1].split("<")[0]
         credentials = TunnelCredentials.from_token(token)
         assert credentials.tunnel_id == tunnel.pk
-        assert f"sallyport tunnel run --edge tunnel.example.test:7844 --token {token}" in page
-        assert f"cloudflared tunnel --protocol http2 --edge tunnel.example.test:7844 run --token {token}" in page
+        assert "sallyport tunnel run --edge tunnel.example.test:7844 --token-file tunnel-token" in page
+
+    @pytest.mark.parametrize("system", ["try", "debian", "docker", "macos", "windows", "cloudflared", "nonsense"])
+    def test_no_command_holds_the_token(self, alice: Client, world: World, system: str) -> None:
+        page = shown(alice, url("tunnel_install", world.tunnel.pk) + f"?system={system}")
+        token = page.split('<pre id="token"')[1].split(">", 1)[1].split("<")[0]
+        assert page.count(token) == 1
+        assert "--token " not in page
+        assert '<pre id="run-command"' in page
+        assert "tunnel.example.test:7844" in page.split('<pre id="run-command"')[1]
 
     def test_the_edge_authority_can_be_fetched(
         self, alice: Client, world: World, settings: Settings, tmp_path: Path
@@ -71,7 +80,7 @@ class TestTunnels:
     def test_token_is_for_editors_only(self, cast: Cast, world: World) -> None:
         bob = login(cast.bob)
         assert bob.get(url("tunnel_install", world.tunnel.pk)).status_code == 403
-        assert "--token" not in shown(bob, url("tunnel_detail", world.tunnel.pk))
+        assert "tunnel-token" not in shown(bob, url("tunnel_detail", world.tunnel.pk))
         assert login(cast.erin).get(url("tunnel_install", world.tunnel.pk)).status_code == 200
 
     def test_names(self, alice: Client, world: World) -> None:
@@ -87,7 +96,7 @@ class TestTunnels:
         assert str(world.connector.client_id) in page
         assert "version 1" in page
         assert "4 connections" in page
-        assert 'hx-trigger="every 3s"' in page
+        assert 'data-poll="2"' in page
         Connection.objects.filter(index__gt=0).update(closed_at=timezone.now())
         assert "degraded" in shown(alice, url("tunnel_detail", world.tunnel.pk))
         Connection.objects.update(closed_at=timezone.now())
@@ -105,11 +114,15 @@ class TestTunnels:
         alice.post(url("tunnel_rotate_token", tunnel.pk), {"cut": "on"})
         tunnel.refresh_from_db()
         assert tunnel.token_generation == 2
+        assert "1 connector connected with the old token" in shown(alice, url("tunnel_detail", tunnel.pk))
         assert tunnel.reconnect_after is not None
         assert last_event(world.organization).name == "tunnels.tunnel.token_rotated"
         alice.post(url("tunnel_disconnect", tunnel.pk), {"client_id": str(world.connector.client_id)})
         assert last_event(world.organization).name == "tunnels.connectors.disconnected"
         delete = url("tunnel_delete", tunnel.pk)
+        page = shown(alice, delete)
+        assert "1 connected connector is cut off" in page
+        assert "change them: ssh-bastion.widgetcorp.tech" in page
         assert alice.post(delete, {"confirmation": "ssh-pool"}).status_code == 422  # still connected
         assert alice.post(delete, {"confirmation": "wrong", "cascade": "on"}).status_code == 422
         assert alice.post(delete, {"confirmation": "ssh-pool", "cascade": "on"}).status_code == 302
@@ -152,6 +165,34 @@ class TestHostnames:
         ]
         assert last_event(world.organization).name == "tunnels.configuration.published"
         assert "version 1, pushing" in shown(alice, url("tunnel_detail", world.tunnel.pk))
+
+    def test_an_error_stands_at_its_row(self, alice: Client, world: World) -> None:
+        more = {"host-1-hostname": "web.widgetcorp.tech", "host-1-path": "(", "host-1-kind": "bastion"}
+        page = text_of(alice.post(url("tunnel_hostnames", world.tunnel.pk), {**ROWS, **more}))
+        assert "is not a regular expression" in page.split('id="host-1-error"')[1][:200]
+        assert 'id="host-0-error"' not in page
+
+    def test_rows_move_up(self, alice: Client, world: World) -> None:
+        more = {"host-1-hostname": "web.widgetcorp.tech", "host-1-kind": "bastion", "step": "move-up-1"}
+        page = text_of(alice.post(url("tunnel_hostnames", world.tunnel.pk), {**ROWS, **more}))
+        first = page.split('id="host-0-hostname"')[1].split(">")[0]
+        assert 'value="web.widgetcorp.tech"' in first
+        assert TunnelConfiguration.objects.count() == 1
+
+    def test_what_our_connector_refuses_is_not_published_to_it(self, alice: Client, world: World) -> None:
+        edit = url("tunnel_hostnames", world.tunnel.pk)
+        socks = {**ROWS, "host-0-kind": "other", "host-0-target": "socks-proxy"}
+        access = {"originRequest": {"access": {"required": True, "teamName": "widgetcorp", "audTag": ["a"]}}}
+        locked = {**ROWS, "host-0-extra": json.dumps(access)}
+        world.connector.version = "sallyport/0.1.0"
+        world.connector.save()
+        for wrong, named in ((socks, "socks-proxy"), (locked, "access.required")):
+            response = alice.post(edit, wrong)
+            assert response.status_code == 422
+            assert f"{named} is not offered by this connector" in text_of(response)
+        world.connector.version = "2026.8.2"
+        world.connector.save()
+        assert alice.post(edit, socks).status_code == 302
 
     def test_rows_come_and_go_without_publishing(self, alice: Client, world: World) -> None:
         edit = url("tunnel_hostnames", world.tunnel.pk)
@@ -197,6 +238,8 @@ class TestHostnames:
             {"host-0-target": "not a target"},
             {"host-0-hostname": "https://x"},
             {"fallback": "nonsense"},
+            {"host-0-path": "("},
+            {"host-1-hostname": "ssh-bastion.widgetcorp.tech", "host-1-kind": "bastion"},
             {"host-0-kind": "http_status", "host-0-target": "9999"},
         ],
     )
@@ -218,8 +261,16 @@ class TestHostnames:
     def test_versions_and_rollback(self, alice: Client, world: World) -> None:
         alice.post(url("tunnel_hostnames", world.tunnel.pk), ROWS)
         assert "Version 2" in shown(alice, url("tunnel_versions", world.tunnel.pk))
-        assert "localhost:2222" in shown(alice, url("tunnel_version", world.tunnel.pk, 2))
+        page = shown(alice, url("tunnel_version", world.tunnel.pk, 2))
+        assert "From version 1 to version 2" in page
+        assert "<del>" in page
+        assert "ssh://localhost:22&quot;</del>" in page
+        assert "ssh://localhost:2222&quot;</ins>" in page
+        assert "Roll back" not in page
+        assert "same content" in shown(alice, url("tunnel_version", world.tunnel.pk, 2) + "?with=2")
+        assert "Roll back to this version" in shown(alice, url("tunnel_version", world.tunnel.pk, 1))
         alice.post(url("tunnel_version_publish", world.tunnel.pk, 1))
+        assert last_event(world.organization).new == {"version": 3, "rules": 2, "content_of": 1}
         versions = TunnelConfiguration.objects.filter(tunnel=world.tunnel).order_by("version")
         assert [row.version for row in versions] == [1, 2, 3]
         assert versions[2].config == versions[0].config
@@ -263,14 +314,14 @@ class TestZones:
         alice.post(url("zone_add"), {"name": "wanted.tech"})
         zone = Zone.objects.get(name="wanted.tech")
         page = shown(alice, url("zone_detail", zone.pk))
-        assert 'hx-trigger="every 5s"' in page
+        assert 'data-poll="4" hx-get' in page.split('id="proof"')[1][:60]
         dns_server.add("_sallyport-challenge.wanted.tech", "TXT", challenge_value(zone))
         alice.post(url("zone_verify", zone.pk))
         zone.refresh_from_db()
         assert zone.status == "active"
         page = shown(alice, url("zone_detail", zone.pk))
         assert "+ Add record" in page
-        assert 'hx-trigger="every 5s"' not in page
+        assert 'data-poll="4" hx-get' not in page.split('id="proof"')[1][:60]
 
     def test_delete_needs_the_name(self, alice: Client, world: World) -> None:
         delete = url("zone_delete", world.zone.pk)

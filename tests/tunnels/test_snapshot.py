@@ -75,6 +75,7 @@ def facts(**changes: Any) -> SnapshotFacts:
         "aliases": [Alias("ssh.widgetcorp.localhost", ORG, TUNNEL)],
         "tunnels": [tunnel_facts(TUNNEL, ORG)],
         "keys": {ORG: [{"kty": "RSA", "kid": "k"}]},
+        "changes": {ORG: 6},
     }
     return SnapshotFacts(**(values | changes))
 
@@ -123,6 +124,7 @@ def test_golden_snapshot() -> None:
         ],
         "jwks": {ORG: {"keys": [{"kty": "RSA", "kid": "k"}]}},
         "client_roots": {},
+        "changes": {ORG: 6},
     }
 
 
@@ -239,7 +241,7 @@ def test_the_cost_does_not_grow_with_the_tenants(
 ) -> None:
     make_alias(zone, tunnel, cast.alice)
     publish_configuration(tunnel, config=CONFIG, actor=alice)
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         load_snapshot()
     for number in range(10):
         other = make_tunnel(cast.widgetcorp, cast.alice, f"t{number}")
@@ -247,7 +249,7 @@ def test_the_cost_does_not_grow_with_the_tenants(
         publish_configuration(other, config=CONFIG, actor=alice)
         name = f"t{number}.widgetcorp.localhost"
         Application.objects.create(organization=cast.widgetcorp, name=name, hostname=name)
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         document = load_snapshot()
     assert len(document["routes"]) == len(document["tunnels"]) == 11
 
@@ -267,7 +269,7 @@ def test_snapshot_over_http_then_304_with_one_query(cast: Cast, tunnel: Tunnel, 
     with django_assert_num_queries(1):
         assert agent.get("snapshot").content == first.content, "the encoded document is cached"
 
-    raise_edge_version()
+    raise_edge_version(cast.widgetcorp)
     changed = agent.get("snapshot", **{"if-none-match": first.headers["etag"]})
     assert changed.status_code == 200
     assert json.loads(changed.content)["version"] == json.loads(first.content)["version"] + 1

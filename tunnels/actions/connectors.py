@@ -37,6 +37,18 @@ def disconnect_connectors(tunnel: Tunnel, *, client_id: UUID | str | None = None
     )
 
 
+@transaction.atomic
+def view_connector_logs(connector: Connector, *, level: str, actor: Actor) -> None:
+    """Somebody begins to watch what a connector logs: lines name hosts and people, so that is kept."""
+    audit.record(
+        events.CONNECTOR_LOGS_VIEWED,
+        organization=connector.organization,
+        actor=actor,
+        target=connector.tunnel,
+        new={"connector": str(connector.client_id), "level": level},
+    )
+
+
 def tunnel_status(tunnel: Tunnel, now: datetime) -> TunnelStatus:
     """For one tunnel; lists use tunnels.status.statuses."""
     return statuses([tunnel], now)[tunnel.pk]

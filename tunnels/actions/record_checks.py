@@ -25,6 +25,8 @@ def store_record_check(record: DnsRecord, verdict: Verdict, *, now: datetime) ->
     )
     values: dict[str, object] = {
         "last_answer": verdict.text,
+        "resolver": verdict.resolver[:100],
+        "last_checked_at": now,
         "failed_checks": failures,
         "next_check_at": now + (CHECK_INTERVAL if is_right else retry_delay(failures)),
     }

@@ -157,6 +157,7 @@ def _store(record: DnsRecord, fields: records.RecordFields) -> None:
         setattr(record, key, value)
     if needs_check:
         record.verification, record.verified_at, record.last_answer = DnsRecord.Verification.PENDING, None, ""
+        record.resolver, record.last_checked_at = "", None
         record.failed_checks, record.next_check_at = 0, timezone.now()
         transaction.on_commit(lambda: tasks.verify_record.delay(record.pk))
     record.save()

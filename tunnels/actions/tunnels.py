@@ -105,9 +105,10 @@ def rotate_tunnel_token(tunnel: Tunnel, *, cut: bool, actor: Actor) -> Tunnel:
     current = lock_live_tunnel(tunnel)
     current.token_generation += 1
     current.secret_sha256 = ""
+    current.token_rotated_at = timezone.now()
     if cut:
         current.reconnect_after = next_mark(current.reconnect_after)
-    current.save(update_fields=["token_generation", "secret_sha256", "reconnect_after"])
+    current.save(update_fields=["token_generation", "secret_sha256", "token_rotated_at", "reconnect_after"])
     audit.record(
         events.TUNNEL_TOKEN_ROTATED,
         organization=current.organization,
@@ -125,7 +126,8 @@ def replace_tunnel_secret(tunnel: Tunnel, *, secret: bytes, actor: Actor) -> Tun
     current = lock_live_tunnel(tunnel)
     current.secret_sha256 = secret_hash(_checked_secret(secret))
     current.token_generation += 1
-    current.save(update_fields=["secret_sha256", "token_generation"])
+    current.token_rotated_at = timezone.now()
+    current.save(update_fields=["secret_sha256", "token_generation", "token_rotated_at"])
     audit.record(
         events.TUNNEL_SECRET_REPLACED,
         organization=current.organization,

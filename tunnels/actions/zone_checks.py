@@ -31,7 +31,7 @@ class Change(StrEnum):
 
 _CHECKED = [
     *("status", "verified_at", "proof_lost_at", "failed_checks"),
-    *("last_answer", "last_checked_at", "next_check_at", "updated_at"),
+    *("last_answer", "resolver", "last_checked_at", "next_check_at", "updated_at"),
 ]
 _EVENTS = {
     Change.ACTIVATED: events.ZONE_ACTIVATED,
@@ -79,7 +79,7 @@ def store_zone_check(zone_id: str, answer: Lookup, *, now: datetime) -> Change:
 
 
 def _apply(zone: Zone, answer: Lookup, now: datetime) -> Change:
-    zone.last_answer = answer.text[:MAX_ANSWER_CHARACTERS]
+    zone.last_answer, zone.resolver = answer.text[:MAX_ANSWER_CHARACTERS], answer.resolver[:100]
     if answer.outcome is Outcome.FOUND and zones.challenge_value(zone) in answer.values:
         return _proved(zone, now)
     zone.failed_checks = min(zone.failed_checks + 1, 1000)

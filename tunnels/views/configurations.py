@@ -16,10 +16,13 @@ from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, 
 from accounts.permissions import Permission
 from tunnels.actions.configurations import current_configuration, publish_configuration
 from tunnels.actions.records import route_hostname
+from tunnels.differences import compare
 from tunnels.ingress_rows import IngressRows
 from tunnels.models import Tunnel, TunnelConfiguration, Zone
 from tunnels.names import is_within
 from tunnels.views.tunnels import own_tunnel
+
+_MAX_COMPARED = 200
 
 
 @requires(Permission.TUNNELS_EDIT)
@@ -74,16 +77,27 @@ def tunnel_versions(request: OrganizationRequest, tunnel_id: UUID) -> HttpRespon
 @requires(Permission.TUNNELS_READ)
 @require_GET
 def tunnel_version(request: OrganizationRequest, tunnel_id: UUID, version: int) -> HttpResponse:
+    """One version, beside another one: ?with=, else what is in force, else the version before."""
     tunnel = own_tunnel(request, tunnel_id)
-    current = current_configuration(tunnel)
+    configuration, current = _version(request, tunnel, version), current_configuration(tunnel)
+    is_current = current is not None and current.version == version
+    other = _other_version(request, tunnel, configuration, None if is_current else current)
+    older, newer = sorted([configuration, other or configuration], key=lambda item: item.version)
+    rows = TunnelConfiguration.objects.for_organization(request.organization).filter(tunnel=tunnel)
     return show(
         request,
         "tunnels/tunnel_version.html",
         title=f"Version {version}",
         crumbs=[*_crumbs(request, tunnel), ("Versions", at(request, "tunnel_versions", tunnel.pk))],
         tunnel=tunnel,
-        configuration=_version(request, tunnel, version),
-        is_current=current is not None and current.version == version,
+        configuration=configuration,
+        is_current=is_current,
+        current=current,
+        other=other,
+        older=older,
+        newer=newer,
+        differences=compare(older.config, newer.config),
+        versions=list(rows.exclude(version=version).values_list("version", flat=True)[:_MAX_COMPARED]),
     )
 
 
@@ -95,10 +109,10 @@ def tunnel_version_publish(request: OrganizationRequest, tunnel_id: UUID, versio
     tunnel = own_tunnel(request, tunnel_id)
     old = _version(request, tunnel, version)
     with telling(request):
-        new = publish_configuration(tunnel, config=old.config, actor=request.actor)
+        new = publish_configuration(tunnel, config=old.config, content_of=version, actor=request.actor)
         return done(
             request,
-            f"Version {new.version} is published: the content of version {version}.",
+            f"Rolled back: version {new.version} is published, with the content of version {version}.",
             "tunnel_detail",
             tunnel.pk,
         )
@@ -136,6 +150,16 @@ def _assert_unchanged(request: OrganizationRequest, current: TunnelConfiguration
 def _version(request: OrganizationRequest, tunnel: Tunnel, version: int) -> TunnelConfiguration:
     rows = TunnelConfiguration.objects.for_organization(request.organization).filter(tunnel=tunnel)
     return find(rows, version=version)
+
+
+def _other_version(
+    request: OrganizationRequest, tunnel: Tunnel, shown: TunnelConfiguration, current: TunnelConfiguration | None
+) -> TunnelConfiguration | None:
+    rows = TunnelConfiguration.objects.for_organization(request.organization).filter(tunnel=tunnel)
+    wanted = request.GET.get("with", "")
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 9:
+        return rows.filter(version=int(wanted)).first()
+    return current or rows.filter(version__lt=shown.version).order_by("-version").first()
 
 
 def _crumbs(request: OrganizationRequest, tunnel: Tunnel) -> Crumbs:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import Count, Prefetch, Q
+from django.db.models import Count, Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -23,10 +23,12 @@ from tunnels.actions.connectors import disconnect_connectors, tunnel_status
 from tunnels.actions.tunnels import create_tunnel, delete_tunnel, rename_tunnel, rotate_tunnel_token, tunnel_token
 from tunnels.forms import DeleteTunnelForm, RotateTokenForm, TunnelForm
 from tunnels.ingress_rows import hostnames_of
-from tunnels.models import Connection, Connector, DnsRecord, Tunnel
+from tunnels.install import guides
+from tunnels.live import live_connectors
+from tunnels.models import Connection, DnsRecord, Tunnel, TunnelConfiguration
 from tunnels.status import open_connections, statuses
 
-_MAX_CONNECTORS = 100
+_MAX_NAMED = 10
 
 
 @requires(Permission.TUNNELS_READ)
@@ -76,7 +78,7 @@ def tunnel_detail(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse
     now = timezone.now()
     tunnel = own_tunnel(request, tunnel_id)
     configuration = current_configuration(tunnel)
-    connectors = _connectors(tunnel)
+    connectors = live_connectors(tunnel, now)
     records = DnsRecord.objects.for_organization(request.organization).filter(content=tunnel.target)
     routed = {record.name: record for record in records.select_related("zone")[:500]}
     hostnames = hostnames_of(configuration.config) if configuration else []
@@ -91,6 +93,7 @@ def tunnel_detail(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse
         connectors=connectors,
         hostnames=[(*item, routed.get(item[0])) for item in hostnames],
         records=list(routed.values()),
+        old_token_count=sum(entry.has_old_token for entry in connectors),
         now=now,
         live=True,
     )
@@ -99,19 +102,23 @@ def tunnel_detail(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse
 @requires(Permission.TUNNELS_EDIT)
 @require_GET
 def tunnel_install(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
-    """The commands with the token, which is a secret: for people who may edit tunnels only."""
+    """How to run a connector, and the token, which is a secret: for people who may edit tunnels only."""
     tunnel = own_tunnel(request, tunnel_id)
+    now = timezone.now()
+    known = guides(settings.TUNNEL_EDGES, has_authority_file=bool(settings.EDGE_CA_FILE))
     return show(
         request,
         "tunnels/tunnel_install.html",
         title="Run a connector",
         crumbs=[*_crumbs(request), (tunnel.name, at(request, "tunnel_detail", tunnel.pk))],
         tunnel=tunnel,
-        health=tunnel_status(tunnel, timezone.now()),
-        edges=settings.TUNNEL_EDGES,
+        health=tunnel_status(tunnel, now),
+        connector_count=len(live_connectors(tunnel, now)),
         has_authority_file=bool(settings.EDGE_CA_FILE),
+        token=tunnel_token(tunnel),
+        guides=known,
+        guide=next((guide for guide in known if guide.key == request.GET.get("system")), known[0]),
         live=True,
-        **_install_commands(tunnel),
     )
 
 
@@ -165,9 +172,10 @@ def tunnel_rotate_token(request: OrganizationRequest, tunnel_id: UUID) -> HttpRe
         form,
         question=f"Make a new token for {tunnel.name}?",
         consequences=[
-            "The old token and credentials files no longer open new connections. Live connections stay until they "
-            "reconnect, unless you cut them.",
-            "Restart the connectors with the new token, one after the other, and no session is lost.",
+            "The old token and credentials files no longer open new connections, also when a connector reconnects. "
+            f"{_connected_now(tunnel)} until then, unless you cut live connections.",
+            "Restart the connectors with the new token, one after the other, and no session is lost. The tunnel's page "
+            "shows which of them still live by the old one.",
         ],
         button="Rotate token",
     )
@@ -198,10 +206,7 @@ def tunnel_delete(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse
         tunnel,
         form,
         question=f"Delete the tunnel {tunnel.name}?",
-        consequences=[
-            "Its connectors are refused from now on, and its configuration versions are gone.",
-            "DNS records that point at it stay; their names are answered with an error until you change them.",
-        ],
+        consequences=_taken_along(tunnel),
         button="Delete tunnel",
         danger=True,
     )
@@ -216,30 +221,33 @@ def own_tunnel(request: OrganizationRequest, tunnel_id: UUID) -> Tunnel:
     return find(own_tunnels(request).select_related("organization"), pk=tunnel_id)
 
 
-def _connectors(tunnel: Tunnel) -> list[tuple[Connector, list[Connection], int | None, str]]:
-    """Connectors with live connections: connections, the configuration version all of them applied, the last error."""
-    live = open_connections(Connection.objects.select_related("edge").order_by("index"), timezone.now())
-    rows = Connector.objects.for_organization(tunnel.organization).filter(tunnel=tunnel)
-    shown = rows.prefetch_related(Prefetch("connections", queryset=live, to_attr="live")).order_by("-last_seen_at")
-    found: list[tuple[Connector, list[Connection], int | None, str]] = []
-    for connector in shown[:_MAX_CONNECTORS]:
-        connections = connector.live
-        if connections:
-            versions = [item.applied_version for item in connections if item.applied_version is not None]
-            error = next((item.config_error for item in connections if item.config_error), "")
-            found.append((connector, connections, min(versions, default=None), error))
-    return found
+def _connected_now(tunnel: Tunnel) -> str:
+    count = len(live_connectors(tunnel, timezone.now()))
+    if not count:
+        return "No connector is connected now that could stay connected"
+    return "The connector that is connected now stays" if count == 1 else f"The {count} connectors connected now stay"
 
 
-def _install_commands(tunnel: Tunnel) -> dict[str, Any]:
-    token = tunnel_token(tunnel)
-    edges = " ".join(f"--edge {edge}" for edge in settings.TUNNEL_EDGES)
-    authority = " --cacert edge-ca.pem" if settings.EDGE_CA_FILE else ""
-    return {
-        "token": token,
-        "sallyport_command": f"sallyport tunnel run {edges}{authority} --token {token}",
-        "cloudflared_command": f"cloudflared tunnel --protocol http2 {edges}{authority} run --token {token}",
-    }
+def _taken_along(tunnel: Tunnel) -> list[str]:
+    """What a deletion does, with the names and numbers of this tunnel."""
+    connectors = len(live_connectors(tunnel, timezone.now()))
+    versions = TunnelConfiguration.objects.for_organization(tunnel.organization).filter(tunnel=tunnel).count()
+    records = DnsRecord.objects.for_organization(tunnel.organization).filter(content=tunnel.target)
+    names = list(records.values_list("name", flat=True)[: _MAX_NAMED + 1])
+    lines = [
+        f"{connectors} connected connector{'s are' if connectors != 1 else ' is'} cut off, and refused from now on."
+        if connectors
+        else "Its connectors are refused from now on.",
+        f"{versions} configuration version{'s' if versions != 1 else ''} can no longer be read or rolled back to.",
+    ]
+    if names:
+        named = ", ".join(names[:_MAX_NAMED]) + (", and more" if len(names) > _MAX_NAMED else "")
+        lines.append(
+            f"These DNS records stay, and their names are answered with an error until you change them: {named}."
+        )
+    else:
+        lines.append("No DNS record of yours points at it.")
+    return lines
 
 
 def _confirm(request: OrganizationRequest, tunnel: Tunnel, form: Any, *, question: str, **context: Any) -> HttpResponse:

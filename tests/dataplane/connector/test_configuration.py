@@ -111,3 +111,44 @@ async def test_pushed_bastion_rules_limit_destinations(edge: LabEdge, base: Conf
         assert await connection.open_websocket("x", jump).status() == 200
         elsewhere = [(names.H_JUMP, "127.0.0.1:1")]
         assert (await connection.open_websocket("x", elsewhere).meta()).reason == "destination_refused"
+
+
+async def test_starts_from_the_last_good_configuration(edge: LabEdge, base: Config, tmp_path: Path) -> None:
+    """F-38: no push comes after the start, as when no control plane answers."""
+    state = ("--state-dir", str(tmp_path / "state"))
+    async with connector(tmp_path, *state, config={**base, "ingress": LOCAL}):
+        connection = await edge.registered()
+        await connection.push_config(7, rules(410))
+        await connection.push_config(8, {"ingress": [{"service": "socks-proxy"}]})
+    (kept,) = (tmp_path / "state").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert json.loads(kept.read_text())["version"] == 7
+    await edge.wait_for(lambda: not edge.serving)
+    async with connector(tmp_path, *state, config={**base, "ingress": LOCAL}):
+        connection = await edge.registered()
+        assert await status_of(connection) == 410
+        # The same version is taken once more: a copy that somebody changed on disk does not outlive the push.
+        assert await connection.push_config(7, rules(411)) == {"lastAppliedVersion": 7, "err": None}
+        assert await status_of(connection) == 411
+
+
+async def test_a_copy_that_cannot_be_used_is_as_good_as_none(edge: LabEdge, base: Config, tmp_path: Path) -> None:
+    state = tmp_path / ".sallyport"
+    state.mkdir(mode=0o700)
+    kept = state / f"{base['tunnel']}.config.json"
+    other = {"tunnel": "0" * 36, "version": 3, "config": rules(410)}
+    broken = {"tunnel": base["tunnel"], "version": 3, "config": {"ingress": [{"service": "socks-proxy"}]}}
+    for content in ("", "{", "[]", json.dumps(other), json.dumps(broken)):
+        kept.write_text(content)
+        kept.chmod(0o600)
+        async with connector(tmp_path, config={**base, "ingress": LOCAL}):
+            connection = await edge.registered()
+            assert await status_of(connection) == 404
+            connection.transport.abort()
+        await edge.wait_for(lambda: not edge.serving)
+
+
+async def test_no_copy_is_kept_when_told_so(edge: LabEdge, base: Config, tmp_path: Path) -> None:
+    async with connector(tmp_path, config={**base, "ingress": LOCAL}, environment={"TUNNEL_STATE_DIR": ""}):
+        await (await edge.registered()).push_config(7, rules(410))
+    assert not list((tmp_path / ".sallyport").glob("*.config.json"))

@@ -145,6 +145,7 @@ class FakeControlPlane:
         self.transfers: dict[str, dict[str, str]] = {}
         self.refusals: dict[str, dict[str, str]] = {}
         self.cut: dict[str, str] | None = None
+        self.ends_in_seconds: float | None = None
         self.cache_seconds = 0
         self.decide: Callable[[dict[str, Any]], dict[str, Any]] = self._allow
         self.url = ""
@@ -189,6 +190,7 @@ class FakeControlPlane:
             "assertion": "assertion.for.origin",
             "destination": "10.0.0.5:22" if question["destination"] else None,
             "cache_seconds": self.cache_seconds,
+            **({} if self.ends_in_seconds is None else {"ends_in_seconds": self.ends_in_seconds}),
         }
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -235,7 +237,9 @@ class FakeControlPlane:
         if target == "/agent/v1/recheck":
             self.rechecked.extend(document["streams"])
             cut = [{"stream_id": s["stream_id"], **self.cut} for s in document["streams"]] if self.cut else []
-            return 200, "", _json({"cut": cut})
+            ends = {s["stream_id"]: self.ends_in_seconds for s in document["streams"] if not cut}
+            known = {"ends_in_seconds": ends} if self.ends_in_seconds is not None else {}
+            return 200, "", _json({"cut": cut, **known})
         assert target == "/agent/v1/report"
         self.reports.append(document)
         return 200, "", _json({"ok": True, "snapshot_version": self.snapshot["version"]})

@@ -6,13 +6,14 @@ from typing import cast
 
 import pytest
 
-from dataplane.edge.agent import AgentApi, Allowed, Decision, Denied, LoginNeeded
+from dataplane.edge.agent import AgentApi, Allowed, Answered, Decision, Denied, LoginNeeded
 from dataplane.edge.errors import Refusal
-from dataplane.edge.gate import Gate, LoginRedirect
+from dataplane.edge.gate import AnsweredByAccess, Gate, LoginRedirect
 from dataplane.edge.heads import parse_request_head
 from dataplane.edge.httpclient import ControlPlaneUnreachableError
 from dataplane.edge.snapshot import parse_snapshot
-from tests.dataplane.edge.fakes import SSH_HOST, make_snapshot, make_token
+from tests.dataplane.edge.conftest import Stage
+from tests.dataplane.edge.fakes import SSH_HOST, WEB_HOST, make_snapshot, make_token
 
 SNAPSHOT = parse_snapshot(make_snapshot())
 
@@ -77,3 +78,29 @@ async def test_ac87_a_cut_stream_takes_the_memory_of_its_session_with_it() -> No
     # Another stream of the same session, at another application.
     visitor.gate.forget(Allowed("another", "nonce-1", None, None, None, 0))
     assert not await visitor.is_let_in_while_away()
+
+
+async def test_a_preflight_is_answered_without_the_application() -> None:
+    visitor = Visitor()
+    headers = (("access-control-allow-origin", "https://app.example.com"),)
+    with pytest.raises(AnsweredByAccess) as answered:
+        await visitor.ask(Answered(200, headers))
+    assert answered.value.answer.headers == headers
+
+
+async def test_what_a_preflight_asks_for_reaches_the_control_plane(stage: Stage) -> None:
+    await stage.connector()
+    headers = [["access-control-allow-origin", "https://app.example.com"], ["vary", "Origin"]]
+    stage.control.decide = lambda _: {"outcome": "answer", "status": 200, "headers": headers}
+    eyeball = await stage.eyeball(WEB_HOST)
+    asked = {
+        "Origin": "https://app.example.com",
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "x-one",
+    }
+    response = await eyeball.request("OPTIONS", "/", asked)
+    assert (response.status, response.get("access-control-allow-origin")) == (200, "https://app.example.com")
+    question = stage.control.authorized[-1]
+    assert (question["preflight_method"], question["preflight_headers"]) == ("PUT", "x-one")
+    headers[:] = [["set-cookie", "a=b"]]
+    assert (await eyeball.request("OPTIONS", "/", asked)).status == 503

@@ -218,6 +218,24 @@ async def test_denied_by_policy(stage: Stage) -> None:
     assert document["reference"] == stage.control.authorized[-1]["ray_id"]
 
 
+async def test_denied_browsers_get_the_control_plane_s_page_or_address(stage: Stage) -> None:
+    words = {"outcome": "deny", "status": 403, "reason": "no_match", "message": "No.", "reference": "r"}
+    stage.control.decide = lambda q: words | ({"page": "<p>Call 4711</p>"} if q["page_wanted"] else {})
+    eyeball = await stage.eyeball()
+    page = await eyeball.request("GET", "/", {"Accept": "text/html"})
+    assert (page.status, page.reason, page.body) == (403, "no_match", b"<p>Call 4711</p>")
+    policy = page.get("content-security-policy") or ""
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert b"Call" not in (await eyeball.request("GET", "/", {"Accept": "*/*"})).body
+    assert b"Call" not in (await eyeball.request("POST", "/", {"Accept": "text/html"})).body
+    stage.control.decide = lambda q: words | {"location": "https://help.test/?reference=r"}
+    sent = await eyeball.request("GET", "/", {"Accept": "text/html"})
+    assert (sent.status, sent.get("location")) == (302, "https://help.test/?reference=r")
+    stage.control.decide = lambda q: words | {"location": "https://help.test/\r\nset-cookie: a=b"}
+    assert (await eyeball.request("GET", "/", {"Accept": "text/html"})).status == 503
+
+
 async def test_control_plane_outage_denies_and_recovers(stage: Stage) -> None:
     await stage.connector()
     await stage.control.stop()

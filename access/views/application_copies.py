@@ -1,0 +1,137 @@
+"""An application made again, and taken away: duplicate, delete with everything that goes with it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpResponse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from access.actions.applications import delete_application, duplicate_application
+from access.actions.drafts import KEPT, KeptDraft
+from access.application_forms import RENAMED, DuplicateForm
+from access.draft_data import data_of
+from access.models import Application, Certificate, SshAuthority
+from access.views.applications import crumbs, own_application
+from accounts.errors import PermissionDenied
+from accounts.forms import TypedNameForm
+from accounts.http import OrganizationRequest, requires
+from accounts.pages import at, done, posted, refusals, sent_once, show
+from accounts.permissions import Permission
+
+_MAX_NAMED = 8
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+@sent_once
+def application_duplicate(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    """Asks for what cannot be the same: name and domain."""
+    application = own_application(request, application_id)
+    initial = {"name": f"{application.name} (copy)"[:350], "path": application.path}
+    form = DuplicateForm(posted(request), initial=initial, organization=request.organization)
+    if request.method == "POST" and form.is_valid():
+        with refusals(form, **RENAMED):
+            try:
+                name, domain = form.cleaned_data["name"], form.full_domain()
+                copy = duplicate_application(application, actor=request.actor, name=name, domain=domain)
+                return done(
+                    request, f"{copy.name} is added, with an audience tag of its own.", "application_way_in", copy.pk
+                )
+            except PermissionDenied as error:
+                form.add_error("subdomain", error.message)
+    own, shared = _policies(application)
+    return show(
+        request,
+        "access/application_duplicate.html",
+        title="Duplicate application",
+        crumbs=crumbs(request, application),
+        application=application,
+        form=form,
+        own=own,
+        shared=shared,
+        back=at(request, "application_detail", application.pk),
+    )
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+def application_delete(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    application = own_application(request, application_id)
+    name = application.name
+    form = TypedNameForm(posted(request), name=name)
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            keep = KeptDraft(request.user, data_of(application))
+            delete_application(application, actor=request.actor, keep=keep)
+            message = f"{name} is deleted. Its settings and policies are kept as a draft for {KEPT.days} days."
+            return done(request, message, "application_drafts")
+    return show(
+        request,
+        "confirm.html",
+        title="Delete application",
+        crumbs=crumbs(request, application),
+        question=f"Delete {name}?",
+        consequences=_consequences(application),
+        button="Delete application",
+        danger=True,
+        back=at(request, "application_detail", application.pk),
+        form=form,
+    )
+
+
+def _consequences(application: Application) -> list[str]:
+    own, shared = _policies(application)
+    lines = [
+        f"{application.domain} is no longer behind Access: nothing is served under that name, and every connection "
+        "that runs over it is cut within seconds.",
+        "Tokens and login cookies of this application stop being accepted. People stay logged in elsewhere.",
+    ]
+    if own:
+        lines.append(f"Its own {_count(len(own), 'policy', 'policies')} go with it: {_named(own)}.")
+    if shared:
+        lines.append(f"Reusable policies stay: {_named(shared)}.")
+    lines += _ssh(application)
+    lines.append(
+        f"Can be undone in part: for {KEPT.days} days its settings and policies are kept as a draft of yours, under "
+        "Applications, Drafts. Added again, it gets another audience tag and needs a new SSH authority; the old ones "
+        "never come back."
+    )
+    return lines
+
+
+def _ssh(application: Application) -> list[str]:
+    rows = application.ssh_authorities.filter(state__in=[SshAuthority.State.ACTIVE, SshAuthority.State.NEXT])
+    authority = rows.order_by("state").first()
+    if authority is None:
+        return []
+    valid = Certificate.objects.filter(
+        application=application, status=Certificate.Status.ISSUED, revoked_at=None, valid_before__gt=timezone.now()
+    ).count()
+    lines = [
+        f"Its SSH certificate authority ({authority.fingerprint}) and the list of its certificates go with it. Hosts "
+        "that trust this authority get no more logins through Sallyport; take it out of their TrustedUserCAKeys."
+    ]
+    if valid:
+        lines.append(
+            f"{_count(valid, 'certificate is', 'certificates are')} still valid, for minutes: a host that is reachable "
+            "another way accepts it until then."
+        )
+    return lines
+
+
+def _policies(application: Application) -> tuple[list[str], list[str]]:
+    """Names of its own ones and of attached reusable ones."""
+    links = list(application.policy_links.select_related("policy").order_by("precedence"))
+    own = [link.policy.name for link in links if not link.policy.reusable]
+    return own, [link.policy.name for link in links if link.policy.reusable]
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
