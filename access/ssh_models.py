@@ -6,12 +6,21 @@ A module of its own, imported by access.models; it names models of that module b
 from __future__ import annotations
 
 import uuid
+from typing import TYPE_CHECKING
 
 from django.db import models
 from django.db.models import Q
 
 from accounts.models import AccessSession, Identity, Organization
 from accounts.tenancy import TenantQuerySet
+
+if TYPE_CHECKING:
+    from access.models import Application
+
+
+def host_files_url(organization: Organization, application: Application) -> str:
+    """Where hosts fetch what they need: ca.pub, revoked.krl, host-setup.sh (access/views/host_files.py)."""
+    return f"{organization.team_url}/cdn-cgi/access/ssh/{application.aud}"
 
 
 class SshAuthority(models.Model):

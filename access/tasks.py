@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from access import simulation
 from access.actions import authorities, consent, drafts, service_tokens, signing, token_keys
+from access.actions.host_fetches import forget_old_fetches
 from access.models import HandOver, ServiceToken, Transfer
 from accounts.actor import system
 from accounts.models import Membership, Organization
@@ -91,5 +92,6 @@ def sweep_expired() -> dict[str, int]:
     hand_overs, _ = HandOver.objects.all_organizations(reason="a sweeper").filter(expires_at__lt=before).delete()
     transfers, _ = Transfer.objects.all_organizations(reason="a sweeper").filter(expires_at__lt=before).delete()
     requests = consent.sweep_requests(now=timezone.now())
+    forget_old_fetches(now=timezone.now())
     forgotten = drafts.forget_expired_drafts(now=timezone.now())
     return {"hand_overs": hand_overs, "transfers": transfers, "approval_requests": requests, "drafts": forgotten}

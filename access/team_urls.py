@@ -65,6 +65,7 @@ urlpatterns = [
     path("cdn-cgi/access/scim/v2/<uuid:provider_id>", scim, name="scim_root"),
     path("cdn-cgi/access/scim/v2/<uuid:provider_id>/<path:path>", scim, name="scim"),
     path("cdn-cgi/access/ssh/<str:aud>/ca.pub", host_files.ca_pub, name="public_ca_file"),
+    path("cdn-cgi/access/ssh/<str:aud>/host-setup.sh", host_files.host_setup, name="public_host_setup"),
     path("cdn-cgi/access/ssh/<str:aud>/revoked.krl", host_files.revoked_krl, name="public_revocation_list"),
     path("cdn-cgi/access/get-identity", identity.get_identity, name="public_identity"),
     path("cdn-cgi/access/logout", identity.logout, name="public_logout"),

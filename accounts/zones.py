@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zoneinfo
 from functools import lru_cache
+from urllib.parse import unquote
 
 from django.http import HttpRequest
 from django.utils import timezone
 
-COOKIE = "tz"
+COOKIE = "zone"  # written by static/app.js and static/public.js
 _MAX_NAME = 64
 
 
@@ -22,11 +23,15 @@ def zone_names() -> frozenset[str]:
     return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
 
 
-def activate_zone(request: HttpRequest) -> None:
-    """For this request's thread. Only pages of a signed-in person look at the session."""
+def viewer_zone(request: HttpRequest) -> zoneinfo.ZoneInfo:
+    """Only pages of a signed-in person look at the session."""
     chosen = getattr(request.user, "time_zone", "") if hasattr(request, "user") and _has_session(request) else ""
-    zone = zone_named(chosen or request.COOKIES.get(COOKIE, ""))
-    timezone.activate(zone) if zone is not None else timezone.deactivate()
+    return zone_named(chosen or unquote(request.COOKIES.get(COOKIE, ""))) or zoneinfo.ZoneInfo("UTC")
+
+
+def activate_zone(request: HttpRequest) -> None:
+    """For this request's thread."""
+    timezone.activate(viewer_zone(request))
 
 
 def _has_session(request: HttpRequest) -> bool:

@@ -66,7 +66,7 @@ def _debian(edges: Sequence[str], authority: bool) -> Guide:
     return Guide(
         "debian",
         "Debian, Ubuntu (systemd)",
-        "A service that starts with the machine, under a user of its own. Debian 12 and Ubuntu 22.04 or newer.",
+        "A service that starts with the machine, under a user of its own. Debian 12 and Ubuntu 24.04 or newer.",
         [
             InstallStep(
                 "Install the sallyport command from a copy of Sallyport's source.",

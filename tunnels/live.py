@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,6 +25,11 @@ class LiveConnector:
     error: str
     connected_since: datetime
     has_old_token: bool
+
+    @property
+    def edges(self) -> list[tuple[str, int]]:
+        """Where its connections go: place (or name) of each edge, and how many of them."""
+        return list(Counter(item.edge.location or item.edge.name for item in self.connections).items())
 
 
 def live_connectors(tunnel: Tunnel, now: datetime) -> list[LiveConnector]:

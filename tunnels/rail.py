@@ -10,13 +10,6 @@ import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-SSHD_COMMANDS = (
-    "sudo install -m 0644 ca.pub /etc/ssh/ca.pub\n"
-    "printf 'PubkeyAuthentication yes\\nTrustedUserCAKeys /etc/ssh/ca.pub\\n' "
-    "| sudo tee /etc/ssh/sshd_config.d/sallyport.conf\n"
-    "sudo sshd -t && sudo systemctl reload ssh"
-)
-
 
 class State(StrEnum):
     DONE = "done"
@@ -37,6 +30,7 @@ class Facts:
     record_state: str = ""  # tunnels.models.DnsRecord.Verification
     record_answer: str = ""
     record_target: str = ""
+    record_resolver: str = ""
     tunnel_name: str = ""  # the tunnel the record points at, or else the organization's likeliest one
     tunnel_target: str = ""
     tunnel_status: str = ""  # tunnels.status.TunnelStatus, "" when there is no tunnel
@@ -45,6 +39,8 @@ class Facts:
     serves_hostname: bool | None = None  # None: the configuration is not known (yet)
     zone_name: str = ""
     authority_state: str = ""  # "active", "pending" or ""
+    hosts_seen: int = 0  # hosts that fetched the CA file lately
+    host_script_url: str = ""
     certificates_issued: bool = False
     session_seen: bool = False
 
@@ -170,8 +166,10 @@ def _record(facts: Facts) -> Step:
         return Step("record", title, State.DONE, f"{facts.record_name} leads to {facts.tunnel_name}.", "", *page)
     if facts.record_state == "pending":
         return Step("record", title, State.NEXT, "The record is stored; the resolvers are being asked.", "", *page)
-    text = f"The record is stored, but DNS says otherwise: {facts.record_answer or 'no answer'}"
-    return Step("record", title, State.BROKEN, text, "", *page)
+    said = f"{facts.record_resolver} said" if facts.record_resolver else "DNS says otherwise"
+    answer = facts.record_answer or "no answer"
+    text = f"The record is stored here, but {said}: {answer} Publish this at your DNS provider."
+    return Step("record", title, State.BROKEN, text, f"{facts.record_name}. CNAME {facts.record_target}.", *page)
 
 
 def _authority(facts: Facts) -> Step:
@@ -191,8 +189,12 @@ def _sshd(facts: Facts) -> Step:
     title = "Make the hosts trust it"
     if facts.session_seen and facts.certificates_issued:
         return Step("sshd", title, State.DONE, "Certificates of this application have been used.")
-    text = "Copy ca.pub to every host and name it in sshd's configuration. Counted as done at the first login."
-    return Step("sshd", title, State.NEXT, text, SSHD_COMMANDS, "ssh_authority_detail", "Download ca.pub")
+    text = "Read the script, then run it on every host, with a session left open."
+    if facts.hosts_seen:
+        text = f"{_count(facts.hosts_seen, 'host fetches', 'hosts fetch')} the keys and revocations."
+    text += " Counted as done when a host has let somebody in with a certificate."
+    command = f"curl -fsS -O {facts.host_script_url}\nless host-setup.sh && sudo sh host-setup.sh"
+    return Step("sshd", title, State.NEXT, text, command, "ssh_authority_detail", "Keys and other ways")
 
 
 def _client(facts: Facts) -> Step:

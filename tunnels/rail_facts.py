@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef
 
-from access.models import AccessRequest, Application, ApplicationPolicy, Certificate, Policy, SshAuthority
+from access.models import AccessRequest, Application, ApplicationPolicy, Certificate, HostFetch, Policy, SshAuthority
+from access.ssh_models import host_files_url
 from accounts.models import Organization
 from dataplane.wire.ingress import IngressError, parse_ingress
 from tunnels.models import DnsRecord, Tunnel, TunnelConfiguration, Zone
@@ -19,6 +20,7 @@ from tunnels.records import tunnel_of
 from tunnels.status import statuses
 
 _MAX_TUNNELS = 1000
+_SEEN = timedelta(hours=1)
 _USEFUL = ("healthy", "degraded", "down", "inactive")
 
 
@@ -38,6 +40,7 @@ class RailFacts:
         self.configurations = _configurations(organization, self._routed_ids())
         self.authorities = _authorities(ids)
         self.certified, self.connected = _used(organization, ids)
+        self.hosts = _hosts(organization, ids, now)
         self.zones = list(Zone.objects.for_organization(organization).only("id", "name"))
 
     def facts(self, application: Application) -> Facts:
@@ -54,6 +57,7 @@ class RailFacts:
             record_state=record.verification if record else "",
             record_answer=record.last_answer if record else "",
             record_target=record.content if record else "",
+            record_resolver=record.resolver if record else "",
             tunnel_name=tunnel.name if tunnel else "",
             tunnel_target=tunnel.target if tunnel else "",
             tunnel_status=self.statuses[tunnel.pk].value if tunnel else "",
@@ -62,6 +66,8 @@ class RailFacts:
             serves_hostname=self._serves(tunnel, application) if tunnel and routed else None,
             zone_name=zone.name if zone else "",
             authority_state=self.authorities.get(application.pk, ""),
+            hosts_seen=self.hosts.get(application.pk, 0),
+            host_script_url=f"{host_files_url(self.organization, application)}/host-setup.sh",
             certificates_issued=application.pk in self.certified,
             session_seen=application.pk in self.connected,
         )
@@ -138,6 +144,12 @@ def _used(organization: Organization, ids: Sequence[UUID]) -> tuple[set[UUID], s
         .values_list("pk", "has_certificate", "has_session")
     )
     return {pk for pk, has, _ in rows if has}, {pk for pk, _, has in rows if has}
+
+
+def _hosts(organization: Organization, ids: Sequence[UUID], now: datetime) -> dict[UUID, int]:
+    """How many hosts fetched each application's CA file lately."""
+    rows = HostFetch.objects.for_organization(organization).filter(application__in=ids, ca_fetched_at__gt=now - _SEEN)
+    return dict(rows.order_by().values_list("application").annotate(Count("pk")))
 
 
 def _authorities(ids: Sequence[UUID]) -> dict[UUID, str]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.http import HttpResponse
 from django.utils import timezone
 
+from access.actions.consent import REQUEST_DAYS
 from access.decisions import decide_many
 from access.evaluation import QUESTIONS, Decision
 from access.login_links import LoginContext
-from access.models import AccessRequest, Application, PrincipalClaim, SshAuthority
+from access.models import AccessRequest, Application, ApprovalRequest, PrincipalClaim, SshAuthority
 from access.views.arrival import login_page
 from access.views.public import PublicRequest, public_page, show, team_session
 from accounts.models import AccessSession
 
 MAX_TILES = 200
+MAX_REQUESTS = 20
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::[0-9]{1,5})?")
 _HUES = 8
 
@@ -55,6 +57,7 @@ def launcher(request: PublicRequest) -> HttpResponse:
     query = request.GET.get("q", "").replace("\0", "").strip()[:100]
     tiles = _tiles(session, [item for item in reachable if _matches(item, query)])
     page = {"identity": session.identity, "tiles": tiles, "query": query, "total": len(reachable)}
+    page["requests"] = _own_requests(session, now)
     response = show(request, "launcher.html", page)
     # Only the hosts that logos are on, and only on this page.
     cast(Any, response).csp_img_src = {_origin(tile.logo_url) for tile in tiles if tile.logo_url}
@@ -117,6 +120,14 @@ def _origin(url: str) -> str:
         return ""
     host = parts.netloc.lower()
     return f"https://{host}" if parts.scheme == "https" and _HOST.fullmatch(host) else ""
+
+
+def _own_requests(session: AccessSession, now: datetime) -> list[ApprovalRequest]:
+    """Temporary access that the person has now, and what they still wait for."""
+    rows = ApprovalRequest.objects.for_organization(session.organization).select_related("application__organization")
+    active = Q(status=ApprovalRequest.Status.APPROVED, ends_at__gt=now)
+    waiting = Q(status=ApprovalRequest.Status.PENDING, created_at__gt=now - timedelta(days=REQUEST_DAYS))
+    return list(rows.filter(active | waiting, identity=session.identity).order_by("-created_at")[:MAX_REQUESTS])
 
 
 def _may_enter(decision: Decision) -> bool:

@@ -20,11 +20,13 @@ from access.actions.service_tokens import (
     update_service_token,
 )
 from access.forms import RotateForm, ServiceTokenForm
-from access.models import ServiceToken
+from access.models import EXPIRY_WARNING, ServiceToken
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show, telling
 from accounts.permissions import Permission
+
+_MAX_NAMED = 20
 
 
 @requires(Permission.SERVICE_TOKENS_READ)
@@ -34,7 +36,16 @@ def service_tokens(request: OrganizationRequest) -> HttpResponse:
     listing = list_page(request, rows, search=("name", "client_id"))
     now = timezone.now()
     entries = [(token, token.expires_soon(now), token.has_previous_secret(now)) for token in listing]
-    return show(request, "access/service_tokens.html", title="Service Auth", listing=listing, entries=entries, now=now)
+    ending = rows.filter(enabled=True, expires_at__gt=now, expires_at__lte=now + EXPIRY_WARNING).order_by("expires_at")
+    return show(
+        request,
+        "access/service_tokens.html",
+        title="Service Auth",
+        listing=listing,
+        entries=entries,
+        ending=list(ending[:_MAX_NAMED]),
+        now=now,
+    )
 
 
 @requires(Permission.SERVICE_TOKENS_EDIT)

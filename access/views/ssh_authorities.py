@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from access.actions.authorities import (
@@ -19,10 +21,13 @@ from access.actions.authorities import (
     delete_authorities,
     rotate_authority,
 )
+from access.actions.host_fetches import current_ca_digest
 from access.actions.principals import release_principal
 from access.forms import GenerateForm
-from access.models import Application, PrincipalClaim, SshAuthority
+from access.models import Application, HostFetch, PrincipalClaim, SshAuthority
+from access.ssh_models import host_files_url
 from access.views.applications import own_application
+from access.views.host_files import script_response
 from accounts.forms import TypedNameForm
 from accounts.http import OrganizationRequest, requires
 from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show, telling
@@ -30,9 +35,12 @@ from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
 SSHD_LINES = "PubkeyAuthentication yes\nTrustedUserCAKeys /etc/ssh/ca.pub"
+PENALTIES_LINE = "PerSourcePenaltyExemptList 127.0.0.1,::1"
 KRL_LINE = "RevokedKeys /etc/ssh/revoked.krl"
 _LIVE = (SshAuthority.State.PENDING, SshAuthority.State.ACTIVE)
 _MAX_CHOICES = 1000
+# Hosts that were set up with our script ask every minute.
+HOST_SILENT_AFTER = timedelta(hours=1)
 
 
 @requires(Permission.ACCESS_READ)
@@ -79,6 +87,7 @@ def ssh_authority_detail(request: OrganizationRequest, application_id: UUID) -> 
         next_key=next((item for item in authorities if item.state == SshAuthority.State.NEXT), None),
         listing=listing,
         sshd_lines=SSHD_LINES,
+        hosts=_hosts(request, application),
         **_host_files(application),
         live=True,
     )
@@ -94,6 +103,38 @@ def ssh_authority_file(request: OrganizationRequest, application_id: UUID) -> Ht
     response = HttpResponse(ca_file(application), content_type="text/plain; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="ca.pub"'
     return response
+
+
+@requires(Permission.ACCESS_READ)
+@require_GET
+def ssh_host_script(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    """host-setup.sh, for people whose hosts reach no edge yet: read it, copy it there, run it."""
+    application = own_application(request, application_id)
+    if not _authorities(request).filter(application=application).exclude(public_key="").exists():
+        raise Http404
+    return script_response(application)
+
+
+@requires(Permission.ACCESS_READ)
+@require_GET
+def ssh_hosts(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
+    """Which hosts fetched the CA file, when, and whether it was the newest: who would miss a rotation."""
+    application = own_application(request, application_id)
+    rows = HostFetch.objects.for_organization(request.organization).filter(application=application)
+    current = current_ca_digest(application)
+    listing = list_page(request, rows.order_by("-last_seen_at"), search=("host", "ip_address"))
+    now = timezone.now()
+    return show(
+        request,
+        "access/ssh_hosts.html",
+        title=f"Hosts of {application.name}",
+        crumbs=[*_crumbs(request), (application.name, at(request, "ssh_authority_detail", application.pk))],
+        application=application,
+        listing=listing,
+        entries=[(row, row.ca_sha256 == current, now - row.last_seen_at > HOST_SILENT_AFTER) for row in listing],
+        **_host_files(application),
+        live=True,
+    )
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -164,12 +205,16 @@ def ssh_principal_release(request: OrganizationRequest, claim_id: int) -> HttpRe
 
 def _host_files(application: Application) -> dict[str, Any]:
     """Where hosts fetch their two files (access/views/host_files.py), and how: sshd must never see half a list."""
-    base = f"{application.organization.team_url}/cdn-cgi/access/ssh/{application.aud}"
+    base = host_files_url(application.organization, application)
     authority = "--cacert edge-ca.pem " if settings.EDGE_CA_FILE else ""
     return {
         "ca_url": f"{base}/ca.pub",
         "krl_url": f"{base}/revoked.krl",
         "krl_line": KRL_LINE,
+        "penalties_line": PENALTIES_LINE,
+        "script_command": (
+            f"curl -fsS {authority}-o host-setup.sh {base}/host-setup.sh\nless host-setup.sh\nsudo sh host-setup.sh"
+        ),
         "krl_command": (
             f"curl -fsS {authority}-o /etc/ssh/revoked.new {base}/revoked.krl \\\n"
             "  && ssh-keygen -Q -l -f /etc/ssh/revoked.new >/dev/null \\\n"
@@ -177,6 +222,16 @@ def _host_files(application: Application) -> dict[str, Any]:
         ),
         "has_authority_file": bool(settings.EDGE_CA_FILE),
     }
+
+
+def _hosts(request: OrganizationRequest, application: Application) -> dict[str, int]:
+    """How many hosts fetch the files, and how many of them have the newest keys."""
+    rows = HostFetch.objects.for_organization(request.organization).filter(application=application)
+    recent = rows.filter(last_seen_at__gt=timezone.now() - HOST_SILENT_AFTER)
+    counted: dict[str, int] = recent.aggregate(
+        seen=Count("pk"), current=Count("pk", filter=Q(ca_sha256=current_ca_digest(application)))
+    )
+    return counted
 
 
 def _list(request: OrganizationRequest, form: GenerateForm) -> HttpResponse:

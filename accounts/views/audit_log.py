@@ -18,7 +18,7 @@ from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.log_pages import LogBook, show_log
 from accounts.logbook import Condition, LogFilter, LogShape
-from accounts.models import AuditEvent, SavedLogView
+from accounts.models import AuditChain, AuditEvent, SavedLogView
 from accounts.pages import at, done, find, posted, refusals, show, telling
 from accounts.permissions import Permission
 
@@ -33,7 +33,8 @@ _COLUMNS = (
 def audit_log(request: OrganizationRequest) -> HttpResponse:
     texts = {name: event.text for name, event in registered_events().items()}
     rows = AuditEvent.objects.for_organization(request.organization)
-    return show_log(request, _book(texts), rows, {"texts": texts})
+    chain = AuditChain.objects.filter(pk=request.organization.pk).first()
+    return show_log(request, _book(texts), rows, {"texts": texts, "chain": chain})
 
 
 @requires(Permission.LOGS_READ)

@@ -2,11 +2,11 @@
 (() => {
   "use strict";
 
-  // The server writes times in the viewer's zone (accounts/zones.py); only the browser knows it.
+  // The server writes times, and counts days, in the viewer's zone (accounts/zones.py); only the browser knows it.
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone && !document.cookie.split("; ").includes(`tz=${zone}`)) {
+  if (zone && !document.cookie.includes(`zone=${encodeURIComponent(zone)}`)) {
     const secure = window.location.protocol === "https:" ? "; secure" : "";
-    document.cookie = `tz=${zone}; path=/; max-age=31536000; samesite=lax${secure}`;
+    document.cookie = `zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax${secure}`;
   }
 
   const say = (button, text) => {

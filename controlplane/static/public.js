@@ -4,8 +4,8 @@
 
   // The server writes times in the viewer's zone (accounts/zones.py); only the browser knows it.
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone && !document.cookie.split("; ").includes(`tz=${zone}`)) {
-    document.cookie = `tz=${zone}; path=/; max-age=31536000; samesite=lax; secure`;
+  if (zone && !document.cookie.includes(`zone=${encodeURIComponent(zone)}`)) {
+    document.cookie = `zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax; secure`;
   }
 
   for (const button of document.querySelectorAll("button[data-copy]")) {

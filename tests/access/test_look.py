@@ -222,5 +222,5 @@ def test_the_script_is_served_where_pages_use_it(cast: Cast) -> None:
 
 def test_times_on_public_pages_are_in_the_browsers_zone(cast: Cast) -> None:
     browser = EdgeBrowser()
-    browser.set_cookie(TEAM, "tz", "Asia/Tokyo")
+    browser.set_cookie(TEAM, "zone", "Asia%2FTokyo")
     assert browser.get(HOME).status_code == 200

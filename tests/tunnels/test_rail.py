@@ -78,7 +78,7 @@ def test_every_open_step_says_what_to_do() -> None:
     assert commands["client"].startswith(
         "sallyport access ssh-config --hostname ssh.widgetcorp.tech --short-lived-cert"
     )
-    assert "TrustedUserCAKeys" in commands["sshd"]
+    assert "sudo sh host-setup.sh" in commands["sshd"]
 
 
 def test_the_tunnels_command_runs_as_it_is() -> None:
@@ -179,6 +179,6 @@ class TestHome:
             )
         client = login(cast.alice)
         shown(client, home)
-        with django_assert_max_num_queries(22):
+        with django_assert_max_num_queries(26):
             page = shown(client, home)
         assert "1 to 25 of 31" in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db.models import Count, Exists, OuterRef
 from django.http import HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
@@ -14,9 +15,12 @@ from accounts.http import OrganizationRequest, requires
 from accounts.models import AccessSession
 from accounts.pages import at, list_page, show
 from accounts.permissions import Permission
-from tunnels.models import Tunnel
+from accounts.zones import viewer_zone
+from tunnels.models import Connection, Tunnel
 from tunnels.rail import Rail, Step, judge_rail
 from tunnels.rail_facts import RailFacts
+from tunnels.status import open_connections
+from tunnels.views.home_charts import activity_charts
 
 _PLAIN_PAGES = frozenset({"access_log", "ssh_authorities", "tunnel_create"})
 _APPLICATION_PAGES = frozenset({"application_policies", "ssh_authority_detail"})
@@ -52,6 +56,7 @@ def organization_home(request: OrganizationRequest) -> HttpResponse:
         ways=ways,
         shown=_shown(ways, request.GET.get("application", "")),
         numbers=_numbers(request),
+        **activity_charts(request),
         live=True,
     )
 
@@ -85,13 +90,15 @@ def _numbers(request: OrganizationRequest) -> list[tuple[str, int, str]]:
     """Label, number and page of the small figures."""
     organization, now = request.organization, timezone.now()
     live = AccessSession.objects.for_organization(organization).filter(revoked_at=None, expires_at__gt=now)
-    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = now.astimezone(viewer_zone(request)).replace(hour=0, minute=0, second=0, microsecond=0)
     issued = Certificate.objects.for_organization(organization).filter(created_at__gte=day)
+    is_up = open_connections(Connection.objects.filter(connector__tunnel=OuterRef("pk")), now)
     tunnels = Tunnel.objects.for_organization(organization).filter(deleted_at=None)
     applications = Application.objects.for_organization(organization)
+    count = tunnels.aggregate(all=Count("pk"), up=Count("pk", filter=Exists(is_up)))
     return [
         _number(applications.count(), "application", "applications", at(request, "applications")),
-        _number(tunnels.count(), "tunnel", "tunnels", at(request, "tunnels")),
+        (f"of {_count(count['all'], 'tunnel', 'tunnels')} up", count["up"], at(request, "tunnels")),
         _number(live.count(), "live session", "live sessions", at(request, "users")),
         _number(issued.count(), "certificate today", "certificates today", at(request, "certificates")),
     ]
@@ -99,6 +106,10 @@ def _numbers(request: OrganizationRequest) -> list[tuple[str, int, str]]:
 
 def _number(count: int, one: str, many: str, url: str) -> tuple[str, int, str]:
     return (one if count == 1 else many), count, url
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _uuid(text: str) -> UUID | None:
