@@ -44,6 +44,7 @@ from accounts.models import (
     OrganizationLogo,
     ProviderTest,
     SavedLogView,
+    SupportSession,
 )
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
@@ -53,6 +54,9 @@ PNG = bytes.fromhex(
     "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
 )
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
+
+# Parts of sealed values and hashes below: none of them may ever be on a page.
+CANARIES = ("sealed-client-secret", "sealed-authority-key", "sealed-token-key", "c2VhbGVk")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class World:
     invitation: Invitation
     saved_view: SavedLogView
     provider_test: ProviderTest
+    support_session: SupportSession
     draft: ApplicationDraft
 
     def url_arguments(self) -> dict[str, Any]:
@@ -126,6 +131,7 @@ class World:
             "version": self.configuration.version,
             "zone_id": self.zone.pk,
             "record_id": self.dns_record.pk,
+            "support_session_id": self.support_session.pk,
         }
 
 
@@ -161,6 +167,12 @@ def make_world(organization: Organization, *, domain: str) -> World:
         membership=membership,
         saved_view=SavedLogView.objects.create(
             organization=organization, log="access", name="Denied", query="decision=denied", created_by_label="alice"
+        ),
+        support_session=SupportSession.objects.create(
+            organization=organization,
+            staff_label="somebody@operator.test",
+            reason="Ticket 17: certificates fail",
+            duration_seconds=1800,
         ),
         draft=ApplicationDraft.objects.create(
             organization=organization,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpResponse
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.actions.organizations import update_organization
+from accounts.actions.support import open_support_sessions
 from accounts.forms import OrganizationForm
 from accounts.http import OrganizationRequest, requires
 from accounts.mfa_forms import OrganizationMfaForm
@@ -60,6 +62,7 @@ def _page(
         "accounts/organization_settings.html",
         title="Organization",
         form=form or OrganizationForm(initial=current),
+        open_support_sessions=open_support_sessions(request.organization, timezone.now()),
         mfa=mfa or OrganizationMfaForm(initial=_mfa_initial(request)),
     )
 
