@@ -195,3 +195,25 @@ def test_menu_opens_on_a_phone_without_scripts(live_server: LiveServer, world: W
         page.locator("summary", has_text="Menu").press("Enter")
         link.click()
         expect(page.get_by_role("heading", name="Tunnels", level=1)).to_be_visible()
+
+
+def test_generate_certificate(live_server: LiveServer, world: World) -> None:
+    """Service Auth, SSH, as the tutorial tells it: drop-down, button, public key and audience tag."""
+    application = Application.objects.create(
+        organization=world.organization, name="Build hosts", hostname="build.widgetcorp.tech"
+    )
+    with browser_page(live_server) as page:
+        page.goto("/o/widgetcorp/access/service-auth/")
+        page.get_by_role("link", name="SSH", exact=True).click()
+        page.get_by_label("Application", exact=True).select_option(label="Build hosts (build.widgetcorp.tech)")
+        page.get_by_role("button", name="Generate certificate").click()
+        expect(page.locator("#public-key")).to_contain_text("ssh-ed25519 ")
+        expect(page.locator("#aud")).to_have_text(application.aud)
+        expect(page.locator("#script")).to_contain_text(f"/cdn-cgi/access/ssh/{application.aud}/host-setup.sh")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download ca.pub").click()
+        assert download.value.suggested_filename == "ca.pub"
+        page.get_by_role("link", name="SSH", exact=True).first.click()
+        row = page.get_by_role("row", name="Build hosts")
+        row.locator("summary").click()
+        expect(row.get_by_role("button", name="Copy audience tag of Build hosts")).to_be_visible()
