@@ -7,6 +7,7 @@ from typing import Any
 from ninja import Field, Query, Schema
 
 from access.actions.lists import create_list, delete_list, update_list
+from access.api_shapes import override_reason
 from access.models import AccessList
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of, rfc3339
 from accounts.permissions import Permission
@@ -98,13 +99,20 @@ def replace_list(request: ApiRequest, list_id: str, body: ListReplacement) -> Fu
         name=body.name,
         description=body.description or "",
         items=items,
+        override_reason=override_reason(request),
     )
     return _shape_full(row)
 
 
 @router.route("PATCH", "/lists/{list_id}", Permission.ACCESS_EDIT, FullListResult)
 def change_list(request: ApiRequest, list_id: str, body: ListChanges) -> FullListResult:
-    row = update_list(_own(request, list_id), actor=request.actor, append=_items(body.append), remove=body.remove)
+    row = update_list(
+        _own(request, list_id),
+        actor=request.actor,
+        append=_items(body.append),
+        remove=body.remove,
+        override_reason=override_reason(request),
+    )
     return _shape_full(row)
 
 

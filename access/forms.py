@@ -151,7 +151,7 @@ class TagForm(forms.Form):
     )
 
 
-class ListForm(forms.Form):
+class ListForm(OverridableForm):
     """Entries one per line, with a description after the first blank."""
 
     name = forms.CharField(max_length=350, label="List name")

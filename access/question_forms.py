@@ -9,7 +9,7 @@ from django import forms
 
 from access.forms import set_choices
 from access.models import Application, SavedTest, ServiceToken
-from access.questions import IDENTITY, WHO, Question
+from access.questions import EXTERNAL_ANSWERS, IDENTITY, WHO, Question
 from accounts.forms import LinesField
 from accounts.models import IdentityProvider, Organization
 
@@ -60,6 +60,13 @@ class QuestionForm(forms.Form):
         widget=forms.TextInput(attrs={"list": "countries", "autocomplete": "off"}),
     )
 
+    external = forms.ChoiceField(
+        required=False,
+        label="External evaluation answers",
+        choices=EXTERNAL_ANSWERS,
+        help_text="Only for policies that ask an external service. It is never asked from here.",
+    )
+
     def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         providers = IdentityProvider.objects.for_organization(organization)
@@ -90,6 +97,7 @@ class QuestionForm(forms.Form):
             service_token=values["service_token"],
             ip=values["ip"],
             country=values["country"],
+            external=values["external"],
         )
 
 

@@ -2,7 +2,8 @@
 
 The simulator and saved tests ask them; `answer` goes the way of a real request (access.decisions), without recording.
 A purpose that a policy asks for counts as stated, a second factor as given: anybody let in can do either. An approval
-does not count as given. External evaluators are never asked: a rule that needs one cannot be decided, and refuses.
+does not count as given. External evaluators are never asked: the question says what they answer, or a rule that needs
+one cannot be decided, and refuses.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from access import country
 from access.country_names import country_code
 from access.decisions import refused_before_rules
 from access.evaluation import Decision, Group, Policy, evaluate
-from access.facts import load_lists, person_of
+from access.facts import load_lists, person_of, rules_in
 from access.models import ServiceToken
-from access.selectors import Context, NamedList, Person
+from access.selectors import EXTERNAL, Context, ExternalFacts, NamedList, Person
 from accounts.errors import InvalidInput
 from accounts.models import AccessSession, Identity, IdentityProvider, Organization
 from accounts.second_factor import ASSUMED
@@ -32,6 +33,7 @@ WHO = (
     (MACHINE, "A machine with a service token"),
     (NOBODY, "Nobody: no login, no token"),
 )
+EXTERNAL_ANSWERS = (("", "Not known: such rules cannot be decided"), ("allow", "allow"), ("deny", "deny"))
 MAX_LIST = 200
 MAX_TEXT = 500
 
@@ -51,6 +53,8 @@ class Question:
     service_token: str = ""
     ip: str = ""
     country: str = ""
+    # What external evaluators would answer, "allow" or "deny"; "": unknown.
+    external: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,6 +73,8 @@ class Asked:
     label: str
     identity: Identity | None = None
     service_token: ServiceToken | None = None
+    # What every external evaluator says; None: nobody knows.
+    external: bool | None = None
 
 
 def check(organization: Organization, question: Question) -> Question:
@@ -82,6 +88,8 @@ def check(organization: Organization, question: Question) -> Question:
         len(text) > MAX_TEXT for pair in question.claims.items() for text in pair
     ):
         raise _wrong("claims", f"At most {MAX_LIST} claims of {MAX_TEXT} characters.")
+    if question.external not in dict(EXTERNAL_ANSWERS):
+        raise _wrong("external", "External evaluation answers allow or deny, or is left open.")
     place = ""
     if question.country:
         place = country_code(question.country) or ""
@@ -99,6 +107,11 @@ def check(organization: Organization, question: Question) -> Question:
 
 def ask(organization: Organization, question: Question) -> Asked:
     """Look up what the question names, as it is now. Raises InvalidInput for what is gone."""
+    asked = _look_up(organization, question)
+    return replace(asked, external=question.external == "allow") if question.external else asked
+
+
+def _look_up(organization: Organization, question: Question) -> Asked:
     if question.who == IDENTITY:
         identity = _identity(organization, question)
         last = _last_login(identity)
@@ -130,7 +143,17 @@ def answer(
         return refused
     if lists is None:
         lists = load_lists(organization.pk, policies, groups) if organization is not None else {}
-    return evaluate(policies, groups, replace(asked.context, lists=lists, is_justified=True, mfa=ASSUMED))
+    said = _external_facts(policies, groups, asked)
+    known = replace(asked.context, lists=lists, is_justified=True, mfa=ASSUMED, external=said)
+    return evaluate(policies, groups, known)
+
+
+def _external_facts(policies: Sequence[Policy], groups: Mapping[str, Group], asked: Asked) -> ExternalFacts:
+    """As in a real request only a person is asked about."""
+    if asked.external is None or asked.context.person is None:
+        return {}
+    rules = (rule for rule in rules_in(policies, groups) if rule.selector == EXTERNAL)
+    return {(rule.value, rule.detail): asked.external for rule in rules}
 
 
 def context_for(person: Person | None, ip: str, place: str = "") -> Context:

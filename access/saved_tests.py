@@ -7,7 +7,7 @@ exactly what would be saved, and a refusal rolls everything back.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,12 @@ from django.utils import timezone
 
 from access.decisions import group_of, load_rules, policy_of
 from access.evaluation import Decision, Group, Outcome, Policy
-from access.models import Application, ApplicationPolicy, SavedTest
+from access.facts import rules_in
+from access.models import AccessList, Application, ApplicationPolicy, SavedTest
 from access.models import Group as GroupRow
 from access.models import Policy as PolicyRow
-from access.questions import Question, answer, ask
-from access.selectors import GROUP
+from access.questions import Asked, Question, answer, ask
+from access.selectors import EXTERNAL, GROUP, LIST_TYPES, Rule
 from accounts.errors import Conflict, DomainError, InvalidInput
 from accounts.models import Organization
 
@@ -58,10 +59,17 @@ def _run(test: SavedTest, policies: Sequence[Policy], groups: dict[str, Group]) 
         return TestRun(test, False, f"It cannot be asked any more: {error}")
     decision = answer(policies, groups, asked, now=timezone.now(), organization=test.organization)
     if decision.outcome is Outcome.ERROR:
-        return TestRun(test, False, "The policies cannot be evaluated for it.", decision)
+        return TestRun(test, False, _why_undecided(asked, policies, groups), decision)
     passed = decision.allowed is (test.expected == SavedTest.Expected.ALLOW)
     said = f'allowed by "{decision.policy_name}"' if decision.allowed else f"refused ({decision.reason})"
     return TestRun(test, passed, f"{asked.label} is {said}.", decision)
+
+
+def _why_undecided(asked: Asked, policies: Sequence[Policy], groups: dict[str, Group]) -> str:
+    asks_outside = any(rule.selector == EXTERNAL for rule in rules_in(policies, groups))
+    if asks_outside and asked.external is None and asked.context.person is not None:
+        return "An external service has a say in it, and is not asked here: say in the test what it answers."
+    return "The policies cannot be evaluated for it."
 
 
 # --- holding back changes -------------------------------------------------------------------------------------
@@ -94,13 +102,29 @@ def guard_group(organization: Organization, group_id: uuid.UUID, *, override_rea
     return guard(_tested(organization).filter(pk__in=affected), override_reason=override_reason)
 
 
+def guard_list(row: AccessList, *, override_reason: str = "") -> dict[str, Any]:
+    """`guard` for the applications whose policies reach the list, directly or through groups."""
+    if not _tested(row.organization).exists():
+        return {}
+    wanted = str(row.pk)
+    affected = _applications(row.organization, lambda rule: rule.selector in LIST_TYPES and rule.value == wanted)
+    tested = _tested(row.organization).filter(pk__in={application.pk for application in affected})
+    return guard(tested, override_reason=override_reason)
+
+
 def applications_using(organization: Organization, group_id: uuid.UUID) -> list[Application]:
-    """Applications whose policies reach the group. Two queries, however many there are."""
+    """Applications whose policies reach the group."""
+    wanted = str(group_id)
+    return _applications(organization, lambda rule: rule.selector == GROUP and rule.value == wanted)
+
+
+def _applications(organization: Organization, is_wanted: Callable[[Rule], bool]) -> list[Application]:
+    """Applications whose policies reach such a rule, also through groups. Two queries, however many there are."""
     groups = {str(row.pk): group_of(row) for row in GroupRow.objects.for_organization(organization)}
     links = ApplicationPolicy.objects.filter(application__organization=organization)
     found: dict[uuid.UUID, Application] = {}
     for link in links.select_related("policy", "application").order_by("application__name", "precedence"):
-        if link.application_id not in found and _reaches([policy_of(link)], groups, str(group_id)):
+        if link.application_id not in found and any(map(is_wanted, rules_in([policy_of(link)], groups))):
             found[link.application_id] = link.application
     return list(found.values())
 
@@ -115,18 +139,3 @@ def checked_reason(text: str) -> str:
 
 def _tested(organization: Organization) -> Any:
     return Application.objects.for_organization(organization).filter(saved_tests__isnull=False).distinct()
-
-
-def _reaches(policies: Sequence[Policy], groups: dict[str, Group], wanted: str) -> bool:
-    rules = [rule for policy in policies for rule in (*policy.include, *policy.require, *policy.exclude)]
-    seen: set[str] = set()
-    while rules:
-        rule = rules.pop()
-        if rule.selector != GROUP or rule.value in seen:
-            continue
-        if rule.value == wanted:
-            return True
-        seen.add(rule.value)
-        if rule.value in groups:
-            rules += groups[rule.value].rules()
-    return False

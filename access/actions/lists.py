@@ -16,6 +16,7 @@ from access import events
 from access.actions.groups import checked_name
 from access.models import AccessList, Group, Policy
 from access.rules import named_ids
+from access.saved_tests import guard_list
 from access.selectors import LIST_TYPES
 from accounts import audit
 from accounts.actor import Actor
@@ -62,8 +63,10 @@ def update_list(
     items: Items | None = None,
     append: Items = (),
     remove: Iterable[str] = (),
+    override_reason: str = "",
 ) -> AccessList:
-    """None keeps a value. `append` and `remove` change entries one by one; the type never changes."""
+    """None keeps a value. `append` and `remove` change entries one by one; the type never changes.
+    `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
     organization = row.organization
     row = AccessList.objects.for_organization(organization).select_for_update().get(pk=row.pk)
     old = _facts(row)
@@ -76,7 +79,8 @@ def update_list(
     added = [item for item in append if _compared(row.type, item.get("value")) not in present]
     row.items = checked_items(row.type, [*kept, *added])
     _save(row)
-    audit.record(events.LIST_UPDATED, organization=organization, actor=actor, target=row, old=old, new=_facts(row))
+    new = {**_facts(row), **guard_list(row, override_reason=override_reason)}
+    audit.record(events.LIST_UPDATED, organization=organization, actor=actor, target=row, old=old, new=new)
     return row
 
 

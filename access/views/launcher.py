@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from access.actions.consent import REQUEST_DAYS
 from access.actions.logins import identity_actor
 from access.decisions import decide_many
 from access.evaluation import QUESTIONS, Decision
 from access.login_links import LoginContext
-from access.models import Application
+from access.models import Application, ApprovalRequest
 from access.views.arrival import login_page
 from access.views.identity import identity_document
 from access.views.public import (
@@ -36,6 +37,7 @@ from accounts.models import AccessSession
 MAX_TILES = 200
 _HOST = re.compile(r"[A-Za-z0-9.-]+(?::\d{1,5})?")
 MAX_SESSIONS = 50
+MAX_REQUESTS = 20
 
 
 @public_page("GET", "HEAD")
@@ -48,6 +50,7 @@ def launcher(request: PublicRequest) -> HttpResponse:
     page = {
         "identity": session.identity,
         "applications": tiles,
+        "requests": _own_requests(session, now),
         "current": session,
         "sessions": _live_sessions(session, now),
         "document": json.dumps(identity_document(session), indent=2, ensure_ascii=False, default=str),
@@ -106,6 +109,14 @@ def _logo_origin(application: Application) -> str:
     except ValueError:
         return ""
     return f"https://{parts.netloc}" if is_fit else ""
+
+
+def _own_requests(session: AccessSession, now: datetime) -> list[ApprovalRequest]:
+    """Temporary access that the person has now, and what they still wait for."""
+    rows = ApprovalRequest.objects.for_organization(session.organization).select_related("application__organization")
+    active = Q(status=ApprovalRequest.Status.APPROVED, ends_at__gt=now)
+    waiting = Q(status=ApprovalRequest.Status.PENDING, created_at__gt=now - timedelta(days=REQUEST_DAYS))
+    return list(rows.filter(active | waiting, identity=session.identity).order_by("-created_at")[:MAX_REQUESTS])
 
 
 def _may_enter(decision: Decision) -> bool:

@@ -17,6 +17,8 @@ from accounts.http import OrganizationRequest, requires
 from accounts.pages import Filter, at, done, find, list_page, posted, refusals, sent_once, show
 from accounts.permissions import Permission
 
+_CHANGED = ("name", "description", "items", "override_reason")
+
 
 @requires(Permission.ACCESS_READ)
 @require_GET
@@ -38,7 +40,8 @@ def list_add(request: OrganizationRequest) -> HttpResponse:
     form = ListForm(posted(request))
     if request.method == "POST" and form.is_valid():
         with refusals(form):
-            row = create_list(request.organization, actor=request.actor, **form.cleaned_data)
+            values = {name: value for name, value in form.cleaned_data.items() if name != "override_reason"}
+            row = create_list(request.organization, actor=request.actor, **values)
             return done(request, f"The list {row.name} is added. Rules can name it now.", "lists")
     return _page(request, form, title="Add a list")
 
@@ -49,7 +52,7 @@ def list_edit(request: OrganizationRequest, list_id: UUID) -> HttpResponse:
     row = _own(request, list_id)
     form = ListForm(posted(request), initial=ListForm.initial_of(row), changes=row)
     if request.method == "POST" and form.is_valid():
-        values: dict[str, Any] = {name: form.cleaned_data[name] for name in ("name", "description", "items")}
+        values: dict[str, Any] = {name: form.cleaned_data[name] for name in _CHANGED}
         with refusals(form):
             update_list(row, actor=request.actor, **values)
             return done(request, f"The list {values['name']} is saved, wherever it is used.", "lists")

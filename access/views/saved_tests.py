@@ -147,4 +147,6 @@ def _sentence(application: Application, test: SavedTest) -> str:
         parts.append(f"at {question.ip}")
     if question.country:
         parts.append(f"from {country_name(question.country)}")
+    if question.external:
+        parts.append(f"(external evaluation answers {question.external})")
     return " ".join(parts)

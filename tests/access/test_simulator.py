@@ -436,7 +436,7 @@ class TestJob:
         assert "Look again" in page
         advance(row.pk, seconds=30)
         page = shown(alice, url("simulation", row.pk))
-        assert "hx-trigger" not in page
+        assert 'hx-trigger="every 1s"' not in page
         assert "2 of 2" in page
 
     def test_stuck_ones_are_asked_again_and_old_ones_forgotten(
