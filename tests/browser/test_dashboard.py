@@ -113,7 +113,7 @@ def test_tunnel_page_follows_reality_without_reload(live_server: LiveServer, wor
         page.goto(f"/o/widgetcorp/tunnels/{world.tunnel.pk}/")
         expect(page.get_by_text("No connector is connected.")).to_be_visible()
         elsewhere(lambda: Connection.objects.update(closed_at=None, last_seen_at=timezone.now()))
-        expect(page.get_by_text(str(world.connector.client_id))).to_be_visible()
+        expect(page.get_by_role("link", name=world.connector.client_id.hex[:8], exact=True)).to_be_visible()
         expect(page.get_by_text("healthy")).to_be_visible()
         page.get_by_role("link", name="Published hostnames").first.click()
         page.get_by_role("button", name="Add hostname").click()
