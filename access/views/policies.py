@@ -13,12 +13,14 @@ from access.actions.policies import create_policy, delete_policy, update_policy
 from access.lint_context import findings_of_edit
 from access.models import Application, Policy
 from access.policy_forms import PolicyForm
+from access.policy_words import sentence
 from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from access.simulation import Proposal
 from access.views.trials import COMPARE, REPLAY, REPLAY_DAYS, asked_step, kept_draft, proposed_policy, start_trial
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
+from accounts.mfa_forms import REQUIRED
 from accounts.pages import Crumbs, Filter, at, done, find, list_page, posted, refusals, sent_once, show, with_input
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
@@ -147,8 +149,16 @@ def policy_page(
 ) -> HttpResponse:
     """`application` and `policy` (None: a new one) say where lint has to look."""
     rules = builder.readable()
+    decision = str(form["decision"].value() or Policy.Decision.ALLOW)
+    builder.sentence = sentence(
+        builder.names,
+        rules,
+        decision=decision,
+        needs_purpose=bool(form["purpose_justification_required"].value()),
+        needs_approval=bool(form["approval_required"].value()),
+        needs_factor=form["mfa_mode"].value() == REQUIRED,
+    )
     if any(rules.values()):
-        decision = str(form["decision"].value() or Policy.Decision.ALLOW)
         builder.findings = findings_of_edit(
             request.organization, rules, decision=decision, application=application, policy=policy
         )
