@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 
 from accounts.http import OrganizationRequest
-from accounts.timezones import viewer_zone
+from accounts.zones import viewer_zone
 from tunnels.activity import Activity, Bucket, read_activity
 from tunnels.charts import Chart, bar_chart
 
