@@ -24,6 +24,8 @@ from accounts.errors import DomainError
 from accounts.models import Organization
 
 MAX_DOCUMENT_CHARACTERS = 8192
+# Reasons of a refusal that a good certificate might have turned.
+_ASKING_FOR_ONE = frozenset({"certificate_required", "service_token_required"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def evidence_of_request(
 
 def explained(decision: Decision, evidence: Evidence) -> Decision:
     """A certificate that is revoked, and one that was never shown, are different things to the person refused."""
-    if decision.reason != "certificate_required" or not evidence.certificate_problem:
+    if decision.reason not in _ASKING_FOR_ONE or not evidence.certificate_problem:
         return decision
     problem = evidence.certificate_problem
     return replace(decision, reason=problem, message=MESSAGES[problem])

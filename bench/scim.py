@@ -23,6 +23,7 @@ from typing import Any
 
 import psycopg
 
+from bench.certificates import cpu_seconds
 from demo.installation import Installation, installation
 from demo.scim import ScimPush, enable_scim
 from tools.services import services
@@ -64,29 +65,32 @@ def _measure(name: str, users: int, variables: dict[str, str]) -> None:
         def deactivate(caller: ScimPush, number: int) -> None:
             caller.patch(f"/Users/{ids[number]}", {"op": "replace", "path": "active", "value": False})
 
-        _report("created and matched", users, _run(pushes, users, create))
-        seconds = _run(pushes, users, deactivate)
-        _report("deactivated", users, seconds)
+        _report("created and matched", users, *_run(pushes, users, create))
+        seconds, cpu = _run(pushes, users, deactivate)
+        _report("deactivated", users, seconds, cpu)
         live = _run_sql(here, variables, [("SELECT count(*) FROM accounts_accesssession WHERE revoked_at IS NULL", ())])
         print(f"live sessions left: {live}; 10,000 would take {seconds / users * 10_000:.0f} s")
 
 
-def _run(pushes: list[ScimPush], users: int, call: Callable[[ScimPush, int], None]) -> float:
+def _run(pushes: list[ScimPush], users: int, call: Callable[[ScimPush, int], None]) -> tuple[float, float]:
+    """Seconds by the clock, and seconds of CPU that the installation and its servers spent."""
+
     def work(first: int, caller: ScimPush) -> None:
         for number in range(first, users, CALLERS):
             call(caller, number)
 
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), cpu_seconds()
     threads = [threading.Thread(target=work, args=pair) for pair in enumerate(pushes)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, cpu_seconds() - cpu
 
 
-def _report(what: str, users: int, seconds: float) -> None:
-    print(f"{what:20} {users:6} in {seconds:6.1f} s  {users / seconds:6.0f} a second", flush=True)
+def _report(what: str, users: int, seconds: float, cpu: float) -> None:
+    rates = f"{users / seconds:6.0f} a second, {cpu / users * 1000:5.1f} ms of CPU each"
+    print(f"{what:20} {users:6} in {seconds:6.1f} s  {rates}", flush=True)
 
 
 Statement = tuple[str, tuple[Any, ...]]
