@@ -8,7 +8,17 @@ from uuid import UUID
 from ninja import Field, Schema
 
 from access.actions.authorities import ROTATION_SETTING
-from access.api_shapes import MfaConfig, PolicyResult, optional_seconds, session_text, shape_link, shape_mfa
+from access.api_shapes import (
+    MfaConfig,
+    PolicyResult,
+    PolicyTerms,
+    optional_seconds,
+    refuse_unsupported,
+    session_text,
+    shape_link,
+    shape_mfa,
+    terms_of,
+)
 from access.models import Application
 from accounts.api_base import rfc3339
 from accounts.errors import InvalidInput
@@ -65,7 +75,7 @@ class SshProfile(Schema):
     authority_rotation_days: int | None = Field(None, ge=0, le=3650)
 
 
-class PolicyReference(Schema):
+class PolicyReference(PolicyTerms):
     """A reusable policy by id, or an inline one by its rules."""
 
     id: str | None = None
@@ -252,9 +262,12 @@ def _policy(item: str | PolicyReference) -> Any:
     """As actions take it: an id, or the public JSON with only what was sent."""
     if isinstance(item, str):
         return {"id": item}
-    values = item.model_dump(exclude_unset=True)
+    values = item.model_dump(exclude_unset=True, exclude=set(PolicyTerms.model_fields))
     if "session_duration" in values:
         values["session_duration_seconds"] = optional_seconds(values.pop("session_duration"))
+    if item.model_fields_set & PolicyTerms.model_fields.keys():
+        refuse_unsupported(item)
+        values["terms"] = terms_of(item)
     return values
 
 
