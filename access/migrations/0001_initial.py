@@ -126,10 +126,12 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('name', models.CharField(max_length=350)),
-                ('certificate', models.TextField(help_text='PEM, one certificate.')),
+                ('certificate', models.TextField(help_text='PEM, the root.')),
+                ('intermediates', models.TextField(blank=True, help_text='PEM, authorities signed by the root or by each other.')),
                 ('subject', models.CharField(max_length=500)),
                 ('fingerprint', models.CharField(help_text='SHA-256 of the certificate, hexadecimal.', max_length=64)),
                 ('associated_hostnames', models.JSONField(blank=True, default=list)),
+                ('revocations', models.JSONField(blank=True, default=list)),
                 ('expires_at', models.DateTimeField()),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
@@ -138,6 +140,18 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name_plural': 'client authorities',
                 'ordering': ['name', 'id'],
+            },
+        ),
+        migrations.CreateModel(
+            name='ClientHostname',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('hostname', models.CharField(max_length=253)),
+                ('client_certificate_forwarding', models.BooleanField(default=False)),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='client_hostnames', to='accounts.organization')),
+            ],
+            options={
+                'ordering': ['hostname'],
             },
         ),
         migrations.CreateModel(
@@ -487,6 +501,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='clientauthority',
             constraint=models.UniqueConstraint(fields=('organization', 'fingerprint'), name='client_authority_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='clienthostname',
+            constraint=models.UniqueConstraint(fields=('organization', 'hostname'), name='client_hostname_per_organization'),
         ),
         migrations.AddConstraint(
             model_name='custompage',
