@@ -50,19 +50,19 @@ class CertificateResult(Schema):
 @router.route("GET", "/certificates", Permission.ACCESS_READ, CertificateResult, paged=True)
 def list_certificates(request: ApiRequest, paging: Query[Paging]) -> Page:
     rows = ClientAuthority.objects.for_organization(request.organization).order_by("name", "id")
-    return page_of(rows, paging, _shape)
+    return page_of(rows, paging, shape_client_authority)
 
 
 @router.route("POST", "/certificates", Permission.ACCESS_EDIT, CertificateResult)
 def create_certificate(request: ApiRequest, body: CertificateBody) -> CertificateResult:
     values: dict[str, Any] = body.model_dump()
     row = create_client_authority(request.organization, actor=request.actor, now=timezone.now(), **values)
-    return _shape(row)
+    return shape_client_authority(row)
 
 
 @router.route("GET", "/certificates/{certificate_id}", Permission.ACCESS_READ, CertificateResult)
 def get_certificate(request: ApiRequest, certificate_id: str) -> CertificateResult:
-    return _shape(_own(request, certificate_id))
+    return shape_client_authority(_own(request, certificate_id))
 
 
 @router.route("PUT", "/certificates/{certificate_id}", Permission.ACCESS_EDIT, CertificateResult)
@@ -73,7 +73,7 @@ def update_certificate(request: ApiRequest, certificate_id: str, body: Certifica
         name=body.name,
         associated_hostnames=body.associated_hostnames,
     )
-    return _shape(row)
+    return shape_client_authority(row)
 
 
 @router.route("DELETE", "/certificates/{certificate_id}", Permission.ACCESS_EDIT, Deleted)
@@ -88,7 +88,7 @@ def _own(request: ApiRequest, certificate_id: str) -> ClientAuthority:
     return find(ClientAuthority.objects.for_organization(request.organization), certificate_id, _MISSING)
 
 
-def _shape(row: ClientAuthority) -> CertificateResult:
+def shape_client_authority(row: ClientAuthority) -> CertificateResult:
     der = load_pem_x509_certificate(row.certificate.encode()).public_bytes(Encoding.DER)
     return CertificateResult(
         id=str(row.pk),
