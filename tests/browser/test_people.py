@@ -125,7 +125,7 @@ def test_invite_accept_and_change_the_role(live_server: LiveServer, world: World
         zoe.goto("/o/widgetcorp/access/groups/add/")
         expect(zoe.get_by_text("access.edit")).to_be_visible()
         zoe.goto("/o/widgetcorp/logs/audit/")
-        expect(zoe.get_by_text("Member's role changed").first).to_be_visible()
+        expect(zoe.get_by_role("link", name="Member's role changed")).to_be_visible()
     assert Membership.objects.get(user__email="zoe@people.test").role == "auditor"
     assert Invitation.objects.get(email="zoe@people.test").accepted_at is not None
 
