@@ -104,6 +104,12 @@ class Gateway:
             return
         await self._forward(client, head, application, allowed, snapshot)
 
+    def _forwarded_certificate(self, client: PublicConnection, hostname: str) -> bytes | None:
+        """What the origin gets to see: only where it was asked for, and only what the handshake verified."""
+        if client.certificate is None or not self._snapshots.current.forwards_certificate(hostname):
+            return None
+        return client.certificate.der
+
     async def _forward(
         self,
         client: PublicConnection,
@@ -134,7 +140,7 @@ class Gateway:
         self._streams.add(stream)
         started = time.monotonic()
         try:
-            await self._run(client, head, exchange, route, allowed)
+            await self._run(client, head, exchange, route, allowed, application.hostname)
         finally:
             self._streams.remove(stream)
             _log_end(client, head, application, exchange, time.monotonic() - started)
@@ -146,6 +152,7 @@ class Gateway:
         exchange: TunnelExchange,
         route: Route,
         allowed: Allowed,
+        hostname: str,
     ) -> None:
         headers = tunnel_request_headers(
             head,
@@ -155,6 +162,7 @@ class Gateway:
             # A machine's is the name somebody gave its service token: it may look like a person's address.
             identity=allowed.identity if allowed.session_nonce is not None else None,
             destination=allowed.destination,
+            certificate=self._forwarded_certificate(client, head.hostname),
         )
         for _ in range(OPEN_ATTEMPTS):
             connection = self._tunnels.pick(route.tunnel_id)
@@ -168,7 +176,8 @@ class Gateway:
             self._dials.watch(
                 exchange,
                 tunnel_id=route.tunnel_id,
-                hostname=head.hostname,
+                # The application's, maybe "*.…": what visitors make up would fill memory and reports.
+                hostname=hostname,
                 connection_id=connection.id,
                 destination=allowed.destination,
             )
