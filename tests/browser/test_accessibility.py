@@ -70,10 +70,16 @@ def _pages(world: World) -> list[str]:
         f"dns/{world.zone.pk}/records/add/",
         "team/users/",
         "team/members/",
+        "team/members/invite/",
+        f"team/users/{world.identity.pk}/",
+        f"team/users/{world.identity.pk}/disable/",
+        "settings/login-page/",
         "settings/login-methods/",
         "settings/login-methods/add/oidc/",
         "settings/api-tokens/create/",
         "logs/audit/",
+        "settings/organization/",
+        "search/?q=s",
     ]
 
 
