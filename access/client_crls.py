@@ -29,7 +29,7 @@ MESSAGES = {
     REVOKED: "Your client certificate was revoked. Ask for a new one.",
     LIST_EXPIRED: "The revocation list of your client certificate's authority has expired, so no certificate of it "
     "counts. An administrator must upload a new one.",
-    UNKNOWN_ISSUER: "Your client certificate comes from an intermediate authority that is not known here, so nobody can "
+    UNKNOWN_ISSUER: "Your client certificate comes from an intermediate authority that is unknown here, so nobody can "
     "say whether it was revoked. An administrator must add that authority.",
 }
 
