@@ -16,6 +16,7 @@ from django.db.transaction import Atomic
 from tests.dns_server import DnsServer
 from tests.factories import Cast, make_cast
 from tests.token_keys import ready_made_token_keys
+from tunnels.tasks import spent_seconds
 
 __all__ = ["ready_made_token_keys"]
 
@@ -64,6 +65,7 @@ def _commit_hooks_run(monkeypatch: pytest.MonkeyPatch) -> None:
     celery_state._set_task_join_will_block(False)
     monkeypatch.setattr(Atomic, "__exit__", leave_and_run)
     cache.clear()
+    spent_seconds.clear()
 
 
 @pytest.fixture
