@@ -361,7 +361,7 @@ def test_query_budget_of_the_whole_request(cast: Cast, django_assert_max_num_que
         "issuer": cast.widgetcorp.team_url,
     }
     # 12 of the request, 3 of the worker that runs inside it here, 2 for the transaction (a savepoint in tests).
-    with django_assert_max_num_queries(17) as queries:
+    with django_assert_max_num_queries(19) as queries:
         response = post_cert_sign(cast.widgetcorp, body)
     assert response.status_code == 200
     web = [q for q in queries.captured_queries if "SAVEPOINT" not in q["sql"] and not q["sql"].startswith("UPDATE")]
