@@ -360,7 +360,8 @@ def test_query_budget_of_the_whole_request(cast: Cast, django_assert_max_num_que
         "jwt": app_token(application, session),
         "issuer": cast.widgetcorp.team_url,
     }
-    # 14 of the request (two of them the head of the audit chain), 3 of the worker that runs inside it here, 2 for the transaction (a savepoint in tests).
+    # 14 of the request (two of them the head of the audit chain), 3 of the worker that runs inside it here, 2 for the
+    # transaction (a savepoint in tests).
     with django_assert_max_num_queries(19) as queries:
         response = post_cert_sign(cast.widgetcorp, body)
     assert response.status_code == 200
