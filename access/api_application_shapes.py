@@ -8,7 +8,17 @@ from uuid import UUID
 from ninja import Field, Schema
 
 from access.actions.authorities import ROTATION_SETTING
-from access.api_shapes import MfaConfig, PolicyResult, optional_seconds, session_text, shape_link, shape_mfa
+from access.api_shapes import (
+    MfaConfig,
+    PolicyResult,
+    PolicyTerms,
+    optional_seconds,
+    refuse_unsupported,
+    session_text,
+    shape_link,
+    shape_mfa,
+    terms_of,
+)
 from access.models import Application
 from accounts.api_base import rfc3339
 from accounts.errors import InvalidInput
@@ -65,8 +75,8 @@ class SshProfile(Schema):
     authority_rotation_days: int | None = Field(None, ge=0, le=3650)
 
 
-class PolicyReference(Schema):
-    """A reusable policy by id, or an inline one by its rules."""
+class PolicyReference(PolicyTerms):
+    """A reusable policy by id, or an inline one by its rules and terms."""
 
     id: str | None = None
     precedence: int | None = Field(None, ge=1, le=2**31 - 1)
@@ -252,10 +262,11 @@ def _policy(item: str | PolicyReference) -> Any:
     """As actions take it: an id, or the public JSON with only what was sent."""
     if isinstance(item, str):
         return {"id": item}
-    values = item.model_dump(exclude_unset=True)
+    refuse_unsupported(item)
+    values = item.model_dump(exclude_unset=True, exclude=set(PolicyTerms.model_fields))
     if "session_duration" in values:
         values["session_duration_seconds"] = optional_seconds(values.pop("session_duration"))
-    return values
+    return values if item.id is not None else {**values, "terms": terms_of(item)}
 
 
 def _kept_defaults() -> dict[str, Any]:
