@@ -67,7 +67,7 @@ class SshProfile(Schema):
     certificate_extensions: list[str] | None = None
     principal_overrides: dict[str, str] | None = None
     bastion_destinations: list[str] | None = None
-    # Certificates only for clients that prove to hold the key (docs/ssh.md).
+    # Certificates only for clients that prove to hold the key (docs/wire-protocol.md).
     require_key_proof: bool | None = None
     # Account names nobody is issued, besides the built-in list (root, daemon, ...).
     reserved_principals: list[str] | None = None

@@ -73,6 +73,11 @@ def issued_at(token: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def bound_to(token: str) -> str:
+    """Thumbprint of the device key of a token that session_behind has verified; "" for a bearer token."""
+    return tokens.device_in(_unverified_claims(token))
+
+
 def _login_helps(organization: Organization, token: str, code: str) -> bool:
     """An unknown key is either an old one of ours, or another tenant's: the claimed issuer tells which to say. A
     forger who claims to be us is sent to the login like anybody without a token."""

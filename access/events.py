@@ -87,3 +87,6 @@ SAVED_TEST_CREATED = audit.register("access.saved_test.created", "Saved test cre
 SAVED_TEST_UPDATED = audit.register("access.saved_test.updated", "Saved test changed")
 SAVED_TEST_DELETED = audit.register("access.saved_test.deleted", "Saved test deleted")
 SIMULATION_STARTED = audit.register("access.simulation.started", "Simulation of policies started")
+SIGNING_LIMIT_REACHED = audit.register(
+    "access.certificate.limit_reached", "Too many certificates asked for; more are refused for up to a minute"
+)

@@ -21,6 +21,8 @@ class HandOver(models.Model):
     redirect_path = models.TextField()
     policy_id = models.UUIDField(null=True)
     session_duration_seconds = models.PositiveIntegerField()
+    # Thumbprint of the device key the token will be bound to; empty for browsers.
+    device = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)

@@ -24,6 +24,14 @@ def session_of_nonce(organization: Organization, nonce: str, *, now: datetime) -
     return session if session is not None and session.is_active(now) else None
 
 
+def organization_device(organization: Organization, token: str, *, now: datetime) -> str:
+    """The device an organization token is bound to: what is exchanged for it is bound to the same one."""
+    try:
+        return tokens.verify(organization, token, now=now, audience=None).device if token else ""
+    except tokens.TokenInvalid:
+        return ""
+
+
 def organization_session(organization: Organization, token: str, *, now: datetime) -> AccessSession | None:
     """None for anything but a valid organization token with a live session (application tokens: access.bearer)."""
     if not token:

@@ -63,16 +63,25 @@ class Claims:
     session_nonce: str
     common_name: str
     country: str
+    # Thumbprint of the device key the token is bound to; empty: a bearer token.
+    device: str
     issued_at: int
     expires_at: int
 
 
 def mint_application_token(
-    application: Application, session: AccessSession, *, now: datetime, lifetime_seconds: int, country: str
+    application: Application,
+    session: AccessSession,
+    *,
+    now: datetime,
+    lifetime_seconds: int,
+    country: str,
+    device: str = "",
 ) -> str:
     """For one application, at most as long as the session lives. Its end: application_token_end."""
     expires = application_token_end(session, now=now, lifetime_seconds=lifetime_seconds)
-    claims = _personal_claims(session, now, expires, TYPE_APPLICATION) | {"aud": [application.aud], "country": country}
+    claims = _personal_claims(session, now, expires, TYPE_APPLICATION, device)
+    claims |= {"aud": [application.aud], "country": country}
     return _sign(application.organization, claims)
 
 
@@ -80,9 +89,9 @@ def application_token_end(session: AccessSession, *, now: datetime, lifetime_sec
     return min(now + timedelta(seconds=max(lifetime_seconds, MIN_LIFETIME_SECONDS)), session.expires_at)
 
 
-def mint_organization_token(session: AccessSession, *, now: datetime) -> str:
+def mint_organization_token(session: AccessSession, *, now: datetime, device: str = "") -> str:
     """The team domain's own session; exchanged for application tokens at its login endpoint, good for nothing else."""
-    claims = _personal_claims(session, now, session.expires_at, TYPE_ORGANIZATION)
+    claims = _personal_claims(session, now, session.expires_at, TYPE_ORGANIZATION, device)
     return _sign(session.organization, claims | {"aud": [session.organization.team_url]})
 
 
@@ -208,9 +217,15 @@ def _checked(organization: Organization, claims: dict[str, Any], now: datetime, 
         session_nonce=_text(claims, "identity_nonce"),
         common_name=_text(claims, "common_name"),
         country=_text(claims, "country"),
+        device=device_in(claims),
         issued_at=claims["iat"],
         expires_at=claims["exp"],
     )
+
+
+def device_in(claims: dict[str, Any]) -> str:
+    confirmation = claims.get("cnf")
+    return _text(confirmation, "jkt") if isinstance(confirmation, dict) else ""
 
 
 def _text(claims: dict[str, Any], name: str) -> str:
@@ -218,9 +233,13 @@ def _text(claims: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _personal_claims(session: AccessSession, now: datetime, expires: datetime, kind: str) -> dict[str, Any]:
+def _personal_claims(
+    session: AccessSession, now: datetime, expires: datetime, kind: str, device: str
+) -> dict[str, Any]:
+    """`device`: thumbprint of the key of the device that logged in (RFC 7800 `cnf`, with RFC 9449's `jkt`)."""
     issued = int(now.timestamp())
     return {
+        **({"cnf": {"jkt": device}} if device else {}),
         "iss": session.organization.team_url,
         "type": kind,
         "email": session.identity.email,

@@ -15,6 +15,7 @@ from accounts.actions.sessions import revoke_identity_sessions, revoke_session
 from accounts.models import (
     AccessSession,
     ApiToken,
+    AuditChain,
     AuditEvent,
     Identity,
     IdentityProvider,
@@ -126,6 +127,12 @@ class ProviderTestAdmin(ReadOnlyAdmin):
     list_display = ("id", "organization", "provider", "started_by", "created_at", "finished_at")
     list_select_related = ("organization", "provider", "started_by")
     search_fields = ("organization__team_name",)
+
+
+@admin.register(AuditChain)
+class AuditChainAdmin(ReadOnlyAdmin):
+    list_display = ("id", "sequence", "verified_sequence", "verified_at", "problem")
+    search_fields = ("id",)
 
 
 @admin.register(AuditEvent)

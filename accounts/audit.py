@@ -1,7 +1,8 @@
 """The audit log: registered event names, and the one function that writes an event in the caller's transaction.
 
 An action writes exactly one event. Events marked `affects_edge` also raise the edge version in the same transaction,
-so edges fetch a new snapshot and re-check live streams: no action can forget to.
+so edges fetch a new snapshot and re-check live streams: no action can forget to. Each event is chained to the one
+before it (accounts/audit_chain.py).
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Model
+from django.db.models import CharField, F, Model, PositiveBigIntegerField
 
+from accounts import audit_chain
 from accounts.actor import Actor
 from accounts.edge_models import EdgeChange, EdgeVersion
-from accounts.models import AuditEvent, Organization
-from accounts.prepared import insert
+from accounts.models import AuditChain, AuditEvent, Organization
+from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert
 
 _SECRET_WORDS = ("secret", "password", "private", "token_sha256", "sealed", "pin")
 
@@ -30,6 +33,17 @@ class EventType:
     affects_edge: bool
 
 
+_HEAD = PreparedRows(lambda: AuditChain.objects.select_for_update().filter(pk=Parameter("chain", CharField())))
+_MOVE_HEAD = PreparedUpdate(
+    lambda: AuditChain.objects.filter(pk=Parameter("chain", CharField())),
+    sequence=Parameter("sequence", PositiveBigIntegerField()),
+    digest=Parameter("digest", CharField()),
+)
+_RAISE = PreparedUpdate(lambda: EdgeVersion.objects.filter(id=1), version=F("version") + 1)
+_NOTE_CHANGE = PreparedUpdate(
+    lambda: EdgeChange.objects.filter(organization=Parameter("organization", Organization._meta.pk)),
+    version=EdgeVersion.objects.filter(id=1).values("version"),
+)
 _REGISTRY: dict[str, EventType] = {}
 _announcer: Callable[[], object] | None = None
 
@@ -69,13 +83,17 @@ def record(
     target_label: str | None = None,
     old: Mapping[str, Any] | None = None,
     new: Mapping[str, Any] | None = None,
+    edges_learn: bool = False,
 ) -> AuditEvent:
-    """Write one event inside the running transaction (required: no change without its event, and no event alone)."""
+    """Write one event inside the running transaction (required: no change without its event, and no event alone).
+
+    `edges_learn`: this change affects edges although not every event of its name does."""
     event_type = _REGISTRY[name]
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("Audit events are written inside the action's transaction.")
     event = AuditEvent(
         organization=organization,
+        chain=organization.pk if organization is not None else "",
         name=name,
         actor_kind=actor.kind.value,
         actor_id=actor.id,
@@ -87,25 +105,41 @@ def record(
         old=_without_secrets(old),
         new=_without_secrets(new),
     )
-    insert(event)
+    _append(event)
     watching = _recorded.get()
     if watching is not None and target is not None:
         watching.append(target)
-    if event_type.affects_edge:
+    # Last: one row that all organizations share, locked until the commit.
+    if event_type.affects_edge or edges_learn:
         if organization is None:
             raise RuntimeError(f"{name} affects edges, so it has to say whose streams they check again.")
         raise_edge_version(organization)
     return event
 
 
+def _append(event: AuditEvent) -> None:
+    """Give the event its place after the last one of its chain, whose row stays locked until the commit: events of
+    one organization get their places one after the other, and a rolled back one leaves no gap."""
+    head = _HEAD.first(chain=event.chain)
+    if head is None:
+        AuditChain.objects.get_or_create(pk=event.chain)
+        head = _HEAD.first(chain=event.chain)
+        assert head is not None
+    event.sequence = head.sequence + 1
+    values = {name: getattr(event, name) for name in audit_chain.CONTENT}
+    event.digest = audit_chain.digest_of(settings.SECRET_KEY, head.digest, values)
+    insert(event)
+    _MOVE_HEAD.run(chain=event.chain, sequence=event.sequence, digest=event.digest)
+
+
 def raise_edge_version(organization: Organization) -> None:
     """Tell edges that something has changed that concerns this organization: they fetch a new snapshot and check its
-    live streams again. Called by `record`; changes whose event does not say so (SCIM, logins) call it themselves."""
-    if not EdgeVersion.objects.filter(id=1).update(version=F("version") + 1):
+    live streams again. Called by `record`. Where an event is written as well, let `record` do it (edges_learn): the
+    row of the version is the last one to be locked, or two changes could wait for each other."""
+    if not _RAISE.run():
         EdgeVersion.objects.get_or_create(id=1, defaults={"version": 2})
     # The version's row is locked until this commits, so whoever sees this number sees all smaller ones too.
-    changes = EdgeChange.objects.for_organization(organization)
-    if not changes.update(version=EdgeVersion.objects.filter(id=1).values("version")):
+    if not _NOTE_CHANGE.run(organization=organization.pk):
         EdgeChange.objects.create(organization=organization, version=edge_version())
     if _announcer is not None:
         transaction.on_commit(_announcer, robust=True)

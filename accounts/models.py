@@ -13,6 +13,8 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from accounts import mfa_models  # noqa: F401 - more models of this app
+from accounts.audit_models import AuditChain as AuditChain
+from accounts.audit_models import AuditEvent as AuditEvent
 from accounts.edge_models import EdgeChange, EdgeVersion  # noqa: F401 - Django finds models here
 from accounts.login_models import LoginAttempt as LoginAttempt
 from accounts.login_models import ProviderTest as ProviderTest
@@ -365,28 +367,3 @@ class AccessSession(models.Model):
         """`amr`: what the login method reported, and what we checked; each once."""
         own = [method for factor in self.factors for method in factor["amr"]]
         return list(dict.fromkeys([*self.authentication_methods, *own]))
-
-
-class AuditEvent(models.Model):
-    """What was done, by whom, to what. Append-only; names and labels are copies and outlive the objects."""
-
-    organization = models.ForeignKey(Organization, null=True, on_delete=models.SET_NULL, related_name="audit_events")
-    name = models.CharField(max_length=80)
-    actor_kind = models.CharField(max_length=20)
-    actor_id = models.CharField(max_length=64)
-    actor_label = models.CharField(max_length=300)
-    ip_address = models.GenericIPAddressField(null=True)
-    target_type = models.CharField(max_length=40, blank=True)
-    target_id = models.CharField(max_length=64, blank=True)
-    target_label = models.CharField(max_length=350, blank=True)
-    old = models.JSONField(null=True)
-    new = models.JSONField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = TenantQuerySet["AuditEvent"].as_manager()
-
-    class Meta:
-        indexes = [models.Index(fields=["organization", "-id"]), models.Index(fields=["name", "-id"])]
-
-    def __str__(self) -> str:
-        return f"{self.name} by {self.actor_label}"

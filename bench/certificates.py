@@ -11,6 +11,7 @@ meaningful on a busy machine.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -30,6 +31,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import SSHCertificateBuilder, SSHCertificateType
 
+from dataplane.client.possession import prove
+from dataplane.state import DIRECTORY_NAME, State
 from demo.first_login import HOSTNAME, build_application, identity_provider
 from demo.installation import Installation, installation
 from demo.person import Person
@@ -93,11 +96,12 @@ def measure_setups(setups: dict[str, dict[str, str]], state: Path) -> list[Figur
     port = free_port()
     # Tokens name their issuer with the edge's port, so it stays.
     kept = {"FETCH_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{port}", "EDGE_PORT": str(free_port())}
+    kept |= {"SIGNING_LIMIT_PER_IDENTITY": "0", "SIGNING_LIMIT_PER_ORGANIZATION": "0"}
     with identity_provider(port) as issuer:
         for name, environment in setups.items():
             with installation(state / "var", **kept, **environment) as here:
                 token = token or log_in(here, issuer, state)
-                rows += measure(name, Caller(here, token), round_trip_ms(here, environment))
+                rows += measure(name, Caller(here, token, state), round_trip_ms(here, environment))
     return rows
 
 
@@ -172,7 +176,7 @@ def cpu_seconds() -> float:
 class Caller:
     """Plays the edge: cert_sign requests straight to the control plane, each caller on one kept connection."""
 
-    def __init__(self, here: Installation, token: str) -> None:
+    def __init__(self, here: Installation, token: str, state: Path) -> None:
         parts = urlsplit(here.facts["dashboard_url"])
         self._address = ("127.0.0.1", parts.port or 80)
         port = here.facts["edge_address"].rpartition(":")[2]
@@ -183,9 +187,28 @@ class Caller:
             "Sallyport-Edge-Token": json.loads((here.state / "secrets.json").read_text())["EDGE_TOKEN"],
             "Sallyport-Client-IP": "127.0.0.1",
         }
-        key = Ed25519PrivateKey.generate().public_key()
-        line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-        self._body = json.dumps({"public_key": line, "jwt": token, "issuer": issuer})
+        self._key, self._token, self._issuer = Ed25519PrivateKey.generate(), token, issuer
+        line = (
+            self._key.public_key()
+            .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+            .decode()
+        )
+        self._line = line
+        # Where Alice's client keeps the device key that her token is bound to.
+        self._state = State(state / "alice" / DIRECTORY_NAME)
+        self._audience = str(json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["aud"][0])
+
+    def _body(self) -> str:
+        """With a proof of its own: each is good once. Making it is this process's work, before the clock starts."""
+        proof = prove(
+            self._state,
+            self._key,
+            self._line,
+            issuer=self._issuer,
+            audience=self._audience,
+            credential=self._token,
+        )
+        return json.dumps({"public_key": self._line, "jwt": self._token, "issuer": self._issuer, "proof": proof})
 
     def run(self, *, callers: int, seconds: float) -> tuple[float, float, float]:
         """Certificates per second, median and 99th percentile in milliseconds."""
@@ -208,8 +231,9 @@ class Caller:
         connection = http.client.HTTPConnection(*self._address, timeout=15)
         with contextlib.closing(connection):
             while time.perf_counter() < deadline and not failures:
+                body_of_request = self._body()
                 started = time.perf_counter()
-                connection.request("POST", "/cdn-cgi/access/cert_sign", body=self._body, headers=self._headers)
+                connection.request("POST", "/cdn-cgi/access/cert_sign", body=body_of_request, headers=self._headers)
                 answer = connection.getresponse()
                 body = answer.read()
                 if answer.status != 200:

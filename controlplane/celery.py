@@ -22,6 +22,13 @@ app.autodiscover_tasks(["accounts", "access", "tunnels"])
 app.autodiscover_tasks(["access"], related_name="signing")
 app.conf.beat_schedule = {
     "accounts.tasks.sweep_expired": {"task": "accounts.tasks.sweep_expired", "schedule": 600.0},
+    "accounts.tasks.verify_audit_chains": {"task": "accounts.tasks.verify_audit_chains", "schedule": 3600.0},
+    # From the first event on: a change of an old one does not show in what the hourly check looks at.
+    "accounts.tasks.verify_whole_audit_chains": {
+        "task": "accounts.tasks.verify_audit_chains",
+        "schedule": 86400.0,
+        "kwargs": {"whole": True},
+    },
     "access.tasks.rotate_token_keys": {"task": "access.tasks.rotate_token_keys", "schedule": 3600.0},
     "access.tasks.rotate_ssh_authorities": {"task": "access.tasks.rotate_ssh_authorities", "schedule": 3600.0},
     "access.tasks.redrive_certificates": {"task": "access.tasks.redrive_certificates", "schedule": 5.0},

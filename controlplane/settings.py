@@ -102,7 +102,8 @@ CACHES: dict[str, dict[str, object]] = {
     "default": (
         {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
         if REDIS_URL
-        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+        # Counters and one-time numbers live here too: Django's default of 300 entries would forget them.
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}}
     )
 }
 
@@ -129,6 +130,9 @@ CELERY_TASK_ROUTES = {"access.signing.*": {"queue": "signing"}}
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
 CELERY_TIMEZONE = "UTC"
 # How long a request waits for its certificate before it answers 503 with Retry-After.
+# Requests for certificates per minute; 0: no limit.
+SIGNING_LIMIT_PER_IDENTITY = env.integer("SIGNING_LIMIT_PER_IDENTITY", 120, maximum=1_000_000)
+SIGNING_LIMIT_PER_ORGANIZATION = env.integer("SIGNING_LIMIT_PER_ORGANIZATION", 3000, maximum=1_000_000)
 SIGNING_WAIT_SECONDS = env.integer("SIGNING_WAIT_SECONDS", 5, minimum=1, maximum=9)
 
 # --- Mail -----------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from tunnels.models import Connection, DnsRecord, Edge, Zone
 from tunnels.pushes import PushTarget, poke_edges, push_to_edges
 from tunnels.status import REPORT_TIMEOUT
 
-MAX_POKES_A_SECOND = 10
+MAX_POKES_A_SECOND = 4
 _REASON = "the task was given an id of any tenant"
 # A question to DNS may wait LOOKUP_SECONDS; a queue of them must not outlive the next round.
 _CHECKS_PER_ROUND = 200

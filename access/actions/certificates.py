@@ -26,9 +26,11 @@ from access.dispatch import await_result, submit
 from access.evaluation import Decision, Outcome
 from access.krl import build_krl
 from access.models import Application, Certificate, ServiceToken, SshAuthority
+from access.possession import Shown, check_possession
 from access.principals import PrincipalRefused
 from access.selectors import ExternalFacts
 from access.signing import sign_certificate
+from access.signing_limits import spend_signing
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, DomainError, InvalidInput, NotFound, PolicyDenied, TemporarilyUnavailable
@@ -116,6 +118,7 @@ def request_certificate(
     session: AccessSession | None = None,
     service_token: ServiceToken | None = None,
     public_key: str,
+    shown: Shown,
     ip: str,
     ray_id: str,
     actor: Actor,
@@ -133,13 +136,24 @@ def request_certificate(
     except sshcert.PublicKeyRefused as error:
         raise PublicKeyInvalid(str(error), code=error.reason) from error
     now = timezone.now()
+    asker = session.identity_id if session is not None else service_token.pk if service_token is not None else ""
+    spend_signing(application, asker=str(asker), actor=actor, now=now)
     facts = external_facts_of(application, session=session, ip=ip, now=now)
     request = _Request(application, session, service_token, key, ip, ray_id, actor, now, facts)
     try:
+        _check_possession(request, shown)
         return _approve_in_time(request)
     except _Refused as refused:
         _record_refusal(request, refused)
         raise refused.error from refused
+
+
+def _check_possession(request: _Request, shown: Shown) -> None:
+    """Once, before anything that is tried again: a proof is good for one request."""
+    try:
+        check_possession(request.application, request.key, shown, now=request.now)
+    except PolicyDenied as error:
+        raise _Refused(error, Decision(False, Outcome.DENY, error.code, error.message)) from error
 
 
 def wait_for_certificate(certificate_id: uuid.UUID, *, timeout: float) -> Certificate:

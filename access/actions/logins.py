@@ -50,6 +50,7 @@ def issue_hand_over(
     session_duration_seconds: int,
     now: datetime,
     actor: Actor,
+    device: str = "",
 ) -> str:
     """A code for `authorized`, good once, for a minute, in the browser that started at the application host."""
     code = secrets.token_urlsafe(32)
@@ -63,6 +64,7 @@ def issue_hand_over(
         redirect_path=context.redirect_path,
         policy_id=policy_id,
         session_duration_seconds=session_duration_seconds,
+        device=device,
         expires_at=now + timedelta(seconds=HAND_OVER_SECONDS),
     )
     AccessSession.objects.filter(pk=session.pk).update(last_seen_at=now)
@@ -99,7 +101,7 @@ def take_hand_over(
     application, lifetime = hand_over.application, hand_over.session_duration_seconds
     expires_at = tokens.application_token_end(session, now=now, lifetime_seconds=lifetime)
     token = tokens.mint_application_token(
-        application, session, now=now, lifetime_seconds=lifetime, country=session.country
+        application, session, now=now, lifetime_seconds=lifetime, country=session.country, device=hand_over.device
     )
     audit.record(
         events.TOKEN_ISSUED,

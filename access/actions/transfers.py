@@ -32,6 +32,7 @@ WAITING_SECONDS = 90
 # How long a refusal waits for the client's next poll.
 REFUSAL_SECONDS = 90
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,15 @@ def clean_public_key(text: str) -> str:
     return text
 
 
+def clean_thumbprint(text: str) -> str:
+    """Of a device key (RFC 7638), or "". Raises InvalidInput: a damaged one must not become a bearer token."""
+    if text and not _THUMBPRINT.fullmatch(text):
+        raise InvalidInput(
+            "The link is damaged: its device key is not valid. Run the command again.", code="transfer_key_invalid"
+        )
+    return text
+
+
 def approve_transfer(
     application: Application,
     *,
@@ -73,16 +83,18 @@ def approve_transfer(
     lifetime_seconds: int,
     now: datetime,
     actor: Actor,
+    device: str = "",
 ) -> Transfer:
-    """Seal the tokens for the waiting client. Raises Conflict when the key was used before, whatever came of it."""
+    """Seal the tokens for the waiting client, bound to its device key if it has one. Raises Conflict when the key was
+    used before, whatever came of it."""
     key = clean_public_key(public_key)
     content = {
         "app_token": tokens.mint_application_token(
-            application, session, now=now, lifetime_seconds=lifetime_seconds, country=session.country
+            application, session, now=now, lifetime_seconds=lifetime_seconds, country=session.country, device=device
         )
     }
     if with_organization_token:
-        content["org_token"] = tokens.mint_organization_token(session, now=now)
+        content["org_token"] = tokens.mint_organization_token(session, now=now, device=device)
     service_key, body = _seal(key, content)
     return _store(
         application,

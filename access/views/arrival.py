@@ -17,7 +17,7 @@ from access.login_links import LoginContext
 from access.models import Application
 from access.sessions import MIN_REMAINING
 from access.views.consent_pages import consent_page
-from access.views.public import PublicRequest, browser_of, keep_browser, parse_id, redirect_to, show
+from access.views.public import PublicRequest, browser_of, keep_browser, parse_id, redirect_to, show, team_device
 from accounts.models import AccessSession, IdentityProvider, public_url
 from accounts.ratelimits import HAND_OVER_BY_SESSION, spend
 from accounts.second_factor import Moment
@@ -96,6 +96,7 @@ def proceed(request: PublicRequest, session: AccessSession, context: LoginContex
         session_duration_seconds=token_seconds(application, decision),
         now=now,
         actor=identity_actor(session, request.client_ip),
+        device=team_device(request, now),
     )
     response = redirect_to(f"{public_url(context.hostname)}/cdn-cgi/access/authorized?{urlencode({'nonce': code})}")
     return with_access_headers(response, application)

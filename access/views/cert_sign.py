@@ -3,6 +3,8 @@
 A person shows an application token: {"public_key", "jwt", "issuer"}. A machine shows a service token in the public
 headers, and says for which application: {"public_key", "aud" or "hostname"}.
 
+Either may add a "proof" that it holds the key (access/possession.py).
+
 Fields of the body that are not named here (principals, validity, extensions, …) are ignored: the application and its
 policies say what is in a certificate, never the client (security.md AC-14, AC-17, AC-18).
 """
@@ -19,9 +21,11 @@ from django.utils import timezone
 
 from access.actions.certificates import issued_line, request_certificate
 from access.actions.service_tokens import authenticate_service_token
-from access.bearer import TokenRefused, session_behind, unverified_audience
+from access.bearer import TokenRefused, bound_to, session_behind, unverified_audience
 from access.models import Application, Certificate
+from access.possession import Shown
 from access.routing import find_application
+from access.signing_limits import TooManyCertificates
 from accounts.actor import Actor, ActorKind
 from accounts.errors import AuthenticationFailed, DomainError, InvalidInput, NotFound
 from accounts.http import declares
@@ -50,6 +54,8 @@ def cert_sign(request: HttpRequest) -> HttpResponse:
         return _sign(request)
     except DomainError as error:
         response = _problem(error.status, error.code, error.message)
+        if isinstance(error, TooManyCertificates):
+            response["Retry-After"] = str(error.retry_after_seconds)
         if error.status == 503:
             response["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
@@ -73,6 +79,7 @@ def _sign(request: HttpRequest) -> HttpResponse:
         application,
         session=session,
         public_key=public_key,
+        shown=Shown(token, bound_to(token), body.get("proof")),
         ip=context.client_ip,
         ray_id=context.ray_id,
         actor=Actor(ActorKind.IDENTITY, str(identity.pk), identity.email or identity.subject, context.client_ip),
@@ -100,6 +107,7 @@ def _sign_for_machine(request: HttpRequest, organization: Organization, body: di
         application,
         service_token=token,
         public_key=public_key,
+        shown=Shown(token.client_id, proof=body.get("proof")),
         ip=context.client_ip,
         ray_id=context.ray_id,
         actor=Actor(ActorKind.SERVICE_TOKEN, str(token.pk), token.name, context.client_ip),

@@ -20,6 +20,7 @@ from access.actions.transfers import (
     WaitingClient,
     approve_transfer,
     clean_public_key,
+    clean_thumbprint,
     deny_transfer,
     refuse_transfer,
     waiting_client,
@@ -44,6 +45,7 @@ class CliRequest:
     hostname: str
     public_key: str
     with_organization_token: bool
+    device: str
 
     def as_query(self) -> dict[str, str]:
         return {
@@ -51,6 +53,7 @@ class CliRequest:
             "host": self.hostname,
             "token": self.public_key,
             "send_org_token": "true" if self.with_organization_token else "false",
+            **({"cnf": self.device} if self.device else {}),
         }
 
 
@@ -61,6 +64,7 @@ def cli_on_application_host(request: PublicRequest) -> HttpResponse:
         hostname=hostname_of(request),
         public_key=clean_public_key(request.GET.get("token", "")),
         with_organization_token=request.GET.get("send_org_token") == "true",
+        device=clean_thumbprint(request.GET.get("cnf", "")),
     )
     return redirect_to(f"{request.organization.team_url}/cdn-cgi/access/cli?{urlencode(asked.as_query())}")
 
@@ -103,6 +107,7 @@ def _asked(request: PublicRequest, values: QueryDict) -> CliRequest:
         hostname=hostname,
         public_key=clean_public_key(values.get("token", "")),
         with_organization_token=values.get("send_org_token") == "true",
+        device=clean_thumbprint(values.get("cnf", "")),
     )
 
 
@@ -140,6 +145,7 @@ def _approve(
         session=session,
         public_key=asked.public_key,
         with_organization_token=asked.with_organization_token,
+        device=asked.device,
         lifetime_seconds=lifetime_seconds,
         now=now,
         actor=identity_actor(session, request.client_ip),

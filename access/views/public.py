@@ -111,6 +111,10 @@ def team_session(request: PublicRequest, now: datetime) -> AccessSession | None:
     return sessions.organization_session(request.organization, _cookie(request, COOKIE_AUTH), now=now)
 
 
+def team_device(request: PublicRequest, now: datetime) -> str:
+    return sessions.organization_device(request.organization, _cookie(request, COOKIE_AUTH), now=now)
+
+
 def application_session(request: PublicRequest, now: datetime) -> AccessSession | None:
     """The live session behind the application token of a client (header) or browser (cookie).
 

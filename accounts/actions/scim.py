@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from accounts import audit, events
+from accounts import audit, events, scim_rows
 from accounts.actions import scim_effects as effects
 from accounts.actor import Actor
 from accounts.models import IdentityProvider, ScimGroup, ScimMembership, ScimUpdate, ScimUser
@@ -30,7 +30,8 @@ def create_user(provider: IdentityProvider, values: UserValues, *, actor: Actor)
     _saved(user, "userName or externalId")
     effects.link_identity(user)
     ended = effects.apply_activity(user, provider)
-    _record(events.SCIM_USER_CREATED, provider, actor, user, new=_user_facts(user) | {"sessions_ended": ended})
+    new = _user_facts(user) | {"sessions_ended": ended or 0}
+    _record(events.SCIM_USER_CREATED, provider, actor, user, new=new, edges_learn=ended is not None)
     return user
 
 
@@ -51,14 +52,19 @@ def change_user(
     if _user_state(user) == before:
         return user
     user.version += 1
-    _saved(user, "userName or externalId")
+    if (user.user_name, user.external_id) == (old["user_name"], old["external_id"]):
+        scim_rows.store_user(user)
+    else:
+        _saved(user, "userName or externalId")
     was_linked = user.identity_id is not None
     effects.link_identity(user)
+    regrouped = 0
     if not was_linked and user.identity_id is not None:
-        effects.apply_groups([user.pk], provider)
+        regrouped = effects.apply_groups([user.pk], provider)
     ended = effects.apply_activity(user, provider)
-    new = _user_facts(user) | {"sessions_ended": ended}
-    _record(events.SCIM_USER_CHANGED, provider, actor, user, old=old, new=new)
+    new = _user_facts(user) | {"sessions_ended": ended or 0}
+    learn = regrouped > 0 or ended is not None
+    _record(events.SCIM_USER_CHANGED, provider, actor, user, old=old, new=new, edges_learn=learn)
     return user
 
 
@@ -67,10 +73,12 @@ def delete_user(provider: IdentityProvider, user_id: uuid.UUID, *, if_match: str
     user = _locked_user(provider, user_id, if_match)
     groups = list(user.groups.all())
     ended = effects.apply_deletion(user, provider)
+    regrouped = 0
     if user.identity_id is not None and groups:
         ScimMembership.objects.filter(user=user).delete()
-        effects.apply_groups([user.pk], provider)
-    _record(events.SCIM_USER_DELETED, provider, actor, user, old=_user_facts(user) | {"sessions_ended": ended})
+        regrouped = effects.apply_groups([user.pk], provider)
+    old, learn = _user_facts(user) | {"sessions_ended": ended or 0}, regrouped > 0 or ended is not None
+    _record(events.SCIM_USER_DELETED, provider, actor, user, old=old, edges_learn=learn)
     user.delete()
 
 
@@ -86,7 +94,8 @@ def create_group(provider: IdentityProvider, values: GroupValues, *, actor: Acto
     members = _members(provider, values.members)
     _add_members(group, members)
     changed = effects.apply_groups(members, provider)
-    _record(events.SCIM_GROUP_CREATED, provider, actor, group, new=_group_facts(group) | {"identities": changed})
+    new = _group_facts(group) | {"identities": changed}
+    _record(events.SCIM_GROUP_CREATED, provider, actor, group, new=new, edges_learn=changed > 0)
     return group
 
 
@@ -129,7 +138,8 @@ def delete_group(provider: IdentityProvider, group_id: uuid.UUID, *, if_match: s
     group.delete()
     changed = effects.apply_groups(members, provider, gone=labels)
     group.pk, group.display_name = identifier, name
-    _record(events.SCIM_GROUP_DELETED, provider, actor, group, old=facts | {"identities": changed})
+    old = facts | {"identities": changed}
+    _record(events.SCIM_GROUP_DELETED, provider, actor, group, old=old, edges_learn=changed > 0)
 
 
 def sweep_scim_updates(*, now: datetime) -> int:
@@ -196,7 +206,7 @@ def _change_group(
         "members_removed": len(gone),
         "identities": changed,
     }
-    _record(events.SCIM_GROUP_CHANGED, provider, actor, group, old=old, new=new)
+    _record(events.SCIM_GROUP_CHANGED, provider, actor, group, old=old, new=new, edges_learn=changed > 0)
     return group
 
 
@@ -247,7 +257,7 @@ def _member_ids(group: ScimGroup) -> set[uuid.UUID]:
 
 
 def _locked_user(provider: IdentityProvider, user_id: uuid.UUID, if_match: str) -> ScimUser:
-    user = ScimUser.objects.select_for_update().filter(provider=provider, pk=user_id).first()
+    user = scim_rows.locked_user(provider, user_id)
     if user is None:
         raise ScimError(404, f"There is no user {user_id} here.")
     _check_version(user.version, if_match)
@@ -296,5 +306,14 @@ def _record(
     *,
     old: dict[str, Any] | None = None,
     new: dict[str, Any] | None = None,
+    edges_learn: bool,
 ) -> None:
-    audit.record(name, organization=provider.organization, actor=actor, target=target, old=old, new=new)
+    audit.record(
+        name,
+        organization=provider.organization,
+        actor=actor,
+        target=target,
+        old=old,
+        new=new,
+        edges_learn=edges_learn,
+    )

@@ -2,7 +2,8 @@
 
 Groups that the provider manages over SCIM are those it says, whatever older logins brought; groups SCIM knows nothing
 of stay as the login gave them. Every function is part of an action with an event of its own, and runs in its
-transaction, so that two changes of one person take effect in the order in which their rows were locked.
+transaction, so that two changes of one person take effect in the order in which their rows were locked. Where they
+say that something changed, the action's event makes edges learn it (audit.record, edges_learn).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
+from accounts import scim_rows
 from accounts.actions.sessions import end_sessions
-from accounts.audit import raise_edge_version
 from accounts.models import Identity, IdentityProvider, ScimGroup, ScimMembership, ScimUser
 
 _CHUNK = 500
@@ -82,26 +83,26 @@ def claims_at_login(user: ScimUser | None, provider: IdentityProvider, claims: M
     return _merged_claims(claims, _managed_labels(provider), _labels_by_user([user.pk], provider).get(user.pk, []))
 
 
-def apply_activity(user: ScimUser, provider: IdentityProvider) -> int:
-    """Disable or enable the identity as `active` says. Returns how many sessions ended."""
-    identity = _lock(user.identity_id)
+def apply_activity(user: ScimUser, provider: IdentityProvider) -> int | None:
+    """Disable or enable the identity as `active` says. Returns how many sessions ended; None when nothing changed."""
+    identity = scim_rows.locked_identity(user.identity_id)
     if identity is None or not provider.scim_user_deprovision:
-        return 0
+        return None
     if not user.active and identity.disabled_at is None:
-        return _disable(identity, provider)
+        return scim_rows.disable_identity(identity, now=timezone.now())
     if user.active and identity.disabled_at is not None and identity.disabled_by_scim:
         identity.disabled_at, identity.disabled_by_scim = None, False
         identity.save(update_fields=["disabled_at", "disabled_by_scim"])
-        raise_edge_version(provider.organization)
-    return 0
-
-
-def apply_deletion(user: ScimUser, provider: IdentityProvider) -> int:
-    """A deleted person is a deactivated one, until the provider makes them anew."""
-    identity = _lock(user.identity_id)
-    if identity is None or identity.disabled_at is not None or not provider.scim_user_deprovision:
         return 0
-    return _disable(identity, provider)
+    return None
+
+
+def apply_deletion(user: ScimUser, provider: IdentityProvider) -> int | None:
+    """A deleted person is a deactivated one, until the provider makes them anew."""
+    identity = scim_rows.locked_identity(user.identity_id)
+    if identity is None or identity.disabled_at is not None or not provider.scim_user_deprovision:
+        return None
+    return scim_rows.disable_identity(identity, now=timezone.now())
 
 
 def apply_groups(users: Collection[uuid.UUID], provider: IdentityProvider, *, gone: Iterable[str] = ()) -> int:
@@ -128,19 +129,7 @@ def apply_groups(users: Collection[uuid.UUID], provider: IdentityProvider, *, go
     if provider.scim_identity_update_behavior == IdentityProvider.ScimBehavior.REAUTH:
         for start in range(0, len(changed), _CHUNK):
             end_sessions(*changed[start : start + _CHUNK])
-    raise_edge_version(provider.organization)
     return len(changed)
-
-
-def _disable(identity: Identity, provider: IdentityProvider) -> int:
-    identity.disabled_at, identity.disabled_by_scim = timezone.now(), True
-    identity.save(update_fields=["disabled_at", "disabled_by_scim"])
-    raise_edge_version(provider.organization)
-    return end_sessions(identity)
-
-
-def _lock(identity_id: uuid.UUID | None) -> Identity | None:
-    return Identity.objects.select_for_update().filter(pk=identity_id).first() if identity_id else None
 
 
 def _managed_labels(provider: IdentityProvider) -> set[str]:

@@ -9,7 +9,7 @@ import uuid
 
 from django.db import transaction
 
-from accounts import audit, events
+from accounts import audit, events, scim_rows
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
 from accounts.models import IdentityProvider, Organization, public_url
@@ -73,7 +73,7 @@ def refresh_scim_secret(provider: IdentityProvider, *, actor: Actor) -> str:
 
 def find_by_secret(organization: Organization, provider_id: uuid.UUID, secret: str) -> IdentityProvider | None:
     """The enabled provider this secret belongs to; compared in constant time, an unknown provider like a wrong one."""
-    provider = IdentityProvider.objects.for_organization(organization).filter(pk=provider_id).first()
+    provider = scim_rows.provider_of(organization, provider_id)
     known = provider.scim_secret_sha256 if provider is not None and provider.scim_enabled else ""
     matches = hmac.compare_digest(_hash(secret), known or _hash(""))
     return provider if secret and known and matches else None

@@ -13,7 +13,7 @@ from accounts.audit import registered_events
 from accounts.forms import OrganizationForm
 from accounts.http import OrganizationRequest, requires
 from accounts.mfa_forms import OrganizationMfaForm
-from accounts.models import AuditEvent
+from accounts.models import AuditChain, AuditEvent
 from accounts.pages import Filter, at, done, find, list_page, refusals, show
 from accounts.permissions import Permission
 
@@ -88,7 +88,8 @@ def audit_log(request: OrganizationRequest) -> HttpResponse:
     listing = list_page(request, rows, search=("actor_label", "target_label", "name"), filters=[area], counted=False)
     texts = {name: event.text for name, event in events.items()}
     entries = [(event, texts.get(event.name, event.name)) for event in listing]
-    return show(request, "accounts/audit_log.html", title="Audit log", listing=listing, entries=entries)
+    chain = AuditChain.objects.filter(pk=request.organization.pk).first()
+    return show(request, "accounts/audit_log.html", title="Audit log", listing=listing, entries=entries, chain=chain)
 
 
 @requires(Permission.LOGS_READ)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from accounts.actions.scim_settings import find_by_secret, scim_base_url
@@ -19,6 +20,7 @@ from accounts.errors import DomainError
 from accounts.http import declares
 from accounts.models import IdentityProvider, Organization, ScimUpdate
 from accounts.permissions import Permission
+from accounts.prepared import insert
 from accounts.ratelimits import SCIM_WRONG_SECRET_BY_ADDRESS, TooManyAttempts, refuse_if_spent, spend
 from accounts.scim import schemas
 from accounts.scim.errors import ScimError
@@ -52,17 +54,24 @@ def scim(request: HttpRequest, provider_id: uuid.UUID, path: str = "") -> HttpRe
     """Answers every method and path below a provider's base URL, errors included, as SCIM does."""
     provider: IdentityProvider | None = None
     body: dict[str, Any] = {}
+    is_change = request.method in _CHANGES and not path.endswith(".search")
     try:
         provider = _authenticate(request, provider_id)
         body = _read_body(request)
         parts = tuple(part for part in path.split("/") if part)
-        response = _answer(Call(request, provider, scim_base_url(provider), parts, _actor(request, provider), body))
-        error = ""
+        call = Call(request, provider, scim_base_url(provider), parts, _actor(request, provider), body)
+        if not is_change:
+            return _answer(call)
+        # The change and its line in the log: one commit instead of two.
+        with transaction.atomic():
+            response = _answer(call)
+            _log_update(request, provider, path, body, response, "")
+        return response
     except ScimError as failure:
         response, error = _problem(failure.http_status, failure.message, failure.scim_type), failure.message
     except DomainError as failure:
         response, error = _problem(failure.status, failure.message), failure.message
-    if provider is not None and request.method in _CHANGES and not path.endswith(".search"):
+    if provider is not None and is_change:
         _log_update(request, provider, path, body, response, error)
     return response
 
@@ -218,7 +227,7 @@ def _log_update(
     answer = json.loads(response.content) if response.content else {}
     kind, _, identifier = path.strip("/").partition("/")
     described = answer if not error else body
-    ScimUpdate.objects.create(
+    update = ScimUpdate(
         organization_id=provider.organization_id,
         provider=provider,
         method=request.method or "",
@@ -232,6 +241,7 @@ def _log_update(
         error=error[:300],
         ip_address=cast(Any, request).client_ip or None,
     )
+    insert(update)
 
 
 def _short(value: object) -> str:

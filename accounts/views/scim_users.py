@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace as replace_fields
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from accounts.scim import schemas
 from accounts.scim.errors import ScimError
 from accounts.scim.patch import read_operations
 from accounts.scim.resources import read_user
+from accounts.scim_rows import memberships_of
 from accounts.views.scim_lists import chosen_attributes, list_page, wants
 
 _COLUMNS = {
@@ -95,7 +96,7 @@ def _shaped(call: Call, user: ScimUser) -> dict[str, Any]:
 def _shape_all(call: Call, users: list[ScimUser], query: Mapping[str, str]) -> list[dict[str, Any]]:
     groups: dict[uuid.UUID, list[dict[str, str]]] = {}
     if wants(query, "groups"):
-        for row in ScimMembership.objects.filter(user__in=users).select_related("group").order_by("pk"):
+        for row in _memberships(users):
             entry = {
                 "value": str(row.group_id),
                 "$ref": f"{call.base_url}/Groups/{row.group_id}",
@@ -103,6 +104,12 @@ def _shape_all(call: Call, users: list[ScimUser], query: Mapping[str, str]) -> l
             }
             groups.setdefault(row.user_id, []).append(entry)
     return [_shape(call, user, groups.get(user.pk, [])) for user in users]
+
+
+def _memberships(users: list[ScimUser]) -> Iterable[ScimMembership]:
+    if len(users) == 1:
+        return memberships_of(users[0])
+    return ScimMembership.objects.filter(user__in=users).select_related("group").order_by("pk")
 
 
 def _shape(call: Call, user: ScimUser, groups: list[dict[str, str]]) -> dict[str, Any]:

@@ -25,4 +25,5 @@ def sign_for_machine(context: Context, target: Target, token: ServiceToken, key_
 def _sign(context: Context, info: AppInfo, token: ServiceToken, key_type: str) -> SignedKey:
     key = FreshKey.generate(key_type)
     request = {"public_key": f"{key.public_line}\n", "aud": info.aud}
-    return post_cert_sign(context, info, key, request, issuer=f"https://{info.auth_domain}", headers=token.headers)
+    issuer = f"https://{info.auth_domain}"
+    return post_cert_sign(context, info, key, request, issuer=issuer, credential=token.client_id, headers=token.headers)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
@@ -21,19 +21,22 @@ from dataplane.client.certificates import (
     read_certificate,
 )
 from dataplane.client.grants import AppInfo, Grant
+from dataplane.client.possession import prove
 from dataplane.client.target import Context
 from dataplane.errors import CommandError
 from dataplane.https import Response
 
 SIGNING_TIMEOUT_SECONDS = 15.0
 KEY_TYPES = ("ed25519", "ecdsa")
-_WORTHLESS_TOKEN = re.compile(r"(invalid|expired|revoked|unknown)_(token|session)|(token|session)_[a-z_]+")
+# A second factor that grew old is given at a login, like everything else a token rests on.
+_WORTHLESS_TOKEN = re.compile(r"mfa_required|(invalid|expired|revoked|unknown)_(token|session)|(token|session)_[a-z_]+")
 
 
 @dataclass(frozen=True, slots=True)
 class FreshKey:
     private_pem: str = field(repr=False)
     public_line: str
+    key: Ed25519PrivateKey | EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
     def generate(cls, key_type: str) -> Self:
@@ -41,6 +44,7 @@ class FreshKey:
         return cls(
             key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode(),
             key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),
+            key,
         )
 
 
@@ -48,7 +52,7 @@ def sign_fresh_key(context: Context, grant: Grant, key_type: str) -> SignedKey:
     """Nothing is written; the private key exists only in the result. Raises SigningRefused or CommandError."""
     key = FreshKey.generate(key_type)
     request = {"public_key": f"{key.public_line}\n", "jwt": grant.token.text, "issuer": grant.token.issuer}
-    return post_cert_sign(context, grant.info, key, request, issuer=grant.token.issuer)
+    return post_cert_sign(context, grant.info, key, request, issuer=grant.token.issuer, credential=grant.token.text)
 
 
 def post_cert_sign(
@@ -58,14 +62,21 @@ def post_cert_sign(
     request: Mapping[str, str],
     *,
     issuer: str,
+    credential: str,
     headers: Mapping[str, str] | None = None,
 ) -> SignedKey:
-    """`headers`: a machine's credentials. Raises SigningRefused or CommandError."""
+    """`credential`: the token, or a machine's client id; `headers`: a machine's credentials. Beside the
+    published fields goes a proof that this client holds the key; servers that do not know it do not mind.
+
+    Raises SigningRefused or CommandError."""
+    proof = prove(
+        context.state, key.key, key.public_line, issuer=issuer.rstrip("/"), audience=info.aud, credential=credential
+    )
     response = context.dialer.request(
         "POST",
         f"{issuer.rstrip('/')}/cdn-cgi/access/cert_sign",
         headers={"Content-Type": "application/json", "Accept": "application/json", **(headers or {})},
-        body=json.dumps(request).encode(),
+        body=json.dumps({**request, "proof": proof}).encode(),
         timeout=SIGNING_TIMEOUT_SECONDS,
     )
     if response.status != 200:

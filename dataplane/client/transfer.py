@@ -14,6 +14,7 @@ from nacl.public import Box, PrivateKey, PublicKey
 from dataplane.client.answers import describe_answer
 from dataplane.client.browser import open_browser
 from dataplane.client.grants import AppInfo
+from dataplane.client.possession import device_thumbprint
 from dataplane.client.target import Context, Target
 from dataplane.client.tokens import Token, TokenError, check_app_token, read_token
 from dataplane.errors import CommandError
@@ -56,6 +57,8 @@ def _login_url(context: Context, target: Target, info: AppInfo, public_text: str
     query = urlencode(
         {
             "aud": info.aud,
+            # Binds the tokens to this device: certificates want its signature (dataplane/wire/possession.py).
+            "cnf": device_thumbprint(context.state),
             "edge_token_transfer": "true",
             "redirect_url": f"https://{netloc}{target.request_target}",
             "send_org_token": "true",

@@ -292,7 +292,7 @@ TABLE: list[tuple[str, list[Any], str, str]] = [
 _ALLOWED = {Outcome.ALLOW, Outcome.BYPASS, Outcome.SERVICE_AUTH}
 
 
-def test_the_table_is_large_enough() -> None:
+def test_ac_82_the_table_is_large_enough() -> None:
     assert len(TABLE) >= 130
 
 
@@ -379,14 +379,14 @@ def decide(specs: list[Any], who: Context) -> Any:
 
 @settings(max_examples=300, deadline=None)
 @given(spec_lists, specs, st.integers(0, 5), people)
-def test_adding_a_block_never_widens(before: list[Any], spec: Any, at: int, who: Context) -> None:
+def test_ac_82_adding_a_block_never_widens(before: list[Any], spec: Any, at: int, who: Context) -> None:
     after = [*before[:at], (D, *spec[1:]), *before[at:]]
     assert not decide(after, who).allowed or decide(before, who).allowed
 
 
 @settings(max_examples=300, deadline=None)
 @given(spec_lists, st.integers(0, 4), st.sampled_from(ALL), people)
-def test_adding_a_require_never_widens(before: list[Any], at: int, rule: Any, who: Context) -> None:
+def test_ac_82_adding_a_require_never_widens(before: list[Any], at: int, rule: Any, who: Context) -> None:
     if at >= len(before) or before[at][0] == D:
         return
     decision, include, require, exclude = before[at]

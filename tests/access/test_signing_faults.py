@@ -17,6 +17,7 @@ from access.actions import certificates
 from access.actions import signing as signing_actions
 from access.actions.certificates import request_certificate, revoke_certificate, wait_for_certificate
 from access.models import Application, Certificate, PrincipalClaim
+from access.possession import Shown
 from accounts.errors import Conflict, DomainError, TemporarilyUnavailable
 from accounts.models import AccessSession, AuditEvent
 from tests.access.makers import ACTOR, make_application, make_session, public_key_line, sign
@@ -40,7 +41,13 @@ def lost_jobs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def approve(application: Application, session: AccessSession) -> Certificate:
     return request_certificate(
-        application, session=session, public_key=public_key_line(), ip="203.0.113.7", ray_id="ray", actor=ACTOR
+        application,
+        session=session,
+        shown=Shown(""),
+        public_key=public_key_line(),
+        ip="203.0.113.7",
+        ray_id="ray",
+        actor=ACTOR,
     )
 
 

@@ -15,6 +15,7 @@ from django.db import connection
 from access.actions.authorities import create_authority, wait_for_authority
 from access.actions.certificates import request_certificate, wait_for_certificate
 from access.models import Certificate, SshAuthority
+from access.possession import Shown
 from controlplane.celery import app
 from tests.access.makers import ACTOR, CLIENT_IP, make_application, make_session, public_key_line, sign
 from tests.factories import Cast, make_cast
@@ -63,6 +64,12 @@ def test_authority_and_certificates_come_from_the_worker(committed_cast: Cast, s
     assert len(serials) == 3
 
     certificate = request_certificate(
-        application, session=session, public_key=public_key_line(), ip=CLIENT_IP, ray_id="r", actor=ACTOR
+        application,
+        session=session,
+        shown=Shown(""),
+        public_key=public_key_line(),
+        ip=CLIENT_IP,
+        ray_id="r",
+        actor=ACTOR,
     )
     assert wait_for_certificate(certificate.pk, timeout=20).status == Certificate.Status.ISSUED

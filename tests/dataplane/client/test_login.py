@@ -83,7 +83,7 @@ def test_browser_is_opened_with_the_url(
     assert opened.read_text() == (f"{before}{url}|" if before is not None else f"--open={url}|--new|")
 
 
-def test_browser_in_the_working_directory_is_not_run(edge: LabEdge, run: Run, tmp_path: Path) -> None:
+def test_ac42_browser_in_the_working_directory_is_not_run(edge: LabEdge, run: Run, tmp_path: Path) -> None:
     planted = tmp_path / "cwd" / "planted"
     planted.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     planted.chmod(0o755)
@@ -216,7 +216,7 @@ def test_metadata_that_is_not_rs256_is_refused(edge: LabEdge, run: Run, header: 
     assert b"RS256" in done.stderr
 
 
-def test_malicious_host_gets_no_token_of_another_team(edge: LabEdge, run: Run, home: Path) -> None:
+def test_ac43_malicious_host_gets_no_token_of_another_team(edge: LabEdge, run: Run, home: Path) -> None:
     """A host with a team domain of its own names the victim's audience: the victim's token stays here (AC-43)."""
     token = edge.make_token("app", iss="https://victim.access.localhost")
     write_state(home, f"{FOREIGN_HOST}-{AUD}-token", token)
@@ -295,7 +295,7 @@ def test_untrusted_certificate_is_refused(edge: LabEdge, run: Run) -> None:
     assert b"--cacert" in done.stderr
 
 
-def test_working_directory_is_never_read(edge: LabEdge, run: Run, tmp_path: Path) -> None:
+def test_ac42_working_directory_is_never_read(edge: LabEdge, run: Run, tmp_path: Path) -> None:
     """Planted keys, tokens and modules: none is opened (AC-42)."""
     trap = tmp_path / "cwd"
     for name in ("cloudflared_priv.pem", "cloudflared_pub.pem", "config.yml", TOKEN_FILE, ORG_FILE, "cert.pem"):

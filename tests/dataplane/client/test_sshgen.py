@@ -202,7 +202,7 @@ def test_a_machine_gets_a_certificate_without_a_login(edge: LabEdge, run: Run, h
     shown = keygen("-L", "-f", f"{key_file(home)}-cert.pub")
     assert f'Key ID: "widgetcorp/ssh/ci+{SERVICE_TOKEN[0]}"' in shown
     sent = edge.seen("POST", TEAM_HOST, SIGN_PATH)[0]
-    assert json.loads(sent.body).keys() == {"public_key", "aud"}
+    assert json.loads(sent.body).keys() == {"public_key", "aud", "proof"}
     stored = "".join(path.read_text() for path in (home / ".sallyport").iterdir())
     assert SERVICE_TOKEN[1] not in stored
     secrets_sent = [request.host for request in edge.requests if "cf-access-client-secret" in request.headers]

@@ -135,7 +135,9 @@ async def test_end_of_grace_tells_the_client(tmp_path: Path, control: FakeContro
     await connector.stop()
 
 
-async def test_restart_keeps_ca_and_serves_from_the_cached_snapshot(tmp_path: Path, control: FakeControlPlane) -> None:
+async def test_ac88_restart_keeps_ca_and_serves_from_the_cached_snapshot(
+    tmp_path: Path, control: FakeControlPlane
+) -> None:
     edge = await EdgeProcess(tmp_path, control.url).start()
     ca = (tmp_path / "ca.pem").read_bytes()
     assert await edge.stop() == 0
