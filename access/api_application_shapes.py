@@ -76,7 +76,7 @@ class SshProfile(Schema):
 
 
 class PolicyReference(PolicyTerms):
-    """A reusable policy by id, or an inline one by its rules and terms."""
+    """A reusable policy by id, or an inline one by its rules."""
 
     id: str | None = None
     precedence: int | None = Field(None, ge=1, le=2**31 - 1)
@@ -262,11 +262,13 @@ def _policy(item: str | PolicyReference) -> Any:
     """As actions take it: an id, or the public JSON with only what was sent."""
     if isinstance(item, str):
         return {"id": item}
-    refuse_unsupported(item)
     values = item.model_dump(exclude_unset=True, exclude=set(PolicyTerms.model_fields))
     if "session_duration" in values:
         values["session_duration_seconds"] = optional_seconds(values.pop("session_duration"))
-    return values if item.id is not None else {**values, "terms": terms_of(item)}
+    if item.model_fields_set & PolicyTerms.model_fields.keys():
+        refuse_unsupported(item)
+        values["terms"] = terms_of(item)
+    return values
 
 
 def _kept_defaults() -> dict[str, Any]:

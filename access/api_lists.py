@@ -81,12 +81,12 @@ def create_access_list(request: ApiRequest, body: ListBody) -> FullListResult:
         description=body.description or "",
         items=_items(body.items),
     )
-    return _shape_full(row)
+    return shape_full_list(row)
 
 
 @router.route("GET", "/lists/{list_id}", Permission.ACCESS_READ, FullListResult)
 def get_list(request: ApiRequest, list_id: str) -> FullListResult:
-    return _shape_full(_own(request, list_id))
+    return shape_full_list(_own(request, list_id))
 
 
 @router.route("PUT", "/lists/{list_id}", Permission.ACCESS_EDIT, FullListResult)
@@ -101,7 +101,7 @@ def replace_list(request: ApiRequest, list_id: str, body: ListReplacement) -> Fu
         items=items,
         override_reason=override_reason(request),
     )
-    return _shape_full(row)
+    return shape_full_list(row)
 
 
 @router.route("PATCH", "/lists/{list_id}", Permission.ACCESS_EDIT, FullListResult)
@@ -113,7 +113,7 @@ def change_list(request: ApiRequest, list_id: str, body: ListChanges) -> FullLis
         remove=body.remove,
         override_reason=override_reason(request),
     )
-    return _shape_full(row)
+    return shape_full_list(row)
 
 
 @router.route("DELETE", "/lists/{list_id}", Permission.ACCESS_EDIT, Deleted)
@@ -144,7 +144,7 @@ def _shape(row: AccessList) -> ListResult:
     return ListResult(**_values(row))
 
 
-def _shape_full(row: AccessList) -> FullListResult:
+def shape_full_list(row: AccessList) -> FullListResult:
     return FullListResult(**_values(row), items=[_shape_item((row, item)) for item in row.items])
 
 

@@ -12,3 +12,4 @@ class AccessConfig(AppConfig):
         # Registers the audit event names; it imports models, so it cannot stand at the top of this module.
         importlib.import_module("access.events")
         importlib.import_module("access.login_events")
+        importlib.import_module("access.api_forms").register()

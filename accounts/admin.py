@@ -19,10 +19,12 @@ from accounts.models import (
     AuditEvent,
     Identity,
     IdentityProvider,
+    JobFailure,
     LoginAttempt,
     Membership,
     Organization,
     ProviderTest,
+    SupportSession,
     User,
 )
 from accounts.staff import ReadOnlyAdmin, staff_action
@@ -141,3 +143,16 @@ class AuditEventAdmin(ReadOnlyAdmin):
     list_select_related = ("organization",)
     search_fields = ("name", "actor_label", "target_label", "organization__team_name")
     list_filter = ("actor_kind",)
+
+
+@admin.register(SupportSession)
+class SupportSessionAdmin(ReadOnlyAdmin):
+    list_display = ("staff_label", "organization", "reason", "started_at", "expires_at", "ended_at", "ended_by")
+    list_select_related = ("organization",)
+    search_fields = ("staff_label", "reason", "organization__team_name")
+
+
+@admin.register(JobFailure)
+class JobFailureAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "task", "exception", "worker", "requeued_at")
+    search_fields = ("task", "exception")

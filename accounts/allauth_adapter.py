@@ -4,10 +4,14 @@ of their second factors are sealed at rest."""
 from __future__ import annotations
 
 import base64
+from typing import Any
 
+from allauth.account import app_settings
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core.internal import ratelimit
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
+from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils import timezone
@@ -51,6 +55,10 @@ class DashboardAdapter(DefaultAccountAdapter):  # type: ignore[misc]
                 raise ValidationError("The invitation is for another address.")
         return str(super().clean_email(email))
 
+    def _get_login_attempts_cache_key(self, request: HttpRequest | None, **credentials: Any) -> str:
+        """One count per account, whichever of the dashboard's names was used."""
+        return f"dashboard:{str(credentials.get('email', '')).lower()}"
+
     def get_client_ip(self, request: HttpRequest) -> str:
         """The address HostGuard vouches for; forwarded headers of strangers never count (rate limits depend on it)."""
         return str(request.client_ip)  # type: ignore[attr-defined]
@@ -64,3 +72,14 @@ class SealedMfaAdapter(DefaultMFAAdapter):  # type: ignore[misc]
 
     def decrypt(self, encrypted_text: str) -> str:
         return unseal(settings.SEAL_KEY, base64.b64decode(encrypted_text), _CONTEXT).decode()
+
+
+def forget_failed_sign_ins(email: str) -> None:
+    """End the waiting time of one account after failed sign-ins, as a password reset does. Addresses keep theirs."""
+    adapter = DashboardAdapter()
+    key = adapter._get_login_attempts_cache_key(None, email=email)
+    for rate in ratelimit.parse_rates(app_settings.RATE_LIMITS["login_failed"]):
+        if rate.per == "key":
+            cache.delete(
+                ratelimit.get_cache_key(None, app="allauth.account", action="login_failed", rate=rate, key=key)
+            )

@@ -18,6 +18,7 @@ from django.db import transaction
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from ninja import Schema
 
 from accounts.audit import recorded_targets
 from accounts.models import Organization
@@ -100,6 +101,14 @@ def _dry_run(form: Form, act: Callable[[], HttpResponse]) -> ApiCall | None:
     return call
 
 
-def plain(body: Mapping[str, Any], defaults: Mapping[str, Any], *, keep: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Without what means the same when it is absent."""
-    return {name: value for name, value in body.items() if name in keep or value != defaults.get(name)}
+def body_of(result: Schema, body: type[Schema], *, keep: tuple[str, ...] = (), **changed: Any) -> dict[str, Any]:
+    """What of an answer of the API its own requests take, without what means the same when it is absent. Checked: a
+    body that the API would not read is an error here, not at whoever copies it. `keep`: fields without a default that
+    counts; `changed`: values that requests write otherwise."""
+    shaped = {**result.model_dump(mode="json", by_alias=True), **changed}
+    chosen = {}
+    for name, field in body.model_fields.items():
+        if name in shaped and (name in keep or field.is_required() or shaped[name] != field.get_default()):
+            chosen[name] = shaped[name]
+    body.model_validate(chosen)
+    return chosen

@@ -59,3 +59,10 @@ FACTOR_COPIED = audit.register(
     "accounts.second_factor.copied", "Passkey refused: its counter went back, as if it had been copied"
 )
 RECOVERY_CODES_MADE = audit.register("accounts.second_factor.recovery_codes_made", "New recovery codes made")
+SUPPORT_REQUESTED = audit.register("accounts.support.requested", "Support session asked for, waiting for consent")
+SUPPORT_STARTED = audit.register("accounts.support.started", "Support session started")
+SUPPORT_EXTENDED = audit.register("accounts.support.extended", "Support session extended")
+SUPPORT_ENDED = audit.register("accounts.support.ended", "Support session ended")
+SUPPORT_PAGE_VIEWED = audit.register("accounts.support.page_viewed", "Page looked at by support staff")
+IDENTITY_UNLOCKED = audit.register("accounts.identity.unlocked", "Waiting time after too many login attempts ended")
+MEMBER_UNLOCKED = audit.register("accounts.member.unlocked", "Member's waiting time after failed sign-ins ended")

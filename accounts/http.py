@@ -14,11 +14,13 @@ from urllib.parse import urlencode, urlsplit
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render, resolve_url
+from django.utils import timezone
 
+from accounts.actions.support import active_support_session, record_support_page
 from accounts.actor import Actor, ActorKind
 from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
-from accounts.permissions import Permission, role_allows
+from accounts.permissions import SUPPORT_ROLE, Permission, role_allows
 
 View = Callable[..., HttpResponse]
 
@@ -85,16 +87,20 @@ def requires(permission: Permission) -> Callable[[View], View]:
     def wrap(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, team: str, *args: Any, **kwargs: Any) -> HttpResponse:
+            user = cast(User, request.user)
             membership = (
                 Membership.objects.select_related("organization")
-                .filter(user=cast(User, request.user), organization__team_name=team)
+                .filter(user=user, organization__team_name=team)
                 .first()
             )
+            if membership is None and user.is_staff:
+                return _for_support(request, permission, user, team, lambda: view(request, *args, **kwargs))
             if membership is None:
                 raise Http404
             if not role_allows(membership.role, permission):
                 return render(request, "403.html", {"permission": permission, "role": membership.role}, status=403)
-            bound = _bind(request, membership)
+            actor = Actor(ActorKind.USER, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
+            bound = _bind(request, membership, actor)
             if asks_for_request(request):
                 return show_request(bound, membership.organization, lambda: view(bound, *args, **kwargs))
             return view(bound, *args, **kwargs)
@@ -104,10 +110,31 @@ def requires(permission: Permission) -> Callable[[View], View]:
     return wrap
 
 
-def _bind(request: HttpRequest, membership: Membership) -> HttpRequest:
+def _for_support(
+    request: HttpRequest, permission: Permission, user: User, team: str, view: Callable[[], HttpResponse]
+) -> HttpResponse:
+    """Staff of the installation: in a support session they see what an auditor sees, and send nothing.
+
+    The page is written into the organization's audit log first; without that there is no page.
+    """
+    session = active_support_session(user, team, timezone.now())
+    if session is None:
+        raise Http404
+    if not role_allows(SUPPORT_ROLE, permission) or request.method not in {"GET", "HEAD"}:
+        return render(request, "403.html", {"permission": permission, "support_session": session}, status=403)
+    actor = Actor(ActorKind.STAFF, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
+    is_part = request.headers.get("HX-Request") == "true"
+    record_support_page(session, page=request.get_full_path(), is_part=is_part, actor=actor)
+    cast(Any, request).support_session = session
+    # Never stored: it only says which pages may be seen.
+    _bind(request, Membership(user=user, organization=session.organization, role=SUPPORT_ROLE), actor)
+    return view()
+
+
+def _bind(request: HttpRequest, membership: Membership, actor: Actor) -> OrganizationRequest:
     bound = cast(OrganizationRequest, request)
     bound.organization = membership.organization
     bound.membership = membership
-    bound.actor = Actor(ActorKind.USER, str(bound.user.pk), bound.user.email, bound.client_ip)
+    bound.actor = actor
     bound.can = lambda permission: role_allows(membership.role, permission)  # type: ignore[method-assign]
     return bound

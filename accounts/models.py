@@ -21,6 +21,8 @@ from accounts.login_models import ProviderTest as ProviderTest
 from accounts.people_models import Invitation as Invitation
 from accounts.people_models import SavedLogView as SavedLogView
 from accounts.permissions import Role
+from accounts.support_models import JobFailure as JobFailure
+from accounts.support_models import SupportSession as SupportSession
 from accounts.tenancy import TenantQuerySet
 
 
@@ -79,6 +81,7 @@ class Organization(models.Model):
     mfa_required_for_all_apps = models.BooleanField(default=False)
     # Public "organization" settings we keep but do not act upon by name, e.g. login_design.
     settings = models.JSONField(default=dict, blank=True)
+    support_needs_consent = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

@@ -24,6 +24,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.api_requests import STEP as API_STEP
+from accounts.api_requests import has_api_request
 from accounts.errors import DomainError, NotFound, PermissionDenied
 from accounts.http import OrganizationRequest
 from accounts.permissions import Permission
@@ -52,7 +53,10 @@ def show(
     if status == 200 and isinstance(form, forms.BaseForm) and form.is_bound and form.errors:
         status = 422
     allowed = {permission.name.lower(): request.can(permission) for permission in Permission}
-    page = {"title": title, "crumbs": [*crumbs, (title, None)], "can": allowed, **context}
+    match = request.resolver_match
+    api_request = match is not None and has_api_request(match.url_name or "")
+    page: dict[str, Any] = {"title": title, "crumbs": [*crumbs, (title, None)], "can": allowed}
+    page |= {"api_request": api_request, "live": api_request, **context}
     return render(request, template, page, status=status)
 
 

@@ -20,7 +20,7 @@ class Permission(StrEnum):
     PUBLIC = "public"  # no login: landing, health, team-domain pages with their own checks
     SIGNED_IN = "signed_in"  # any dashboard user, no organization in the URL
     EDGE = "edge"  # the agent API
-    STAFF = "staff"  # Django admin
+    STAFF = "staff"  # support staff: the staff area and Django admin
     ORGANIZATION_READ = "organization.read"
     ORGANIZATION_EDIT = "organization.edit"
     MEMBERS_READ = "members.read"
@@ -77,6 +77,8 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(_ADMIN),
     Role.OWNER: frozenset(_ADMIN),
 }
+# What support staff see in a support session.
+SUPPORT_ROLE = Role.AUDITOR
 # What an API token may be given. Roles bound it: a token never holds more than its creator does.
 SCOPES: tuple[Permission, ...] = tuple(
     sorted(_ADMIN - {Permission.MEMBERS_EDIT, Permission.TOKENS_EDIT, Permission.TOKENS_READ})

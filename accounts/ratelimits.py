@@ -65,6 +65,11 @@ def refuse_if_spent(limit: Limit, *key: str) -> None:
         raise TooManyAttempts(f"Too many attempts. Wait {minutes} minutes and try again.")
 
 
+def forgive(limit: Limit, *key: str) -> None:
+    """Start the count under `key` anew."""
+    cache.delete(_cache_key(limit, key))
+
+
 def _cache_key(limit: Limit, key: tuple[str, ...]) -> str:
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()
     return f"ratelimit:{limit.name}:{digest}"

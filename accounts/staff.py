@@ -1,7 +1,8 @@
 """Django admin for support staff: every model read-only, secrets left out, buttons that call the same actions.
 
-Staff sign in where members do (allauth, with its second factor). What a button does is recorded in the customer's
-audit log with the staff member's name.
+Rows of an organization are there only in a support session of the staff member in it, and each page with them is
+written into that organization's audit log; so is what a button does. Staff sign in where members do (allauth, with its
+second factor).
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from allauth.account.decorators import secure_admin_login
 from django.contrib import admin, messages
-from django.db.models import Field, Model, QuerySet
-from django.http import HttpRequest
+from django.db import transaction
+from django.db.models import Field, Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
+from accounts.actions.support import record_support_page
 from accounts.actor import Actor, ActorKind
 from accounts.errors import DomainError
-from accounts.models import User
+from accounts.models import Membership, SupportSession, User
 
 ModelT = TypeVar("ModelT", bound=Model)
 # Columns whose name holds one of these never leave the database, sealed and hashed ones included.
 SECRET_PARTS = ("sealed", "sha256", "secret", "password", "pin_hash", "nonce", "verification_token", "token_generation")
 _SECRET_COLUMNS = {
+    "JobFailure": ("arguments",),
+    "Organization": ("settings",),
     "Transfer": ("body", "service_public_key"),
     "HandOver": ("redirect_path",),
     "ProviderTest": ("result",),
@@ -56,7 +62,24 @@ class ReadOnlyAdmin(_ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         secrets = [field.name for field in self.model._meta.fields if is_secret(field)]
         rows: QuerySet[Any] = self.model._default_manager.defer(*secrets)
-        return rows
+        return within_support_sessions(request, rows)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, str] | None = None) -> HttpResponse:
+        if organization_path(self.model) is not None:
+            for session in support_sessions(request):
+                _record_page(request, session)
+        return super().changelist_view(request, extra_context)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """The one way to the page of a row; rows outside of support sessions do not exist here."""
+        row = super().get_object(request, object_id, from_field)
+        path = organization_path(self.model)
+        if row is not None and path is not None and request.method == "GET":
+            owner = _owner_of(row, path)
+            for session in support_sessions(request):
+                if session.organization_id == owner:
+                    _record_page(request, session)
+        return row
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return _is_staff(request)
@@ -72,6 +95,56 @@ class ReadOnlyAdmin(_ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def support_sessions(request: HttpRequest) -> list[SupportSession]:
+    """The staff member's running support sessions, asked once per request."""
+    known: list[SupportSession] | None = getattr(request, "_support_sessions", None)
+    if known is None:
+        rows = SupportSession.objects.all_organizations(reason="a staff member's own sessions")
+        running = rows.filter(staff=cast(User, request.user), ended_at=None, expires_at__gt=timezone.now())
+        known = list(running.select_related("organization"))
+        cast(Any, request)._support_sessions = known
+    return known
+
+
+def organization_path(model: type[Model]) -> str | None:
+    """From a row to the organization whose data it is; None for rows of the installation itself."""
+    names = {field.name for field in model._meta.fields if field.is_relation}
+    if "organization" in names:
+        return "organization"
+    for field in model._meta.fields:
+        related = field.related_model
+        if related is not None and related is not User and not isinstance(related, str):
+            further = organization_path(related) if related is not model else None
+            if further is not None:
+                return f"{field.name}__{further}"
+    return None
+
+
+def within_support_sessions(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+    open_to = [session.organization_id for session in support_sessions(request)]
+    if rows.model is User:
+        return rows.filter(Q(is_staff=True) | Q(pk__in=_members_of(open_to)))
+    path = organization_path(rows.model)
+    return rows if path is None else rows.filter(**{f"{path}__in": open_to})
+
+
+def _members_of(organization_ids: list[str]) -> QuerySet[Membership, int]:
+    rows = Membership.objects.all_organizations(reason="organizations of the staff member's support sessions")
+    return rows.filter(organization__in=organization_ids).values_list("user_id", flat=True)
+
+
+def _owner_of(row: Model, path: str) -> Any:
+    found: Any = row
+    for name in path.split("__"):
+        found = getattr(found, name)
+    return found.pk
+
+
+def _record_page(request: HttpRequest, session: SupportSession) -> None:
+    with transaction.atomic():
+        record_support_page(session, page=request.get_full_path(), is_part=False, actor=staff_actor(request))
 
 
 def staff_action(request: HttpRequest, rows: Iterable[ModelT], do: Callable[[ModelT, Actor], Any], done: str) -> None:

@@ -12,6 +12,7 @@ from accounts.views import (
     members,
     organization,
     scim_settings,
+    support_access,
     users,
 )
 
@@ -45,6 +46,21 @@ urlpatterns = [
         "settings/organization/second-factors/",
         organization.organization_settings_mfa_edit,
         name="organization_settings_mfa_edit",
+    ),
+    path(
+        "settings/organization/support/consent/",
+        support_access.support_consent,
+        name="organization_settings_support_consent",
+    ),
+    path(
+        "settings/organization/support/<uuid:support_session_id>/allow/",
+        support_access.support_allow,
+        name="organization_settings_support_allow",
+    ),
+    path(
+        "settings/organization/support/<uuid:support_session_id>/end/",
+        support_access.support_end,
+        name="organization_settings_support_end",
     ),
     path("settings/login-methods/", login_methods.login_methods, name="login_methods"),
     path("settings/login-methods/add/", login_methods.login_method_add, name="login_method_add"),

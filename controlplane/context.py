@@ -42,6 +42,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "membership": membership,
         "place": place[0].title if place else "",
         "sections": [section for section in _sections(membership, current) if section["links"]],
+        "support_session": getattr(request, "support_session", None),
         "choices": _choices(request, membership, current),
     }
 
@@ -60,6 +61,8 @@ def _links(section: Section, membership: Membership, current: Entry | None) -> l
 
 
 def _choices(request: HttpRequest, membership: Membership, current: Entry | None) -> list[OrganizationChoice]:
+    if membership.pk is None:  # support staff: the organization of the support session, and no other
+        return [OrganizationChoice(membership, _same_page(membership, current), True)]
     rows = Membership.objects.filter(user=membership.user_id).select_related("organization")
     return [
         OrganizationChoice(other, _same_page(other, current), other.organization_id == membership.organization_id)

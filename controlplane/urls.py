@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.contrib import admin
 from django.urls import include, path
 
 from accounts.views import invitations
@@ -14,7 +13,7 @@ urlpatterns = [
     path("healthz", views.healthz, name="healthz"),
     path("accounts/", include("allauth.urls")),
     path("invitations/<str:token>/", invitations.invitation, name="invitation"),
-    path("staff/", admin.site.urls),
+    path("staff/", include("controlplane.staff.urls")),
     path("client/v4/", api.urls),
     path("agent/v1/", include("tunnels.agent_urls")),
     path("o/<slug:team>/search/", search_views.search_everything, name="search"),

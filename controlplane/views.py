@@ -26,6 +26,8 @@ def home(request: HttpRequest) -> HttpResponse:
     last = request.session.get("team")
     if (last in teams or len(teams) == 1) and "choose" not in request.GET:
         return redirect("organization_home", team=last if last in teams else teams[0])
+    if not teams and cast(User, request.user).is_staff:
+        return redirect("staff_home")
     return render(request, "accounts/choose_organization.html", {"memberships": memberships})
 
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from accounts.models import User
-from accounts.permissions import Permission, role_allows
+from accounts.actions.support import request_support_session
+from accounts.actor import system
+from accounts.models import AuditEvent, JobFailure, Membership, User
+from accounts.permissions import SUPPORT_ROLE, Permission, Role, role_allows
 from controlplane.navigation import place_of
-from tests.factories import PASSWORD, Cast
+from tests.factories import PASSWORD, Cast, make_user
 from tests.pages_kit import browser, login, rows_of
-from tests.world import World, make_world
+from tests.world import CANARIES, World, make_world
 
 URLCONFS = ("controlplane.urls", "access.team_urls", "access.app_urls")
 ALLAUTH = "accounts/"
-ADMIN = "staff/"
+ADMIN = "staff/data/"
 # allauth pages that have to work without a login; everything else of allauth asks for one or for a running login.
 OPEN_ALLAUTH = {
     "account_login",
@@ -187,6 +190,89 @@ class TestOrganizationPages:
                 assert "<script>" not in text
 
 
+class TestEveryRole:
+    """Role x page x method over all routes at once: what a role may not do is refused before anything is looked at."""
+
+    @pytest.mark.parametrize("role", list(Role), ids=str)
+    def test_pages_open_exactly_for_the_roles_that_may(
+        self, role: Role, worlds: tuple[World, World], cast: Cast
+    ) -> None:
+        # Alice in another role: what is only its maker's (a draft, a test) stays hers.
+        Membership.objects.filter(user=cast.alice).update(role=role)
+        client = login(cast.alice)
+        for route, url in _addresses(worlds[0]):
+            status = client.get(url).status_code
+            if role_allows(role, declared(route.view)[0]):
+                assert status in {200, 302, 405} or route.name == "tunnel_edge_authority", url
+            else:
+                assert status == 403, url
+
+    @pytest.mark.parametrize("role", list(Role), ids=str)
+    def test_unsafe_methods_are_refused_without_the_permission(
+        self, role: Role, worlds: tuple[World, World], cast: Cast
+    ) -> None:
+        client = login(make_user(f"{role}@roles.test", cast.widgetcorp, role))
+        before = _rows_but_exports(worlds[0])
+        for route, url in _addresses(worlds[0]):
+            if role_allows(role, declared(route.view)[0]):
+                answers = {getattr(client, method)(url).status_code for method in ("put", "patch", "delete")}
+                assert answers == {405}, url
+            else:
+                answers = {getattr(client, m)(url, _CHANGES).status_code for m in ("post", "put", "patch", "delete")}
+                assert answers == {403}, url
+        assert _rows_but_exports(worlds[0]) == before
+
+    def test_outsiders_and_strangers(self, worlds: tuple[World, World], cast: Cast) -> None:
+        before = rows_of(worlds[0].organization)
+        outsider = login(User.objects.create_user("outsider@people.test", PASSWORD))
+        staff = login(User.objects.create_user("idle@operator.test", PASSWORD, is_staff=True))
+        for _, url in _addresses(worlds[0]):
+            for method in ("get", "post", "put", "patch", "delete"):
+                assert getattr(outsider, method)(url, _CHANGES).status_code == 404, url
+                assert getattr(staff, method)(url, _CHANGES).status_code == 404, url
+                assert getattr(browser(), method)(url, _CHANGES).status_code == 302, url
+        assert rows_of(worlds[0].organization) == before
+
+    def test_staff_in_a_support_session_look_and_change_nothing(self, worlds: tuple[World, World], cast: Cast) -> None:
+        staff = User.objects.create_user("support@operator.test", PASSWORD, is_staff=True)
+        request_support_session(
+            cast.widgetcorp,
+            staff=staff,
+            reason="Ticket 18: nobody gets in",
+            duration=timedelta(hours=1),
+            actor=system("tests"),
+        )
+        before, client, seen = _rows_without_log(worlds[0]), login(staff), []
+        for route, url in _addresses(worlds[0]):
+            got = client.get(url)
+            allowed = role_allows(SUPPORT_ROLE, declared(route.view)[0])
+            assert (got.status_code in {200, 302, 404, 405}) if allowed else got.status_code == 403, url
+            if allowed:
+                seen.append(url)
+            assert {getattr(client, m)(url, _CHANGES).status_code for m in ("post", "put", "patch", "delete")} == {403}
+            text = b"".join(got.streaming_content) if got.streaming else got.content
+            assert not any(secret.encode() in text for secret in CANARIES), url
+        assert _rows_without_log(worlds[0]) == before
+        recorded = AuditEvent.objects.for_organization(cast.widgetcorp).filter(name="accounts.support.page_viewed")
+        assert [event.new["page"] for event in recorded.order_by("id")] == seen
+        for _, url in _addresses(worlds[1]):
+            assert client.get(url).status_code == 404, url
+
+
+_CHANGES = {"name": "changed", "confirmation": "SSH bastion", "role": "owner", "email": "x@people.test", "step": "save"}
+
+
+def _addresses(world: World) -> list[tuple[Route, str]]:
+    return [(route, url) for route in team_routes() for url in urls_of(world, route)]
+
+
+def _rows_without_log(world: World) -> dict[str, list[Any]]:
+    """Looking leaves its trace in the audit log and in the support session itself."""
+    rows = rows_of(world.organization)
+    del rows["AuditEvent"], rows["SupportSession"]
+    return rows
+
+
 def _rows_but_exports(world: World) -> dict[str, list[Any]]:
     """Reading out a log leaves an event: that is no change by the reader."""
     rows = rows_of(world.organization)
@@ -197,6 +283,47 @@ def _rows_but_exports(world: World) -> dict[str, list[Any]]:
 def _is_list(route: Route) -> bool:
     """Without an object in the address there is nothing of the other tenant to ask for."""
     return route.path.count("<") == 1 or route.name == "login_method_create"
+
+
+class TestStaffArea:
+    def staff_addresses(self, world: World) -> list[str]:
+        values = {
+            "organization_id": world.organization.pk,
+            "session_id": world.support_session.pk,
+            "failure_id": JobFailure.objects.create(task="access.tasks.sweep_expired", exception="OSError").pk,
+            "subject": "identity",
+            "operation": "revoke",
+            "key": world.identity.pk,
+        }
+        found = []
+        for route in routes("controlplane.urls"):
+            if route.path.startswith("staff/") and not route.path.startswith(ADMIN):
+                names = [part.partition(":")[2] for part in route.path.replace(">", "<").split("<") if ":" in part]
+                found.append(reverse(str(route.name), kwargs={name: values[name] for name in names}))
+        return found
+
+    def test_is_not_there_for_anybody_else(self, worlds: tuple[World, World], cast: Cast) -> None:
+        addresses = self.staff_addresses(worlds[0])
+        before = rows_of(worlds[0].organization)
+        assert len(addresses) >= 8
+        owner = login(cast.alice)
+        for url in addresses:
+            for method in ("get", "post", "put", "patch", "delete"):
+                assert getattr(browser(), method)(url).status_code == 302, url
+                assert getattr(owner, method)(url, _CHANGES).status_code == 404, url
+        assert rows_of(worlds[0].organization) == before
+
+    def test_staff_without_a_session_get_no_tools(self, worlds: tuple[World, World]) -> None:
+        client = login(User.objects.create_user("idle@operator.test", PASSWORD, is_staff=True))
+        before = rows_of(worlds[0].organization)
+        for url in self.staff_addresses(worlds[0]):
+            answer = client.get(url)
+            assert answer.status_code in {200, 302, 405}, url
+            if "/tools/" in url:
+                assert answer.status_code == 302 and answer["Location"].endswith(f"{worlds[0].organization.pk}/")
+                assert client.post(url, _CHANGES).status_code == 302
+            assert b"carol@people.test" not in answer.content, url
+        assert rows_of(worlds[0].organization) == before
 
 
 class TestOtherPeoplesViews:

@@ -42,10 +42,14 @@ from accounts.models import (
     Membership,
     Organization,
     ProviderTest,
+    SupportSession,
 )
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
+
+# Parts of sealed values and hashes below: none of them may ever be on a page.
+CANARIES = ("sealed-client-secret", "sealed-authority-key", "sealed-token-key", "c2VhbGVk")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class World:
     membership: Membership
     invitation: Invitation
     provider_test: ProviderTest
+    support_session: SupportSession
     draft: ApplicationDraft
 
     def url_arguments(self) -> dict[str, Any]:
@@ -116,6 +121,7 @@ class World:
             "version": self.configuration.version,
             "zone_id": self.zone.pk,
             "record_id": self.dns_record.pk,
+            "support_session_id": self.support_session.pk,
         }
 
 
@@ -148,6 +154,12 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        support_session=SupportSession.objects.create(
+            organization=organization,
+            staff_label="somebody@operator.test",
+            reason="Ticket 17: certificates fail",
+            duration_seconds=1800,
+        ),
         draft=ApplicationDraft.objects.create(
             organization=organization,
             user=membership.user,

@@ -32,6 +32,7 @@ from access.selectors import GROUP
 from access.views.policies import policy_page, policy_values, sent_policy
 from access.views.trials import proposed_policy
 from accounts.errors import Conflict, DomainError, PermissionDenied
+from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.pages import Crumbs, at, done, find, list_page, refusals, sent_once, show
 from accounts.permissions import Permission
@@ -189,11 +190,24 @@ def application_draft_setup(request: OrganizationRequest, draft_id: UUID) -> Htt
 
 
 @requires(Permission.ACCESS_EDIT)
-@require_POST
+@require_http_methods(["GET", "POST"])
 def application_draft_discard(request: OrganizationRequest, draft_id: UUID) -> HttpResponse:
     draft = _own_draft(request, draft_id)
-    discard_draft(draft, actor=request.actor)
-    return done(request, f"The draft {draft} is discarded.", "application_drafts")
+    if request.method == "POST":
+        discard_draft(draft, actor=request.actor)
+        return done(request, f"The draft {draft} is discarded.", "application_drafts")
+    return show(
+        request,
+        "confirm.html",
+        title="Discard draft",
+        crumbs=_crumbs(request),
+        question=f"Discard the draft {draft}?",
+        consequences=["What was filled in is gone for good. Applications that are already added are not touched."],
+        button="Discard draft",
+        danger=True,
+        back=at(request, "application_drafts"),
+        form=PlainForm(),
+    )
 
 
 # --- steps ----------------------------------------------------------------------------------------------------

@@ -6,9 +6,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from access.actions.applications import revoke_application_tokens, update_application
@@ -17,8 +15,9 @@ from access.application_forms import RENAMED, AuthenticationForm, SettingsForm, 
 from access.forms import SshProfileForm
 from access.models import Application, SshAuthority
 from access.rule_text import RuleNames
+from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, posted, refusals, show, telling
+from accounts.pages import Crumbs, at, done, find, posted, refusals, show
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -43,20 +42,38 @@ def application_detail(request: OrganizationRequest, application_id: UUID) -> Ht
 
 
 @requires(Permission.ACCESS_EDIT)
-@require_POST
+@require_http_methods(["GET", "POST"])
 def application_revoke_tokens(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    with telling(request):
-        revoke_application_tokens(application, actor=request.actor)
-        messages.success(request, f"Tokens of {application.name} are revoked: everybody logs in again.")
-    return redirect(at(request, "application_detail", application.pk))
+    form = PlainForm(posted(request))
+    if request.method == "POST":
+        with refusals(form):
+            revoke_application_tokens(application, actor=request.actor)
+            message = f"Tokens of {application.name} are revoked: everybody logs in again."
+            return done(request, message, "application_detail", application.pk)
+    return show(
+        request,
+        "confirm.html",
+        title="Revoke existing tokens",
+        crumbs=crumbs(request, application),
+        question=f"Revoke the existing tokens of {application.name}?",
+        consequences=[
+            "Every token issued up to now stops being accepted; connections that run over one are cut within seconds.",
+            "Whoever is still logged in to the team gets a new one by themselves; command-line users log in again.",
+        ],
+        button="Revoke existing tokens",
+        danger=True,
+        back=at(request, "application_detail", application.pk),
+        form=form,
+    )
 
 
 @requires(Permission.ACCESS_READ)
 @require_GET
 def application_ssh(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    return tab(request, application, "ssh", form=SshProfileForm(initial=SshProfileForm.initial_of(application)))
+    form = SshProfileForm(initial=SshProfileForm.initial_of(application))
+    return tab(request, application, "ssh", form=form, live=True)
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -76,7 +93,7 @@ def application_ssh_edit(request: OrganizationRequest, application_id: UUID) -> 
 def application_authentication(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form = AuthenticationForm(initial=AuthenticationForm.initial_of(application), organization=request.organization)
-    return tab(request, application, "authentication", form=form)
+    return tab(request, application, "authentication", form=form, live=True)
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -89,7 +106,7 @@ def application_authentication_edit(request: OrganizationRequest, application_id
         with refusals(form):
             update_application(application, actor=request.actor, **form.values())
             return done(request, "Logins to this application are saved.", "application_authentication", application.pk)
-    return tab(request, application, "authentication", form=form)
+    return tab(request, application, "authentication", form=form, live=True)
 
 
 @requires(Permission.ACCESS_READ)
@@ -97,7 +114,7 @@ def application_authentication_edit(request: OrganizationRequest, application_id
 def application_settings(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form = SettingsForm(initial=SettingsForm.initial_of(application), organization=request.organization)
-    return tab(request, application, "settings", form=form, known_tags=form.known_tags())
+    return tab(request, application, "settings", form=form, known_tags=form.known_tags(), live=True)
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -117,7 +134,7 @@ def application_settings_edit(request: OrganizationRequest, application_id: UUID
                 **{name: values[name] for name in _SETTLED},
             )
             return done(request, "The application is saved.", "application_settings", application.pk)
-    return tab(request, application, "settings", form=form, known_tags=form.known_tags())
+    return tab(request, application, "settings", form=form, known_tags=form.known_tags(), live=True)
 
 
 _SETTLED = ("name", "domain", "session_duration_seconds", "app_launcher_visible", "tags")

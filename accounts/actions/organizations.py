@@ -60,6 +60,7 @@ def update_organization(
     settings: Mapping[str, Any] | None = None,
     mfa_config: Mapping[str, Any] | None = None,
     mfa_required_for_all_apps: bool | None = None,
+    support_needs_consent: bool | None = None,
 ) -> Organization:
     """Only what is given changes; an empty `mfa_config` takes it away. The team name never does: tokens and client
     files carry it."""
@@ -70,6 +71,8 @@ def update_organization(
         changes["session_duration_seconds"] = _clean_duration(session_duration_seconds)
     if auto_redirect_to_identity is not None:
         changes["auto_redirect_to_identity"] = auto_redirect_to_identity
+    if support_needs_consent is not None:
+        changes["support_needs_consent"] = support_needs_consent
     if settings is not None:
         changes["settings"] = dict(settings)
     if mfa_config is not None:

@@ -6,9 +6,11 @@ from typing import Any
 
 from django.db.models import Q
 from django.http import HttpResponse
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.actions.organizations import update_organization
+from accounts.actions.support import open_support_sessions
 from accounts.audit import registered_events
 from accounts.forms import OrganizationForm
 from accounts.http import OrganizationRequest, requires
@@ -63,6 +65,7 @@ def _page(
         "accounts/organization_settings.html",
         title="Organization",
         form=form or OrganizationForm(initial=current),
+        open_support_sessions=open_support_sessions(request.organization, timezone.now()),
         mfa=mfa or OrganizationMfaForm(initial=_mfa_initial(request)),
     )
 

@@ -266,6 +266,8 @@ class TestDrafts:
 
     def test_discarding(self, alice: Client, world: World) -> None:
         draft = begin(alice)
+        assert "Discard the draft Jump host?" in shown(alice, url("application_draft_discard", draft.pk))
+        assert ApplicationDraft.objects.exists()
         alice.post(url("application_draft_discard", draft.pk))
         assert not ApplicationDraft.objects.exists()
         assert last_event(world.organization).name == "access.application_draft.discarded"
@@ -565,6 +567,10 @@ class TestTabs:
         assert "Tick exactly one login method" in text_of(response)
 
     def test_revoking_tokens(self, alice: Client, world: World) -> None:
+        before = rows_of(world.organization)
+        page = shown(alice, url("application_revoke_tokens", world.application.pk))
+        assert "connections that run over one are cut" in page
+        assert rows_of(world.organization) == before
         alice.post(url("application_revoke_tokens", world.application.pk))
         assert last_event(world.organization).name == "access.application.tokens_revoked"
 

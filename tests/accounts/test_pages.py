@@ -398,15 +398,6 @@ class TestPagesAreSafe:
         assert "unsafe" not in policy
         assert "script-src 'self'" in policy
 
-    def test_first_page_is_light(self, alice: Client, world: World) -> None:
-        page = shown(alice, url("organization_home"))
-        size = len(page.encode())
-        for name in ("tokens.css", "base.css", "pages.css", "app.js", "htmx.min.js"):
-            response = alice.get(f"/static/{name}")
-            assert response.status_code == 200
-            size += len(b"".join(response.streaming_content))  # type: ignore[attr-defined]
-        assert size < 110_000
-
     def test_organization_names_are_escaped(self, alice: Client, cast: Cast) -> None:
         Organization.objects.filter(pk=cast.widgetcorp.pk).update(name=EVIL_NAME)
         page = shown(alice, url("organization_home"))

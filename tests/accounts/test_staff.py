@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 from django.contrib import admin
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 
-from accounts.models import LoginAttempt, User
-from accounts.staff import ReadOnlyAdmin, is_secret
+from access.models import Application
+from accounts.actions.support import request_support_session
+from accounts.actor import system
+from accounts.models import AuditEvent, LoginAttempt, Organization, User
+from accounts.staff import ReadOnlyAdmin, is_secret, organization_path
 from tests.factories import PASSWORD, Cast
 from tests.pages_kit import browser, last_event, login, rows_of, text_of
-from tests.world import World, make_world
+from tests.world import CANARIES, World, make_world
 
-SECRETS = ("sealed-client-secret", "sealed-authority-key", "sealed-token-key", "c2VhbGVk")
+SECRETS = CANARIES
 
 
 @pytest.fixture
@@ -22,9 +28,23 @@ def world(cast: Cast) -> World:
 
 
 @pytest.fixture
-def staff(db: None) -> Client:
+def idle(db: None) -> Client:
+    """Staff without a support session."""
     User.objects.create_user("staff@operator.test", PASSWORD, is_staff=True)
     return login(User.objects.get(email="staff@operator.test"))
+
+
+@pytest.fixture
+def staff(idle: Client, cast: Cast) -> Client:
+    """Staff in a support session in Widget Corp."""
+    request_support_session(
+        cast.widgetcorp,
+        staff=User.objects.get(email="staff@operator.test"),
+        reason="Ticket 17: certificates fail",
+        duration=timedelta(hours=1),
+        actor=system("tests"),
+    )
+    return idle
 
 
 def our_models() -> list[type]:
@@ -94,8 +114,56 @@ def test_lists_and_pages_show_no_secret(staff: Client, world: World) -> None:
         assert not any(secret in page for secret in SECRETS for page in pages), model
 
 
+def test_without_a_support_session_there_are_no_rows_of_organizations(idle: Client, world: World) -> None:
+    make_world(world.organization.__class__.objects.get(team_name="evilcorp"), domain="evilcorp.tech")
+    for model in our_models():
+        rows = admin.site._registry[model].get_queryset(_request_of(idle))
+        if organization_path(model) is not None:
+            assert not rows.exists(), model
+    page = text_of(idle.get(reverse("admin:accounts_user_changelist")).render())
+    assert "staff@operator.test" in page
+    assert "alice@widgetcorp.test" not in page
+    detail = reverse("admin:access_application_change", args=[world.application.pk])
+    assert world.application.hostname not in text_of(idle.get(detail, follow=True))
+    data = {"action": "revoke", "_selected_action": [str(world.session.pk)]}
+    idle.post(reverse("admin:accounts_accesssession_changelist"), data)
+    world.session.refresh_from_db()
+    assert world.session.revoked_at is None
+
+
+def test_a_support_session_shows_rows_of_one_organization_and_is_recorded(staff: Client, world: World) -> None:
+    evil = Organization.objects.get(team_name="evilcorp")
+    other = make_world(evil, domain="evilcorp.tech")
+    for model in our_models():
+        path = organization_path(model)
+        if path is not None:
+            rows = admin.site._registry[model].get_queryset(_request_of(staff))
+            assert set(rows.values_list(path, flat=True)) <= {world.organization.pk}, model
+    staff.get(list_url(Application))
+    assert last_event(world.organization).new["page"] == list_url(Application)
+    detail = reverse("admin:access_application_change", args=[world.application.pk])
+    assert staff.get(detail).status_code == 200
+    assert last_event(world.organization).new["page"] == detail
+    assert last_event(world.organization).name == "accounts.support.page_viewed"
+    foreign = reverse("admin:access_application_change", args=[other.application.pk])
+    assert other.application.hostname not in text_of(staff.get(foreign, follow=True))
+    assert not AuditEvent.objects.for_organization(evil).filter(name="accounts.support.page_viewed").exists()
+
+
+def test_every_model_knows_whose_data_it_is() -> None:
+    """Rows without an organization are the installation's: name here what may be seen by all staff."""
+    free = {model.__name__ for model in our_models() if organization_path(model) is None}
+    assert free <= {"User", "Organization", "Edge", "JobFailure"}
+
+
+def _request_of(client: Client) -> Any:
+    request = RequestFactory().get("/staff/data/")
+    request.user = User.objects.get(email="staff@operator.test")
+    return request
+
+
 def test_nothing_can_be_added_changed_or_deleted(staff: Client, world: World) -> None:
-    before = rows_of(world.organization)
+    before = _rows_without_log(world.organization)
     for model in our_models():
         prefix = f"admin:{model._meta.app_label}_{model._meta.model_name}"  # type: ignore[attr-defined]
         assert staff.get(reverse(f"{prefix}_add")).status_code == 403
@@ -107,15 +175,22 @@ def test_nothing_can_be_added_changed_or_deleted(staff: Client, world: World) ->
                 staff.post(reverse(f"{prefix}_{action}", args=[row.pk]), {"name": "x", "post": "yes"}).status_code
                 == 403
             )
-    assert rows_of(world.organization) == before
+    assert _rows_without_log(world.organization) == before
+
+
+def _rows_without_log(organization: Organization) -> dict[str, list[Any]]:
+    rows = rows_of(organization)
+    del rows["AuditEvent"], rows["SupportSession"]
+    return rows
 
 
 def test_login_is_the_dashboards_own(cast: Cast) -> None:
-    for path in ("/staff/", "/staff/login/"):
+    for path in ("/staff/", "/staff/data/", "/staff/data/login/"):
         response = browser().get(path, follow=True)
         assert response.redirect_chain[-1][0].startswith("/accounts/login/")
-    assert login(cast.alice).get("/staff/").status_code in {302, 403}
-    assert login(cast.alice).get("/staff/accounts/user/").status_code in {302, 403}
+    assert login(cast.alice).get("/staff/").status_code == 404
+    assert login(cast.alice).get("/staff/data/").status_code in {302, 403}
+    assert login(cast.alice).get("/staff/data/accounts/user/").status_code in {302, 403}
 
 
 @pytest.mark.parametrize(
