@@ -21,7 +21,7 @@ from accounts.pages import Filter, at, find, list_page, show, telling
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
-_ACTIONS = (("login", "Login"), ("connect", "Connection"), ("certificate", "Certificate"))
+_ACTIONS = (("login", "Login"), ("connect", "Connection"), ("certificate", "Certificate"), ("cut", "Session cut"))
 
 
 @requires(Permission.LOGS_READ)

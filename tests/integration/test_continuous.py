@@ -161,7 +161,12 @@ def test_a_policy_edit(stage: Stage, dana: Stream) -> None:
     started = time.monotonic()
     body = {"name": "Own", "decision": "allow", "include": [email(BOB)], "precedence": 1}
     stage.here.api("PUT", f"{stage.path}/policies/{policy['id']}", body)
-    assert "email_not_allowed" in stream.reason(started)
+    told = stream.reason(started)
+    assert "email_not_allowed" in told
+    reference = told.partition("(reference ")[2].partition(")")[0]
+    log = stage.here.api("GET", "/accounts/{account}/access/logs/access_requests?limit=50")
+    (entry,) = [entry for entry in log if entry["ray_id"] == reference]
+    assert (entry["action"], entry["allowed"], entry["user_email"]) == ("cut", False, ALICE)
 
 
 def test_a_reusable_policy_edit_and_its_detachment(stage: Stage, dana: Stream) -> None:
