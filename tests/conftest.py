@@ -22,7 +22,13 @@ __all__ = ["ready_made_token_keys"]
 # Folders whose tests use neither database nor broker, or only draw what other tests have checked on both.
 _ONCE = ("dataplane", "browser")
 # Journeys of a person in Chromium, and `make run` itself: what they show does not depend on the database.
-_ONCE_FILES = ("test_journey.py", "test_login_pages.py", "test_provider_test.py", "test_make_run.py")
+_ONCE_FILES = (
+    "test_journey.py",
+    "test_login_journeys.py",
+    "test_login_pages.py",
+    "test_provider_test.py",
+    "test_make_run.py",
+)
 
 
 # Start whole installations and wait for them: begun first, so that no worker is left alone with one at the end.

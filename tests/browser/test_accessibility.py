@@ -51,6 +51,8 @@ def _pages(world: World) -> list[str]:
         "access/service-auth/",
         "access/service-auth/ssh/",
         f"access/service-auth/ssh/{application}/",
+        "access/approvals/",
+        f"access/approvals/{world.approval.pk}/",
         "access/log/",
         f"access/log/{world.access_request.pk}/",
         "access/certificates/",
