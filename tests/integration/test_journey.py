@@ -192,7 +192,7 @@ def _add_application(page: Page, destination: str) -> None:
     page.get_by_role("button", name="Add policy, then another").click()
     expect(page.get_by_label("Policy name")).to_have_value("")
     page.get_by_label("Policy name").fill("Pat")
-    page.locator("textarea#rule-0-value").fill(PAT)
+    page.locator("input#rule-0-value").fill(PAT)
     page.get_by_role("button", name="Add policy and go on").click()
 
     page.get_by_label("Bastion destinations").fill("localhost")
