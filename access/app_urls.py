@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from access.views import authorized, certs, cli, identity, public
+from access.views import authorized, certs, cli, identity, look, public
 
 urlpatterns = [
     path("cdn-cgi/access/authorized", authorized.authorized, name="public_authorized"),
@@ -14,5 +14,7 @@ urlpatterns = [
     path("cdn-cgi/access/logout", identity.logout_on_application_host, name="public_logout"),
     path("cdn-cgi/access/metadata", authorized.metadata, name="public_metadata"),
     path("cdn-cgi/access/public.css", public.stylesheet, name="public_stylesheet"),
+    path("cdn-cgi/access/team.css", look.team_stylesheet, name="public_team_stylesheet"),
+    path("cdn-cgi/access/logo", look.logo, name="public_logo"),
 ]
 handler404 = public.not_found

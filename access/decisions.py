@@ -285,6 +285,7 @@ def record_decision(
         trace=decision.trace,
         rules_version=decision.rules_version,
         facts=decision.facts,
+        policy_label=decision.policy_name[:350],
         purpose=_purpose(application, decision, session),
         approvers=_approvers(application, decision, session),
     )

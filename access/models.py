@@ -316,6 +316,7 @@ class AccessRequest(models.Model):
     # Which set of policies and groups was asked (AC-86), and about what (access/decision_facts.py). Empty: none was.
     rules_version = models.CharField(max_length=16, blank=True)
     facts = models.JSONField(default=dict, blank=True)
+    policy_label = models.CharField(max_length=350, blank=True, help_text="The policy that decided, if one did.")
     # Why the person said they need access, and who approved it (policies that ask for either).
     purpose = models.CharField(max_length=500, blank=True)
     approvers = models.JSONField(default=list, blank=True)
@@ -325,7 +326,9 @@ class AccessRequest(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["organization", "-created_at"]),
+            # Pages of the log by key (accounts/logbook.py), all of it and one person's.
+            models.Index(fields=["organization", "-created_at", "-id"], name="access_log_by_time"),
+            models.Index(fields=["organization", "email", "-created_at", "-id"], name="access_log_by_person"),
             # Replay: the decisions about one application, newest first.
             models.Index(fields=["application", "-created_at"]),
         ]

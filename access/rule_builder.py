@@ -1,8 +1,9 @@
 """The rule builder: rows of a form, each a list (include, require, exclude), a selector and its values.
 
 It works without JavaScript: "Add row", "Remove" and a changed selector are form submits (`step`) that show the form
-again. A row may hold several values; each becomes one rule of the public JSON shape (product.md 1.5). Whether a rule
-is acceptable is decided by access.rules when the action runs; here values are only brought into shape.
+again. A row may hold several values, each in a field of its own; each becomes one rule of the public JSON shape
+(product.md 1.5). Whether a rule is acceptable is decided by access.rules when the action runs; here values are only
+brought into shape.
 """
 
 from __future__ import annotations
@@ -10,105 +11,34 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
+from django.http import QueryDict
+
 from access.country_names import COUNTRIES, country_code
+from access.known_values import CLAIM, KIND_OF, Wanted, known_values
 from access.lint import Finding
 from access.rule_reading import read_rule
+from access.rule_rows import (
+    CHOICE_KEYS,
+    KEPT,
+    LISTS,
+    MAX_ROWS,
+    MAX_VALUES,
+    NO_VALUE,
+    PLAIN_KEYS,
+    PROVIDER_KEYS,
+    SECOND_IS_CLAIM,
+    SELECTOR_CHOICES,
+    WITHOUT_SPACES,
+    Offer,
+    Row,
+    RowView,
+    fields_of,
+)
 from access.rule_text import RuleNames
 from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, Rule, RuleError
 from accounts.models import IdentityProvider, Organization
-
-MAX_ROWS = 200
-LISTS = (
-    ("include", "Include (any of)"),
-    ("require", "Require (all of)"),
-    ("exclude", "Exclude (none of)"),
-)
-SELECTOR_CHOICES = (
-    ("email", "E-mail addresses"),
-    ("email_domain", "E-mails ending in"),
-    ("email_list", "Email list"),
-    ("everyone", "Everyone"),
-    ("ip", "IP ranges"),
-    ("ip_list", "IP list"),
-    ("geo", "Country"),
-    (GROUP, "Access group"),
-    ("okta", "Okta or OIDC group"),
-    ("azureAD", "Entra group"),
-    (GITHUB, "GitHub organization or team"),
-    ("gsuite", "Google Workspace group"),
-    ("saml", "SAML attribute"),
-    ("oidc", "OIDC claim"),
-    ("login_method", "Login method"),
-    ("auth_method", "Authentication method"),
-    ("service_token", "Service token"),
-    ("any_valid_service_token", "Any service token"),
-    ("certificate", "Valid certificate"),
-    ("common_name", "Common name"),
-    ("linked_app_token", "Linked app token"),
-    (EXTERNAL, "External evaluation"),
-)
-# A rule that this form has no fields for (made over the API): shown, kept, removable.
-KEPT = "kept"
-_NO_VALUE = frozenset({"everyone", "any_valid_service_token", "certificate"})
-_ONE_CHOICE = frozenset({GROUP, "login_method", "service_token", "linked_app_token", *LIST_TYPES})
-_WITH_PROVIDER = frozenset({"okta", "azureAD", GITHUB, "gsuite", "saml", "oidc"})
-# The field beside the value, and its label.
-_SECOND_FIELD = {"oidc": "Claim", "saml": "Attribute", GITHUB: "Team (optional)", EXTERNAL: "Keys URL"}
-_SECOND_IS_CLAIM = frozenset({"oidc", "saml"})
-# Bodies of selectors with one plain value: the key it goes under.
-_PLAIN_KEYS = {"email": "email", "ip": "ip", "auth_method": "auth_method", "common_name": "common_name"}
-_PROVIDER_KEYS = {"okta": "name", "azureAD": "id", GITHUB: "name", "gsuite": "email"}
-_CHOICE_KEYS = {"service_token": "token_id", "linked_app_token": "app_uid"}
-_HELP = {
-    "email": "Several: one per line or with commas.",
-    "email_domain": "Without @, for example widgetcorp.tech",
-    "ip": "For example 192.0.2.0/24 or 2001:db8::/32",
-    "geo": "Names or codes, several with commas. Any one of them counts under Include.",
-    "okta": "Names exactly as the login method sends them, one per line.",
-    "azureAD": "Object ids of the groups, one per line.",
-    GITHUB: "Names of organizations, one per line. With a team: only its members.",
-    "gsuite": "E-mail addresses of the groups, one per line.",
-    "saml": "The attribute must hold this value; several: one per line.",
-    "oidc": "The claim must hold this value; several: one per line.",
-    "auth_method": "As the login method reports it: mfa, otp, hwk, swk, pwd, … (RFC 8176).",
-    "common_name": "Of a client certificate signed by one of your certificate authorities (Service Auth, Mutual TLS).",
-    "certificate": "Signed by one of your certificate authorities for this hostname (Service Auth, Mutual TLS).",
-    "linked_app_token": "The request carries a valid token of that application as Authorization: Bearer.",
-    EXTERNAL: "Your own service: it gets a signed question, and its signed answer decides. No answer refuses.",
-}
-
-
-@dataclass
-class Row:
-    list: str = "include"
-    selector: str = "email"
-    value: str = ""
-    provider: str = ""
-    claim: str = ""
-    error: str = ""
-
-    @property
-    def needs_value(self) -> bool:
-        return self.selector not in _NO_VALUE and self.selector != KEPT
-
-    @property
-    def needs_provider(self) -> bool:
-        return self.selector in _WITH_PROVIDER
-
-    @property
-    def is_choice(self) -> bool:
-        return self.selector in _ONE_CHOICE
-
-    @property
-    def second_label(self) -> str:
-        return _SECOND_FIELD.get(self.selector, "")
-
-    @property
-    def help(self) -> str:
-        return _HELP.get(self.selector, "")
 
 
 class RuleBuilder:
@@ -121,7 +51,10 @@ class RuleBuilder:
     def __init__(self, organization: Organization, rows: list[Row]) -> None:
         self.names = RuleNames(organization)
         self.rows = rows
+        self.organization = organization
         self.error = ""
+        # The whole policy in words.
+        self.sentence = ""
         # What access.lint says about the rows, for the page.
         self.findings: list[Finding] = []
 
@@ -139,12 +72,15 @@ class RuleBuilder:
         return cls(organization, rows or [Row()])
 
     @classmethod
-    def sent(cls, organization: Organization, data: Mapping[str, str]) -> RuleBuilder:
+    def sent(cls, organization: Organization, data: QueryDict) -> RuleBuilder:
         """From a submitted form. Unknown lists and selectors become the first choice; nothing else is judged here."""
         numbers = sorted(
             int(part) for key in data if (part := key.removeprefix("rule-").removesuffix("-list")).isdigit()
         )
         rows = [_sent_row(data, f"rule-{number}-") for number in numbers[:MAX_ROWS]]
+        for row in rows:
+            if row.selector != KEPT:
+                row.value = "\n".join(_values(row))
         return cls(organization, rows or [Row()])
 
     def take_step(self, step: str) -> bool:
@@ -153,12 +89,20 @@ class RuleBuilder:
             if len(self.rows) < MAX_ROWS:
                 self.rows.append(Row(list=self.rows[-1].list if self.rows else "include"))
             return True
-        number = step.removeprefix("remove-row-")
-        if number != step and number.isdigit() and int(number) < len(self.rows):
-            del self.rows[int(number)]
-            self.rows = self.rows or [Row()]
+        place = step.removeprefix("remove-row-").split("-value-") if step.startswith("remove-row-") else []
+        numbers = [int(part) for part in place if part.isdigit() and len(part) < 6]
+        if numbers and len(numbers) == len(place) <= 2 and numbers[0] < len(self.rows):
+            self._remove(*numbers)
             return True
         return step == "refresh"
+
+    def _remove(self, number: int, place: int | None = None) -> None:
+        row = self.rows[number]
+        if place is None:
+            del self.rows[number]
+            self.rows = self.rows or [Row()]
+        else:
+            row.value = "\n".join(value for at, value in enumerate(row.values) if at != place)
 
     def read(self) -> dict[str, list[Any]] | None:
         """The three rule lists, or None when a row cannot be read; its `error` then says why."""
@@ -192,9 +136,39 @@ class RuleBuilder:
         pin = IdentityProvider.Type.ONE_TIME_PIN
         return [(key, provider.name) for key, provider in self.names.providers.items() if provider.type != pin]
 
-    def numbered(self) -> list[tuple[int, Row, list[tuple[str, str]]]]:
-        """Rows with their number and the choices of their value."""
-        return [(number, row, self._offered(row.selector)) for number, row in enumerate(self.rows)]
+    def shown(self) -> dict[str, Any]:
+        """The rows as the page shows them, and the values offered to them. To be asked once per page."""
+        offers: dict[Wanted, Offer] = {}
+        views = [self._view(number, row, offers) for number, row in enumerate(self.rows)]
+        return {
+            "rows": views,
+            "offers": list(offers.values()),
+            "has_countries": any(row.selector == "geo" for row in self.rows),
+        }
+
+    def _view(self, number: int, row: Row, offers: dict[Wanted, Offer]) -> RowView:
+        provider = (row.provider or self._only_provider()) if row.needs_provider else ""
+        offer = claims = None
+        if row.selector in KIND_OF and not row.is_long:
+            claim = row.claim if row.selector in SECOND_IS_CLAIM else ""
+            offer = self._offer(offers, Wanted(KIND_OF[row.selector], provider, claim))
+        if row.selector in SECOND_IS_CLAIM:
+            claims = self._offer(offers, Wanted(CLAIM, provider))
+        choices = self._offered(row.selector)
+        if row.is_choice:
+            # Values of the selector that was chosen before are no choices of this one.
+            ids = {**{text: key for key, text in choices}, **{key: key for key, _ in choices}}
+            row.value = "\n".join(dict.fromkeys(ids[value] for value in row.values if value in ids))
+        return RowView(number, row, choices, fields_of(number, row), offer, claims)
+
+    def _only_provider(self) -> str:
+        choices = self.claim_provider_choices()
+        return choices[0][0] if len(choices) == 1 else ""
+
+    def _offer(self, offers: dict[Wanted, Offer], wanted: Wanted) -> Offer:
+        if wanted not in offers:
+            offers[wanted] = Offer(f"known-{len(offers)}", wanted, known_values(self.organization, wanted))
+        return offers[wanted]
 
     def _offered(self, selector: str) -> list[tuple[str, str]]:
         if selector in LIST_TYPES:
@@ -212,7 +186,7 @@ class RuleBuilder:
     def _rules(self, row: Row) -> list[dict[str, Any]]:
         if row.selector == KEPT:
             return [_kept_rule(row)]
-        if row.selector in _NO_VALUE:
+        if row.selector in NO_VALUE:
             return [{row.selector: {}}]
         values = _values(row)
         if not values:
@@ -224,8 +198,8 @@ class RuleBuilder:
         return [self._rule(row.selector, value) for value in values]
 
     def _rule(self, selector: str, value: str) -> dict[str, Any]:
-        if selector in _PLAIN_KEYS:
-            return {selector: {_PLAIN_KEYS[selector]: value}}
+        if selector in PLAIN_KEYS:
+            return {selector: {PLAIN_KEYS[selector]: value}}
         if selector == "email_domain":
             return {"email_domain": {"domain": value.removeprefix("*").removeprefix("@")}}
         if selector == "geo":
@@ -234,7 +208,7 @@ class RuleBuilder:
                 raise RowError(f"{value[:60]} is no country: write its English name or two-letter code.")
             return {"geo": {"country_code": code}}
         known, what = self._known(selector)
-        return {selector: {_CHOICE_KEYS.get(selector, "id"): _by_id_or_name(value, known, what)}}
+        return {selector: {CHOICE_KEYS.get(selector, "id"): _by_id_or_name(value, known, what)}}
 
     def _known(self, selector: str) -> tuple[Mapping[str, str], str]:
         """What a drop-down may name, and how that is called."""
@@ -257,13 +231,13 @@ class RuleBuilder:
             raise RowError("Choose the login method that the group or claim comes from.")
         row.provider = provider
         body = {"identity_provider_id": provider}
-        if row.selector in _SECOND_IS_CLAIM:
+        if row.selector in SECOND_IS_CLAIM:
             claim, wanted = (row.claim.strip(), value) if row.claim.strip() else _split_claim(value)
             keys = ("claim_name", "claim_value") if row.selector == "oidc" else ("attribute_name", "attribute_value")
             return {row.selector: {keys[0]: claim, keys[1]: wanted, **body}}
         if row.selector == GITHUB and row.claim.strip():
             body = {"team": row.claim.strip(), **body}
-        return {row.selector: {_PROVIDER_KEYS[row.selector]: value, **body}}
+        return {row.selector: {PROVIDER_KEYS[row.selector]: value, **body}}
 
 
 class RowError(Exception):
@@ -278,7 +252,7 @@ def _append(rows: list[Row], row: Row) -> None:
         row.provider,
         row.claim,
     )
-    if last is None or not shared or row.is_choice or not row.needs_value:
+    if last is None or not shared or not row.needs_value:
         rows.append(row)
     else:
         last.value = f"{last.value}\n{row.value}"
@@ -293,23 +267,24 @@ def _row(name: str, item: Any) -> Row:
     return Row(list=name, selector=rule.selector, value=rule.value, provider=rule.provider_id, claim=second)
 
 
-def _sent_row(data: Mapping[str, str], prefix: str) -> Row:
+def _sent_row(data: QueryDict, prefix: str) -> Row:
     chosen_list = data.get(f"{prefix}list", "")
     selector = data.get(f"{prefix}selector", "")
     return Row(
         list=chosen_list if chosen_list in dict(LISTS) else "include",
         selector=selector if selector in dict(SELECTOR_CHOICES) or selector == KEPT else "email",
-        value=data.get(f"{prefix}value", "").replace("\r\n", "\n")[:60_000],
-        provider=data.get(f"{prefix}provider", ""),
-        claim=data.get(f"{prefix}claim", "")[:500],
+        value="\n".join(data.getlist(f"{prefix}value")).replace("\r\n", "\n")[:60_000],
+        provider=str(data.get(f"{prefix}provider", "")),
+        claim=str(data.get(f"{prefix}claim", ""))[:500],
     )
 
 
 def _values(row: Row) -> list[str]:
-    """Values of a row. Group and claim values may hold commas, so those are one per line."""
+    """Values of a row. Names of groups, claims and countries may hold commas or spaces; addresses never do."""
     by_line = row.needs_provider or row.is_choice or row.selector in {EXTERNAL, "common_name"}
-    parts = row.value.splitlines() if by_line else row.value.replace(",", "\n").replace(";", "\n").splitlines()
-    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    text = row.value if by_line else row.value.replace(",", "\n").replace(";", "\n")
+    parts = text.split() if row.selector in WITHOUT_SPACES else text.splitlines()
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))[:MAX_VALUES]
 
 
 def _external_rule(row: Row, value: str) -> dict[str, Any]:

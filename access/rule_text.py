@@ -20,7 +20,7 @@ _PLAIN = {
     "certificate": "any valid client certificate",
 }
 _PROVIDER_WORDS = {"oidc": "claim", "saml": "attribute", GITHUB: "organization"}
-_GONE = "(deleted)"
+GONE = "(deleted)"
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,16 @@ class RuleNames:
         if rule.selector == "email_domain":
             return f"e-mail ending in @{rule.value}"
         if rule.selector == GROUP:
-            return f"group {self.groups.get(rule.value, _GONE)}"
+            return f"group {self.groups.get(rule.value, GONE)}"
         if rule.selector == "login_method":
             return f"login method {self._provider(rule.value)}"
         if rule.selector == "service_token":
-            return f"service token {self.tokens.get(rule.value, _GONE)}"
+            return f"service token {self.tokens.get(rule.value, GONE)}"
         if rule.selector in LIST_TYPES:
             kind = "e-mail" if rule.selector == "email_list" else "address"
-            return f"{kind} in list {self.lists[rule.selector].get(rule.value, _GONE)}"
+            return f"{kind} in list {self.lists[rule.selector].get(rule.value, GONE)}"
         if rule.selector == "linked_app_token":
-            return f"token of application {self.applications.get(rule.value, _GONE)}"
+            return f"token of application {self.applications.get(rule.value, GONE)}"
         if rule.provider_id:
             return f"{self._provider(rule.provider_id)} {_PROVIDER_WORDS.get(rule.selector, 'group')} {rule.wanted()}"
         return {
@@ -111,4 +111,4 @@ class RuleNames:
 
     def _provider(self, provider_id: str) -> str:
         provider = self.providers.get(provider_id)
-        return provider.name if provider else _GONE
+        return provider.name if provider else GONE

@@ -143,7 +143,8 @@ class Certificate(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["organization", "-created_at"]),
+            models.Index(fields=["organization", "-created_at", "-id"], name="certificates_by_time"),
+            models.Index(fields=["identity", "-created_at", "-id"], name="certificates_of_person"),
             models.Index(fields=["application", "-created_at"]),
             models.Index(
                 fields=["created_at"], condition=Q(status__in=["approved", "signing"]), name="certificates_under_way"

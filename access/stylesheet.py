@@ -10,6 +10,7 @@ from django.contrib.staticfiles import finders
 
 STYLESHEET_PATH = "/cdn-cgi/access/public.css"
 SCRIPT_PATH = "/cdn-cgi/access/passkeys.js"
+PAGE_SCRIPT_PATH = "/cdn-cgi/access/public.js"
 
 
 def stylesheet_url() -> str:
@@ -29,7 +30,16 @@ def public_script() -> tuple[bytes, str]:
     return _static("passkeys.js")
 
 
-@lru_cache(maxsize=2)
+def page_script() -> tuple[bytes, str]:
+    """Of the start page and the account page."""
+    return _static("public.js")
+
+
+def page_script_url() -> str:
+    return f"{PAGE_SCRIPT_PATH}?v={page_script()[1]}"
+
+
+@lru_cache(maxsize=3)
 def _static(name: str) -> tuple[bytes, str]:
     found = finders.find(name)
     if not isinstance(found, str):

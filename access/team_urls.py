@@ -14,6 +14,8 @@ from access.views import (
     identity,
     launcher,
     login,
+    look,
+    my_account,
     passkeys,
     provider_test,
     public,
@@ -24,6 +26,7 @@ from accounts.views.scim import scim
 
 urlpatterns = [
     path("", launcher.launcher, name="public_launcher"),
+    path("account", my_account.account, name="public_my_account"),
     path("cdn-cgi/access/login", login.login, name="public_login"),
     path("cdn-cgi/access/login/<path:host>", login.login, name="public_login_for"),
     path("cdn-cgi/access/start", login.start, name="public_start"),
@@ -66,8 +69,11 @@ urlpatterns = [
     path("cdn-cgi/access/ssh/<str:aud>/revoked.krl", host_files.revoked_krl, name="public_revocation_list"),
     path("cdn-cgi/access/get-identity", identity.get_identity, name="public_identity"),
     path("cdn-cgi/access/logout", identity.logout, name="public_logout"),
-    path("cdn-cgi/access/sessions/end", launcher.end_session, name="public_end_session"),
-    path("cdn-cgi/access/sessions/end-all", launcher.end_all_sessions, name="public_end_all_sessions"),
+    path("cdn-cgi/access/sessions/end", my_account.end_session, name="public_end_session"),
+    path("cdn-cgi/access/sessions/end-all", my_account.end_all_sessions, name="public_end_all_sessions"),
     path("cdn-cgi/access/public.css", public.stylesheet, name="public_stylesheet"),
+    path("cdn-cgi/access/team.css", look.team_stylesheet, name="public_team_stylesheet"),
+    path("cdn-cgi/access/logo", look.logo, name="public_logo"),
+    path("cdn-cgi/access/public.js", look.script, name="public_page_script"),
 ]
 handler404 = public.not_found

@@ -23,7 +23,8 @@ from accounts.edge_models import EdgeChange, EdgeVersion
 from accounts.models import AuditChain, AuditEvent, Organization
 from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert
 
-_SECRET_WORDS = ("secret", "password", "private", "token_sha256", "sealed", "pin")
+_SECRET_WORDS = ("secret", "password", "private", "sha256", "sealed", "pin_hash")
+_written: ContextVar[int] = ContextVar("audit_events_written", default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def record(
         new=_without_secrets(new),
     )
     _append(event)
+    _written.set(_written.get() + 1)
     watching = _recorded.get()
     if watching is not None and target is not None:
         watching.append(target)
@@ -115,6 +117,11 @@ def record(
             raise RuntimeError(f"{name} affects edges, so it has to say whose streams they check again.")
         raise_edge_version(organization)
     return event
+
+
+def events_written() -> int:
+    """A counter of this context: what ran between two equal values changed nothing."""
+    return _written.get()
 
 
 def _append(event: AuditEvent) -> None:
@@ -157,6 +164,17 @@ def edge_version() -> int:
 
 
 def _without_secrets(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """At any depth: a configuration may nest what must not be kept."""
     if values is None:
         return None
-    return {key: value for key, value in values.items() if not any(word in key.lower() for word in _SECRET_WORDS)}
+    return {key: _clean(value) for key, value in values.items() if not _names_a_secret(str(key))}
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _without_secrets(value)
+    return [_clean(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _names_a_secret(key: str) -> bool:
+    return key.lower() == "pin" or any(word in key.lower() for word in _SECRET_WORDS)

@@ -37,7 +37,11 @@ class AuditEvent(models.Model):
     objects = TenantQuerySet["AuditEvent"].as_manager()
 
     class Meta:
-        indexes = [models.Index(fields=["organization", "-id"]), models.Index(fields=["name", "-id"])]
+        indexes = [
+            models.Index(fields=["organization", "-id"]),
+            models.Index(fields=["organization", "-created_at", "-id"], name="audit_log_by_time"),
+            models.Index(fields=["name", "-id"]),
+        ]
         constraints = [models.UniqueConstraint(fields=["chain", "sequence"], name="audit_event_place_in_chain")]
 
     def __str__(self) -> str:

@@ -45,6 +45,11 @@ SESSION_REVOKED = audit.register("accounts.session.revoked", "Session revoked", 
 SESSIONS_REVOKED = audit.register(
     "accounts.session.all_revoked", "All sessions of an identity revoked", affects_edge=True
 )
+LOG_EXPORTED = audit.register("accounts.log.exported", "Log exported")
+LOG_VIEW_SAVED = audit.register("accounts.log_view.saved", "Log view saved")
+LOG_VIEW_DELETED = audit.register("accounts.log_view.deleted", "Saved log view deleted")
+PREFERENCES_CHANGED = audit.register("accounts.preferences.changed", "Own preferences changed")
+LOGIN_PAGE_CHANGED = audit.register("accounts.login_page.changed", "Login page changed")
 FACTOR_ENROLLED = audit.register("accounts.second_factor.enrolled", "Authenticator added")
 FACTOR_RENAMED = audit.register("accounts.second_factor.renamed", "Authenticator renamed")
 FACTOR_REMOVED = audit.register("accounts.second_factor.removed", "Authenticator removed", affects_edge=True)

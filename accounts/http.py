@@ -21,6 +21,7 @@ from accounts.actor import Actor, ActorKind
 from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
 from accounts.permissions import SUPPORT_ROLE, Permission, role_allows
+from accounts.repeats import answer_once
 
 View = Callable[..., HttpResponse]
 
@@ -103,7 +104,7 @@ def requires(permission: Permission) -> Callable[[View], View]:
             bound = _bind(request, membership, actor)
             if asks_for_request(request):
                 return show_request(bound, membership.organization, lambda: view(bound, *args, **kwargs))
-            return view(bound, *args, **kwargs)
+            return answer_once(bound, lambda: view(bound, *args, **kwargs))
 
         return declares(permission)(login_required(guarded))
 

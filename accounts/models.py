@@ -19,6 +19,7 @@ from accounts.edge_models import EdgeChange, EdgeVersion  # noqa: F401 - Django 
 from accounts.login_models import LoginAttempt as LoginAttempt
 from accounts.login_models import ProviderTest as ProviderTest
 from accounts.people_models import Invitation as Invitation
+from accounts.people_models import OrganizationLogo as OrganizationLogo
 from accounts.people_models import SavedLogView as SavedLogView
 from accounts.permissions import Role
 from accounts.support_models import JobFailure as JobFailure

@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from django import forms
 from django.contrib import messages
-from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -23,11 +22,11 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.api_requests import STEP as API_STEP
 from accounts.api_requests import has_api_request
 from accounts.errors import DomainError, NotFound, PermissionDenied
 from accounts.http import OrganizationRequest
 from accounts.permissions import Permission
+from accounts.repeats import answer_once
 
 ModelT = TypeVar("ModelT", bound=Model)
 FormT = TypeVar("FormT", bound=forms.BaseForm)
@@ -36,7 +35,6 @@ PER_PAGE = 25
 MAX_PAGE = 4000
 # How many of the newest entries of a log one search looks through; it says so, and goes on further back when asked.
 SEARCHED_ENTRIES = 50_000
-SENT_FORM_SECONDS = 3600
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------
@@ -97,34 +95,13 @@ def telling(request: HttpRequest) -> Iterator[None]:
 
 
 def sent_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """A form is acted upon once: the same form sent again (double click, reload of the answer) changes nothing.
-
-    Forms carry a random form_id (template tag form_head). Forms without one, from scripts, are not held back.
-    """
+    """For pages outside an organization; `requires` holds back repeated forms of all others (accounts/repeats.py)."""
 
     @wraps(view)
-    def guarded(request: OrganizationRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        form_id = request.POST.get("form_id", "")[:64] if request.method == "POST" and not changes_rows(request) else ""
-        if form_id and not cache.add(f"sent:{request.user.pk}:{form_id}", 1, SENT_FORM_SECONDS):
-            messages.info(request, "This form had been sent before. It was acted upon once; look at the list.")
-            return HttpResponseRedirect(_safe_return(request))
-        return view(request, *args, **kwargs)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return answer_once(request, lambda: view(request, *args, **kwargs))
 
     return guarded
-
-
-def changes_rows(request: HttpRequest) -> bool:
-    """Whether a POST only changes the rows of a form (rule builder, hostnames): the form is still to be sent."""
-    step = request.POST.get("step", "")
-    return step in {"add-row", "refresh", API_STEP} or step.startswith(("remove-row-", "move-up-"))
-
-
-def _safe_return(request: OrganizationRequest) -> str:
-    """Where a repeated form leads: the page it came from, if that is in this organization."""
-    home = at(request, "organization_home")
-    referrer = request.headers.get("Referer", "")
-    prefix = f"{request.scheme}://{request.get_host()}{home}"
-    return referrer if referrer.startswith(prefix) else home
 
 
 def posted(request: HttpRequest) -> QueryDict | None:

@@ -1,4 +1,4 @@
-"""Invitations to the dashboard and saved log views. Part of accounts.models; names models of that module by label."""
+"""Invitations, saved log views, logos. Part of accounts.models; names models of that module by label."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db import models
 from django.db.models import Q
+from django.http import HttpResponse
 
 from accounts.permissions import Role
 from accounts.tenancy import TenantQuerySet
@@ -84,3 +85,24 @@ class SavedLogView(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class OrganizationLogo(models.Model):
+    """The image of an organization's login page, checked at upload (accounts/login_design.py)."""
+
+    organization = models.OneToOneField("accounts.Organization", on_delete=models.CASCADE, related_name="logo")
+    content = models.BinaryField()
+    media_type = models.CharField(max_length=32)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = TenantQuerySet["OrganizationLogo"].as_manager()
+
+    def __str__(self) -> str:
+        return f"logo of {self.organization}"
+
+    def response(self) -> HttpResponse:
+        """An image and nothing else, whatever a browser might make of its bytes."""
+        answer = HttpResponse(bytes(self.content), content_type=self.media_type)
+        answer["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        answer["Cache-Control"] = "private, max-age=86400"
+        return answer

@@ -6,9 +6,11 @@ from django.urls import path
 
 from accounts.views import (
     api_tokens,
+    audit_log,
     authenticators,
     invitations,
     login_methods,
+    login_page,
     members,
     organization,
     scim_settings,
@@ -42,6 +44,12 @@ urlpatterns = [
     path("team/members/<int:membership_id>/remove/", members.member_remove, name="member_remove"),
     path("settings/organization/", organization.organization_settings, name="organization_settings"),
     path("settings/organization/edit/", organization.organization_settings_edit, name="organization_settings_edit"),
+    path("settings/login-page/", login_page.login_page, name="login_page"),
+    path("settings/login-page/edit/", login_page.login_page_edit, name="login_page_edit"),
+    path("settings/login-page/preview/", login_page.login_page_preview, name="login_page_preview"),
+    path("settings/login-page/preview.css", login_page.login_page_style, name="login_page_style"),
+    path("settings/login-page/logo/", login_page.login_page_logo, name="login_page_logo"),
+    path("settings/login-page/logo/remove/", login_page.login_page_remove_logo, name="login_page_remove_logo"),
     path(
         "settings/organization/second-factors/",
         organization.organization_settings_mfa_edit,
@@ -86,6 +94,8 @@ urlpatterns = [
     path("settings/api-tokens/", api_tokens.api_tokens, name="api_tokens"),
     path("settings/api-tokens/create/", api_tokens.api_token_create, name="api_token_create"),
     path("settings/api-tokens/<slug:token_id>/revoke/", api_tokens.api_token_revoke, name="api_token_revoke"),
-    path("logs/audit/", organization.audit_log, name="audit_log"),
-    path("logs/audit/<int:event_id>/", organization.audit_log_event, name="audit_log_event"),
+    path("logs/<slug:log>/views/save/", audit_log.log_view_save, name="log_view_save"),
+    path("logs/views/<uuid:view_id>/delete/", audit_log.log_view_delete, name="log_view_delete"),
+    path("logs/audit/", audit_log.audit_log, name="audit_log"),
+    path("logs/audit/<int:event_id>/", audit_log.audit_log_event, name="audit_log_event"),
 ]

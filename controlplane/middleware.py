@@ -18,6 +18,7 @@ from access.routing import find_application
 from accounts.errors import DomainError
 from accounts.models import Organization
 from accounts.prepared import Parameter, PreparedRows
+from accounts.zones import activate_zone
 
 log = logging.getLogger(__name__)
 _ORGANIZATION = PreparedRows(lambda: Organization.objects.filter(team_name=Parameter("team_name", CharField())))
@@ -130,6 +131,17 @@ class MachineShortcut:
         except Exception:
             log.exception("machine endpoint failed", extra={"path": path})
             return api_error(500, 10013, "Internal error. The server's log has the details.")
+
+
+class ViewersZone:
+    """Times are shown in the viewer's zone (accounts/zones.py); machine endpoints have answered before this."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        activate_zone(request)
+        return self.get_response(request)
 
 
 class DomainErrors:

@@ -63,13 +63,14 @@ NAVIGATION: tuple[Section, ...] = (
         (
             Entry("Access", "access_log", ("access_log",), Permission.LOGS_READ),
             Entry("Certificates", "certificates", ("certificate",), Permission.LOGS_READ),
-            Entry("Audit", "audit_log", ("audit_log",), Permission.LOGS_READ),
+            Entry("Audit", "audit_log", ("audit_log", "log_view"), Permission.LOGS_READ),
         ),
     ),
     Section(
         "Settings",
         (
             Entry("Authentication", "login_methods", ("login_method",), Permission.IDENTITY_READ),
+            Entry("Login page", "login_page", ("login_page",), Permission.ORGANIZATION_READ),
             Entry("Custom pages", "custom_pages", ("custom_page",), Permission.ACCESS_READ),
             Entry("Keys", "token_keys", ("token_key",), Permission.ACCESS_READ),
             Entry("Organization", "organization_settings", ("organization_settings",), Permission.ORGANIZATION_READ),

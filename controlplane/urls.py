@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from accounts.views import invitations
+from accounts.views import invitations, preferences
 from controlplane import search_views, views
 from controlplane.api import api
 
@@ -12,6 +12,7 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("healthz", views.healthz, name="healthz"),
     path("accounts/", include("allauth.urls")),
+    path("account/preferences/", preferences.preferences, name="preferences"),
     path("invitations/<str:token>/", invitations.invitation, name="invitation"),
     path("staff/", include("controlplane.staff.urls")),
     path("client/v4/", api.urls),

@@ -41,11 +41,18 @@ from accounts.models import (
     Invitation,
     Membership,
     Organization,
+    OrganizationLogo,
     ProviderTest,
+    SavedLogView,
     SupportSession,
 )
 from tunnels.models import Connection, Connector, DnsRecord, Edge, Tunnel, TunnelConfiguration, Zone
 
+# One pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
+)
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGnOtAReAlKeYbUtLoNgEnOuGhFoRtEsTsOnLy00000 widgetcorp/SSH bastion"
 
 # Parts of sealed values and hashes below: none of them may ever be on a page.
@@ -85,6 +92,7 @@ class World:
     audit_event: Any
     membership: Membership
     invitation: Invitation
+    saved_view: SavedLogView
     provider_test: ProviderTest
     support_session: SupportSession
     draft: ApplicationDraft
@@ -96,6 +104,8 @@ class World:
             "identity_id": self.identity.pk,
             "session_id": self.session.pk,
             "membership_id": self.membership.pk,
+            "log": "access",
+            "view_id": self.saved_view.pk,
             "invitation_id": self.invitation.pk,
             "kind": "oidc",
             "provider_id": self.oidc.pk,
@@ -147,6 +157,7 @@ def make_world(organization: Organization, *, domain: str) -> World:
         scopes=["access.read", "tunnels.edit"],
         expires_at=now + timedelta(days=30),
     )
+    OrganizationLogo.objects.create(organization=organization, content=PNG, media_type="image/png")
     membership = organization.memberships.order_by("pk").first()
     assert membership is not None
     return World(
@@ -154,6 +165,9 @@ def make_world(organization: Organization, *, domain: str) -> World:
         api_token=token,
         audit_event=event,
         membership=membership,
+        saved_view=SavedLogView.objects.create(
+            organization=organization, log="access", name="Denied", query="decision=denied", created_by_label="alice"
+        ),
         support_session=SupportSession.objects.create(
             organization=organization,
             staff_label="somebody@operator.test",

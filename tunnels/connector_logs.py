@@ -27,8 +27,8 @@ MAX_REPLY_BYTES = 4 * 1024 * 1024
 log = logging.getLogger(__name__)
 _REASONS = {
     "not_connected": "The connector is not connected to this edge any more.",
-    "not_offered": "This connector does not offer its log over the tunnel. Connectors of Sallyport, and cloudflared "
-    "since 2023, do; cloudflared keeps it off with --management-diagnostics=false.",
+    "not_offered": "This connector does not offer its log over the tunnel: it is too old, or was started with "
+    "--no-remote-logs. Read the log on its machine.",
     "busy": "Too many logs are being watched right now. Try again in a minute.",
     "no_edge": "No edge that can be asked holds a connection of this connector.",
     "unreachable": "The edge did not answer. The log stays on the connector's machine meanwhile.",

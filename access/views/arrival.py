@@ -62,7 +62,6 @@ def login_page(
         "context": signed,
         "notice": notice,
         "email": email,
-        "design": _login_design(request),
     }
     response = show(request, "login.html", page, status=status)
     keep_browser(response, browser_of(request))
@@ -184,11 +183,3 @@ def _is_instant(request: PublicRequest, application: Application | None) -> bool
     if application is not None and application.auto_redirect_to_identity:
         return True
     return request.organization.auto_redirect_to_identity
-
-
-def _login_design(request: PublicRequest) -> dict[str, str]:
-    """Texts only: colours and images of the public API would need inline styles and foreign hosts."""
-    design = request.organization.settings.get("login_design")
-    if not isinstance(design, dict):
-        return {}
-    return {key: str(design[key])[:500] for key in ("header_text", "footer_text") if design.get(key)}

@@ -12,6 +12,7 @@ from access.actions.groups import create_group, delete_group, update_group
 from access.forms import GroupForm
 from access.lint_context import findings_of_group
 from access.models import Group
+from access.policy_words import sentence
 from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from access.saved_tests import applications_using
@@ -111,6 +112,7 @@ def _page(
 ) -> HttpResponse:
     back = at(request, "groups")
     rules = builder.readable()
+    builder.sentence = sentence(builder.names, rules)
     if any(rules.values()):
         builder.findings = findings_of_group(request.organization, rules, group=group)
     return show(

@@ -1,43 +1,50 @@
-"""The App Launcher: what the person may reach, who they are to this organization, and where they are logged in."""
+"""The App Launcher: what the person may reach right now, when they were there last, and how to get there by ssh."""
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Q
 from django.http import HttpResponse
-from django.urls import reverse
 from django.utils import timezone
 
 from access.actions.consent import REQUEST_DAYS
-from access.actions.logins import identity_actor
 from access.decisions import decide_many
 from access.evaluation import QUESTIONS, Decision
 from access.login_links import LoginContext
-from access.models import Application, ApprovalRequest
+from access.models import AccessRequest, Application, ApprovalRequest, PrincipalClaim, SshAuthority
 from access.views.arrival import login_page
-from access.views.identity import identity_document
-from access.views.public import (
-    PublicRequest,
-    end_session_cookie,
-    parse_id,
-    public_page,
-    redirect_to,
-    show,
-    team_session,
-)
-from accounts.actions.sessions import revoke_identity_sessions, revoke_session
-from accounts.errors import AuthenticationFailed, NotFound
+from access.views.public import PublicRequest, public_page, show, team_session
 from accounts.models import AccessSession
 
 MAX_TILES = 200
-_HOST = re.compile(r"[A-Za-z0-9.-]+(?::\d{1,5})?")
-MAX_SESSIONS = 50
 MAX_REQUESTS = 20
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::[0-9]{1,5})?")
+_HUES = 8
+
+
+@dataclass(frozen=True)
+class Tile:
+    application: Application
+    last_used: datetime | None
+    # The account name certificates carry, when the application signs any; "" until the first one.
+    has_ssh: bool
+    principal: str
+    logo_url: str
+
+    @property
+    def letters(self) -> str:
+        words = self.application.name.split()
+        return "".join(word[0] for word in words[:2]).upper()
+
+    @property
+    def hue(self) -> int:
+        """The same colour for the same name, on every day and device."""
+        return sum(self.application.name.encode()) % _HUES
 
 
 @public_page("GET", "HEAD")
@@ -46,52 +53,26 @@ def launcher(request: PublicRequest) -> HttpResponse:
     session = team_session(request, now)
     if session is None:
         return login_page(request, LoginContext(redirect_path="/"))
-    tiles = _reachable(request, session, now)
-    page = {
-        "identity": session.identity,
-        "applications": tiles,
-        "requests": _own_requests(session, now),
-        "current": session,
-        "sessions": _live_sessions(session, now),
-        "document": json.dumps(identity_document(session), indent=2, ensure_ascii=False, default=str),
-    }
+    reachable = _reachable(request, session, now)
+    query = request.GET.get("q", "").replace("\0", "").strip()[:100]
+    tiles = _tiles(session, [item for item in reachable if _matches(item, query)])
+    page = {"identity": session.identity, "tiles": tiles, "query": query, "total": len(reachable)}
+    page["requests"] = _own_requests(session, now)
     response = show(request, "launcher.html", page)
     # Only the hosts that logos are on, and only on this page.
-    cast(Any, response).csp_img_src = {origin for tile in tiles if (origin := _logo_origin(tile))}
-    return response
-
-
-@public_page("POST")
-def end_session(request: PublicRequest) -> HttpResponse:
-    """One of the person's own sessions; anybody else's does not exist here."""
-    own = _required_session(request)
-    session = _live_sessions_query(own, timezone.now()).filter(pk=parse_id(request.POST.get("session", ""))).first()
-    if session is None:
-        raise NotFound("This session has ended already.")
-    revoke_session(session, actor=identity_actor(own, request.client_ip))
-    response = redirect_to(reverse("public_launcher"), status=303)
-    if session.pk == own.pk:
-        end_session_cookie(response)
-    return response
-
-
-@public_page("POST")
-def end_all_sessions(request: PublicRequest) -> HttpResponse:
-    own = _required_session(request)
-    revoke_identity_sessions(own.identity, actor=identity_actor(own, request.client_ip))
-    response = show(request, "signed_out.html", {"everywhere": True})
-    end_session_cookie(response)
+    cast(Any, response).csp_img_src = {_origin(tile.logo_url) for tile in tiles if tile.logo_url}
     return response
 
 
 def _reachable(request: PublicRequest, session: AccessSession, now: datetime) -> list[Application]:
-    """Tiles: visible, on a real hostname, and let in by login method and policies right now."""
+    """Visible, on a real hostname, and let in by login method and policies right now."""
     applications = list(
         Application.objects.for_organization(request.organization)
         .select_related("organization")
-        .prefetch_related("allowed_providers")
+        .prefetch_related("allowed_providers", "tags")
         .filter(app_launcher_visible=True)
-        .exclude(hostname__startswith="*")[:MAX_TILES]
+        .exclude(hostname__startswith="*")
+        .order_by("name", "id")[:MAX_TILES]
     )
     decisions = decide_many(applications, session=session, ip=request.client_ip, now=now)
     return [
@@ -101,14 +82,44 @@ def _reachable(request: PublicRequest, session: AccessSession, now: datetime) ->
     ]
 
 
-def _logo_origin(application: Application) -> str:
-    """ "https://host[:port]" of its logo; "" for none, and for what was stored before logos were checked."""
+def _tiles(session: AccessSession, applications: list[Application]) -> list[Tile]:
+    """Three queries, however many there are."""
+    mine = {"identity": session.identity, "application__in": applications}
+    used = dict(
+        AccessRequest.objects.for_organization(session.organization)
+        .filter(allowed=True, **mine)
+        .order_by()
+        .values_list("application")
+        .annotate(Max("created_at"))
+    )
+    signing = SshAuthority.objects.filter(application__in=applications, state=SshAuthority.State.ACTIVE)
+    has_ssh = set(signing.values_list("application_id", flat=True))
+    claims = PrincipalClaim.objects.filter(**mine).order_by("-created_at")
+    names = dict(claims.values_list("application_id", "principal"))
+    return [
+        Tile(item, used.get(item.pk), item.pk in has_ssh, names.get(item.pk, ""), _logo_of(item))
+        for item in applications
+    ]
+
+
+def _matches(application: Application, query: str) -> bool:
+    words = [application.name, application.domain, *(tag.name for tag in application.tags.all())]
+    return not query or any(query.casefold() in word.casefold() for word in words)
+
+
+def _logo_of(application: Application) -> str:
+    """The public API's `logo_url`, if it is an https address whose origin is safe to name in a header."""
+    url = str(application.settings.get("logo_url") or "")
+    return url if _origin(url) else ""
+
+
+def _origin(url: str) -> str:
     try:
-        parts = urlsplit(str(application.settings.get("logo_url") or ""))
-        is_fit = parts.scheme == "https" and _HOST.fullmatch(parts.netloc)
+        parts = urlsplit(url)
     except ValueError:
         return ""
-    return f"https://{parts.netloc}" if is_fit else ""
+    host = parts.netloc.lower()
+    return f"https://{host}" if parts.scheme == "https" and _HOST.fullmatch(host) else ""
 
 
 def _own_requests(session: AccessSession, now: datetime) -> list[ApprovalRequest]:
@@ -127,22 +138,3 @@ def _may_enter(decision: Decision) -> bool:
 def _admits_provider(application: Application, session: AccessSession) -> bool:
     chosen = {provider.pk for provider in application.allowed_providers.all()}
     return not chosen or session.identity.provider_id in chosen
-
-
-def _required_session(request: PublicRequest) -> AccessSession:
-    session = team_session(request, timezone.now())
-    if session is None:
-        raise AuthenticationFailed("Your session has ended. Log in again.", code="not_logged_in")
-    return session
-
-
-def _live_sessions(session: AccessSession, now: datetime) -> list[AccessSession]:
-    return list(_live_sessions_query(session, now).order_by("-created_at")[:MAX_SESSIONS])
-
-
-def _live_sessions_query(session: AccessSession, now: datetime) -> QuerySet[AccessSession]:
-    return (
-        AccessSession.objects.for_organization(session.organization)
-        .select_related("identity", "organization")
-        .filter(identity=session.identity, revoked_at__isnull=True, expires_at__gt=now)
-    )

@@ -6,40 +6,31 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
-from django.db.models import Q
 from django.http import HttpResponse
-from django.shortcuts import redirect
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
 from access.actions.certificates import revoke_certificate
+from access.log_shapes import ACCESS_BOOK, certificate_book
 from access.models import AccessRequest, Certificate, TokenKey
 from access.selectors import SELECTORS
+from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Filter, at, find, list_page, show, telling
+from accounts.log_pages import show_log
+from accounts.pages import at, done, find, list_page, posted, refusals, show
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
+<<<<<<< HEAD
 _ACTIONS = (("login", "Login"), ("connect", "Connection"), ("certificate", "Certificate"), ("cut", "Session cut"))
 
+=======
+>>>>>>> continuous
 
 @requires(Permission.LOGS_READ)
 @require_GET
 def access_log(request: OrganizationRequest) -> HttpResponse:
-    filters = [
-        Filter(
-            "decision",
-            "Decision",
-            [("allowed", "Allowed"), ("denied", "Denied")],
-            {"allowed": Q(allowed=True), "denied": Q(allowed=False)},
-        ),
-        Filter("action", "Action", _ACTIONS, {value: Q(action=value) for value, _ in _ACTIONS}),
-    ]
-    rows = AccessRequest.objects.for_organization(request.organization).order_by("-created_at")
-    search = ("email", "application_label", "ray_id", "reason", "ip_address")
-    listing = list_page(request, rows, search=search, filters=filters, counted=False)
-    return show(request, "access/access_log.html", title="Access log", listing=listing)
+    return show_log(request, ACCESS_BOOK, AccessRequest.objects.for_organization(request.organization).defer("trace"))
 
 
 @requires(Permission.LOGS_READ)
@@ -56,24 +47,8 @@ def access_log_entry(request: OrganizationRequest, request_id: UUID) -> HttpResp
 @require_GET
 def certificates(request: OrganizationRequest) -> HttpResponse:
     now = timezone.now()
-    valid = Q(status=Certificate.Status.ISSUED, revoked_at=None, valid_before__gt=now)
-    states = Filter(
-        "state",
-        "State",
-        [("valid", "Valid now"), ("revoked", "Revoked"), ("failed", "Failed")],
-        {"valid": valid, "revoked": Q(revoked_at__isnull=False), "failed": Q(status=Certificate.Status.FAILED)},
-    )
-    rows = _certificates(request).select_related("application", "identity", "service_token").order_by("-created_at")
-    search = (
-        "serial",
-        "key_id",
-        "identity__email",
-        "service_token__name",
-        "application__name",
-        "public_key_fingerprint",
-    )
-    listing = list_page(request, rows, search=search, filters=[states], counted=False)
-    return show(request, "access/certificates.html", title="Certificates", listing=listing, now=now)
+    rows = _certificates(request).select_related("application", "identity", "service_token").defer("certificate")
+    return show_log(request, certificate_book(request.organization, now), rows, {"now": now})
 
 
 @requires(Permission.LOGS_READ)
@@ -92,13 +67,32 @@ def certificate_detail(request: OrganizationRequest, certificate_id: UUID) -> Ht
 
 
 @requires(Permission.ACCESS_EDIT)
-@require_POST
+@require_http_methods(["GET", "POST"])
 def certificate_revoke(request: OrganizationRequest, certificate_id: UUID) -> HttpResponse:
-    certificate = find(_certificates(request).select_related("organization", "application"), pk=certificate_id)
-    with telling(request):
-        revoke_certificate(certificate, actor=request.actor)
-        messages.success(request, f"Certificate {certificate.serial} is revoked.")
-    return redirect(at(request, "certificate_detail", certificate.pk))
+    rows = _certificates(request).select_related("organization", "application", "identity", "service_token")
+    certificate = find(rows, pk=certificate_id)
+    holder = certificate.identity or certificate.service_token
+    form = PlainForm(posted(request))
+    if request.method == "POST":
+        with refusals(form):
+            revoke_certificate(certificate, actor=request.actor)
+            return done(request, f"Certificate {certificate.serial} is revoked.", "certificate_detail", certificate.pk)
+    return show(
+        request,
+        "confirm.html",
+        title="Revoke certificate",
+        crumbs=[("Certificates", at(request, "certificates"))],
+        question=f"Revoke certificate {certificate.serial} of {holder}?",
+        consequences=[
+            f"Hosts of {certificate.application.name} that use the revocation list refuse it from their next fetch on.",
+            "This cannot be undone, and the holder can ask for another certificate at once: end their sessions or "
+            "disable them to stop that.",
+        ],
+        button="Revoke certificate",
+        danger=True,
+        back=at(request, "certificate_detail", certificate.pk),
+        form=form,
+    )
 
 
 @requires(Permission.ACCESS_READ)

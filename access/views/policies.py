@@ -13,6 +13,7 @@ from access.actions.policies import create_policy, delete_policy, update_policy
 from access.lint_context import findings_of_edit
 from access.models import Application, Policy
 from access.policy_forms import PolicyForm
+from access.policy_words import sentence
 from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from access.simulation import Proposal
@@ -147,8 +148,15 @@ def policy_page(
 ) -> HttpResponse:
     """`application` and `policy` (None: a new one) say where lint has to look."""
     rules = builder.readable()
+    decision = str(form["decision"].value() or Policy.Decision.ALLOW)
+    builder.sentence = sentence(
+        builder.names,
+        rules,
+        decision=decision,
+        needs_purpose=bool(form["purpose_justification_required"].value()),
+        needs_approval=bool(form["approval_required"].value()),
+    )
     if any(rules.values()):
-        decision = str(form["decision"].value() or Policy.Decision.ALLOW)
         builder.findings = findings_of_edit(
             request.organization, rules, decision=decision, application=application, policy=policy
         )

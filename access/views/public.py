@@ -20,10 +20,11 @@ from access import sessions, tokens
 from access.bearer import session_behind, unverified_audience
 from access.models import Application
 from access.routing import find_application
-from access.stylesheet import public_script, public_stylesheet, stylesheet_url
+from access.stylesheet import page_script_url, public_script, public_stylesheet, stylesheet_url
 from accounts.actor import Actor, ActorKind
 from accounts.errors import DomainError, PermissionDenied
 from accounts.http import View, declares
+from accounts.login_design import design_of
 from accounts.models import AccessSession, Organization
 from accounts.permissions import Permission
 from dataplane.wire.names import COOKIE_APP_SESSION, COOKIE_AUTH, H_TOKEN
@@ -70,7 +71,10 @@ def public_page(*methods: str) -> Callable[[PublicView], View]:
 def show(
     request: PublicRequest, template: str, context: Mapping[str, Any] | None = None, *, status: int = 200
 ) -> HttpResponse:
-    shown = {"organization": getattr(request, "organization", None), "stylesheet": stylesheet_url(), **(context or {})}
+    organization = getattr(request, "organization", None)
+    look = design_of(organization.settings if organization is not None else {})
+    shown = {"organization": organization, "stylesheet": stylesheet_url(), "look": look}
+    shown |= {"page_script": page_script_url(), **(context or {})}
     response = render(request, f"access/public/{template}", shown, status=status)
     # The addresses of these pages carry one-time values: no other origin may see them.
     response["Referrer-Policy"] = "same-origin"

@@ -69,7 +69,8 @@ def revoke_api_token(token: ApiToken, *, actor: Actor) -> None:
     if not ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now):
         raise Conflict(f"The token {token.name} is revoked already.", code="already_revoked")
     token.revoked_at = now
-    audit.record(events.API_TOKEN_REVOKED, organization=token.organization, actor=actor, target=token)
+    old = {"scopes": token.scopes, "expires_at": token.expires_at and token.expires_at.isoformat()}
+    audit.record(events.API_TOKEN_REVOKED, organization=token.organization, actor=actor, target=token, old=old)
 
 
 def authenticate(bearer: str, *, now: datetime, ip: str | None) -> ApiToken:

@@ -129,7 +129,8 @@ def disable_identity(identity: Identity, *, actor: Actor) -> None:
         organization=identity.organization,
         actor=actor,
         target=identity,
-        new={"sessions": ended},
+        old={"disabled": False},
+        new={"disabled": True, "sessions": ended},
     )
 
 
@@ -143,4 +144,11 @@ def enable_identity(identity: Identity, *, actor: Actor) -> None:
     if not disabled.update(disabled_at=None, disabled_by_scim=False):
         raise Conflict(f"{identity} is not disabled.", code="not_disabled")
     identity.disabled_at, identity.disabled_by_scim = None, False
-    audit.record(events.IDENTITY_ENABLED, organization=identity.organization, actor=actor, target=identity)
+    audit.record(
+        events.IDENTITY_ENABLED,
+        organization=identity.organization,
+        actor=actor,
+        target=identity,
+        old={"disabled": True},
+        new={"disabled": False},
+    )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django import template
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.template.context import Context
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+
+from accounts.devices import device_of
+from accounts.zones import zone_label
 
 register = template.Library()
 _DAY = 86400
@@ -20,7 +24,7 @@ _UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3600, "hour"), (60, "minute"), (1,
 
 @register.simple_tag(takes_context=True)
 def form_head(context: Context) -> SafeString:
-    """CSRF token, and the random id by which a form sent twice is known (accounts.pages.sent_once)."""
+    """CSRF token, and the random id by which a form sent twice is known (accounts.repeats)."""
     return format_html(
         '<input type="hidden" name="csrfmiddlewaretoken" value="{}"><input type="hidden" name="form_id" value="{}">',
         context.get("csrf_token", ""),
@@ -30,19 +34,38 @@ def form_head(context: Context) -> SafeString:
 
 @register.filter
 def when(value: datetime | None, missing: str = "never") -> SafeString | str:
-    """How long ago (or ahead), with the exact instant on hover."""
+    """How long ago (or ahead), with the exact instant in the viewer's zone on hover."""
     if value is None:
         return missing
-    exact = f"{value:%Y-%m-%d %H:%M:%S} UTC"
-    return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), exact, naturaltime(value))
+    return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), _exact(value), naturaltime(value))
 
 
 @register.filter
 def instant(value: datetime | None) -> SafeString | str:
-    """The exact instant, as logs need it."""
+    """The exact instant in the viewer's zone, as logs need it; its zone on hover, and in the text where it is UTC."""
     if value is None:
         return ""
-    return format_html('<time datetime="{}">{}</time>', value.isoformat(), f"{value:%Y-%m-%d %H:%M:%S}")
+    local = timezone.localtime(value)
+    text = f"{local:%Y-%m-%d %H:%M:%S}"
+    text = f"{text} UTC" if local.tzname() == "UTC" else text
+    return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), _exact(value), text)
+
+
+def _exact(value: datetime) -> str:
+    local = timezone.localtime(value)
+    utc = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return utc if local.tzname() == "UTC" else f"{local:%Y-%m-%d %H:%M:%S} {zone_label()} ({utc})"
+
+
+@register.simple_tag
+def zone() -> str:
+    """The zone times of this page are in."""
+    return zone_label()
+
+
+@register.filter
+def event_text(name: str, texts: dict[str, str]) -> str:
+    return texts.get(name, name)
 
 
 @register.filter
@@ -59,6 +82,11 @@ def duration(seconds: int | None) -> str:
         if count:
             parts.append(f"{count} {unit}{'s' if count > 1 else ''}")
     return " ".join(parts[:2]) or "0 seconds"
+
+
+@register.filter
+def device(user_agent: str) -> str:
+    return device_of(user_agent)
 
 
 @register.filter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -9,16 +10,18 @@ from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.actions.identities import disable_identity, enable_identity
 from accounts.actions.sessions import revoke_identity_sessions, revoke_session
+from accounts.devices import device_of
+from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.models import AccessSession, Identity
-from accounts.pages import Filter, at, done, find, list_page, show, telling
+from accounts.models import AccessSession, Identity, IdentityProvider
+from accounts.pages import Filter, at, done, find, list_page, posted, refusals, show, telling
 from accounts.permissions import Permission
 
-MAX_FAILED_SHOWN = 20
+MAX_SHOWN = 20
 
 
 @requires(Permission.IDENTITY_READ)
@@ -38,7 +41,9 @@ def users(request: OrganizationRequest) -> HttpResponse:
         [("enabled", "Enabled"), ("disabled", "Disabled")],
         {"enabled": Q(disabled_at=None), "disabled": Q(disabled_at__isnull=False)},
     )
-    listing = list_page(request, rows, search=("email", "name", "subject"), filters=[state])
+    providers = {str(row.pk): row.name for row in IdentityProvider.objects.for_organization(request.organization)}
+    method = Filter("method", "Login method", list(providers.items()), {key: Q(provider_id=key) for key in providers})
+    listing = list_page(request, rows, search=("email", "name", "subject"), filters=[state, method])
     return show(request, "accounts/users.html", title="Users", listing=listing)
 
 
@@ -48,7 +53,6 @@ def user_detail(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
     identity = _identity(request, identity_id)
     sessions = AccessSession.objects.for_organization(request.organization).filter(identity=identity)
     listing = list_page(request, sessions.order_by("-created_at"), search=("ip_address", "user_agent"))
-    failed = identity.access_requests.filter(action="login", allowed=False)
     return show(
         request,
         "accounts/user_detail.html",
@@ -56,21 +60,42 @@ def user_detail(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
         crumbs=[("Users", at(request, "users"))],
         identity=identity,
         listing=listing,
+        claims=identity.claims,
         authenticators=identity.authenticators.all(),
-        failed=failed.order_by("-created_at")[:MAX_FAILED_SHOWN],
-        can_read_logs=request.can(Permission.LOGS_READ),
         now=timezone.now(),
+        **(_history(identity) if request.can(Permission.LOGS_READ) else {}),
     )
 
 
+def _history(identity: Identity) -> dict[str, Any]:
+    """For those who may read logs: the newest entries that name this identity."""
+    certificates = identity.certificates.select_related("application").order_by("-created_at", "-id")
+    decisions = identity.access_requests.defer("trace", "facts").order_by("-created_at", "-id")
+    return {
+        "can_read_logs": True,
+        "certificates": certificates[:MAX_SHOWN],
+        "decisions": decisions[:MAX_SHOWN],
+        "failed": decisions.filter(action="login", allowed=False)[:MAX_SHOWN],
+    }
+
+
 @requires(Permission.IDENTITY_EDIT)
-@require_POST
+@require_http_methods(["GET", "POST"])
 def user_disable(request: OrganizationRequest, identity_id: UUID) -> HttpResponse:
     identity = _identity(request, identity_id)
-    with telling(request):
-        disable_identity(identity, actor=request.actor)
-        messages.success(request, f"{identity} is disabled: sessions ended, no new logins or certificates.")
-    return redirect(at(request, "user_detail", identity.pk))
+    form = PlainForm(posted(request))
+    if request.method == "POST":
+        with refusals(form):
+            disable_identity(identity, actor=request.actor)
+            message = f"{identity} is disabled: sessions ended, no new logins or certificates. Enable user undoes it."
+            return done(request, message, "user_detail", identity.pk)
+    consequences = [
+        "All sessions end now; live connections are cut within seconds.",
+        "No login, token or certificate is given to them until somebody enables them again, whatever policies say.",
+    ]
+    return _confirm(
+        request, identity, form, question=f"Disable {identity}?", consequences=consequences, button="Disable user"
+    )
 
 
 @requires(Permission.IDENTITY_EDIT)
@@ -84,24 +109,65 @@ def user_enable(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
 
 
 @requires(Permission.IDENTITY_EDIT)
-@require_POST
+@require_http_methods(["GET", "POST"])
 def user_revoke_sessions(request: OrganizationRequest, identity_id: UUID) -> HttpResponse:
     identity = _identity(request, identity_id)
-    with telling(request):
-        count = revoke_identity_sessions(identity, actor=request.actor)
-        messages.success(request, f"{count} session{'' if count == 1 else 's'} of {identity} ended.")
-    return redirect(at(request, "user_detail", identity.pk))
+    form = PlainForm(posted(request))
+    if request.method == "POST":
+        with refusals(form):
+            count = revoke_identity_sessions(identity, actor=request.actor)
+            message = f"{count} session{'' if count == 1 else 's'} of {identity} ended."
+            return done(request, message, "user_detail", identity.pk)
+    consequences = [
+        "Every browser and command-line client of this user is signed out; live connections are cut within seconds.",
+        "They may log in again at once. To stop that, disable the user.",
+    ]
+    question = f"End all sessions of {identity}?"
+    return _confirm(request, identity, form, question=question, consequences=consequences, button="End all sessions")
 
 
 @requires(Permission.IDENTITY_EDIT)
-@require_POST
+@require_http_methods(["GET", "POST"])
 def session_revoke(request: OrganizationRequest, session_id: UUID) -> HttpResponse:
     rows = AccessSession.objects.for_organization(request.organization).select_related("identity", "organization")
     session = find(rows, pk=session_id)
-    with telling(request):
-        revoke_session(session, actor=request.actor)
-        return done(request, f"The session of {session.identity} is ended.", "user_detail", session.identity_id)
-    return redirect(at(request, "user_detail", session.identity_id))
+    identity, form = session.identity, PlainForm(posted(request))
+    if request.method == "POST":
+        with refusals(form):
+            ended = revoke_session(session, actor=request.actor)
+            message = "is ended" if ended else "had ended already"
+            return done(request, f"The session of {identity} {message}.", "user_detail", identity.pk)
+    device = f"{device_of(session.user_agent)} at {session.ip_address or 'an unknown address'}"
+    consequences = [
+        f"{device}: signed out of all applications, its live connections are cut within seconds.",
+        "They may log in again there. Other sessions go on.",
+    ]
+    question = f"End this session of {identity}?"
+    return _confirm(request, identity, form, question=question, consequences=consequences, button="End session")
+
+
+def _confirm(
+    request: OrganizationRequest,
+    identity: Identity,
+    form: PlainForm,
+    *,
+    question: str,
+    consequences: list[str],
+    button: str,
+) -> HttpResponse:
+    back = at(request, "user_detail", identity.pk)
+    return show(
+        request,
+        "confirm.html",
+        title=button,
+        crumbs=[("Users", at(request, "users")), (str(identity), back)],
+        question=question,
+        consequences=consequences,
+        button=button,
+        danger=True,
+        back=back,
+        form=form,
+    )
 
 
 def _identity(request: OrganizationRequest, identity_id: UUID) -> Identity:

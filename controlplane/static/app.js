@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  // Charts count days as the viewer does (accounts/timezones.py).
+  // The server writes times, and counts days, in the viewer's zone (accounts/zones.py); only the browser knows it.
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   if (zone && !document.cookie.includes(`zone=${encodeURIComponent(zone)}`)) {
     const secure = window.location.protocol === "https:" ? "; secure" : "";

@@ -44,7 +44,15 @@ logger = logging.getLogger(__name__)
 class StreamServer:
     """Shared by all connections of the process; the configuration may change between two streams."""
 
-    def __init__(self, configuration: LiveConfiguration, client_id: str, *, metrics_port: int | None = None) -> None:
+    def __init__(
+        self,
+        configuration: LiveConfiguration,
+        client_id: str,
+        *,
+        metrics_port: int | None = None,
+        remote_logs: bool = True,
+    ) -> None:
+        self._remote_logs = remote_logs
         self._configuration = configuration
         self._metrics_port = metrics_port
         self._client_id = client_id
@@ -95,7 +103,7 @@ class StreamServer:
 
     def _serve_management(self, stream: EdgeStream, kind: str, headers: list[Header], path: str) -> None:
         """Only the edge can ask: it passes no stream of its clients to this host (tunnel-edge.md 7)."""
-        if kind != "websocket" or path != LOGS_PATH:
+        if kind != "websocket" or path != LOGS_PATH or not self._remote_logs:
             detail = f"the management service offers {LOGS_PATH} over a WebSocket only"
             self._refuse(stream, headers, 404, "management_unavailable", detail)
         elif not has_room():

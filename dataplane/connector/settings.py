@@ -51,6 +51,8 @@ class Settings:
     warnings: tuple[str, ...]
     # Where the last good configuration is kept; None: nowhere.
     state_directory: Path | None = None
+    # Whether people with the right to edit the tunnel may watch this process's log in the dashboard.
+    remote_logs: bool = True
 
 
 def load_settings(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -85,6 +87,7 @@ def load_settings(argv: Sequence[str], environment: Mapping[str, str]) -> Settin
         log_file=_log_file(lookup, credentials.tunnel_id),
         warnings=tuple(warnings),
         state_directory=_state_directory(lookup),
+        remote_logs=not lookup.get("no-remote-logs", "TUNNEL_NO_REMOTE_LOGS"),
     )
 
 
@@ -115,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--logfile", metavar="FILE", help="write the log there too (TUNNEL_LOGFILE)")
     parser.add_argument(
         "--state-dir", metavar="DIR", help="keep the last good configuration there (TUNNEL_STATE_DIR); empty: nowhere"
+    )
+    parser.add_argument(
+        "--no-remote-logs", action="store_true", help="the dashboard cannot watch this log (TUNNEL_NO_REMOTE_LOGS)"
     )
     parser.add_argument("--protocol", metavar="NAME", help="http2 (the only one)")
     parser.add_argument("--no-autoupdate", action="store_true", help=argparse.SUPPRESS)

@@ -51,6 +51,7 @@ class Connector:
             self.configuration,
             str(self.client_id),
             metrics_port=settings.metrics.port if settings.metrics else None,
+            remote_logs=settings.remote_logs,
         )
         self._settings = settings
         self._tls = client_tls_context(settings.ca_file)
@@ -198,7 +199,7 @@ class Connector:
             connected = await _connect_tcp(address)
             options = ConnectionOptions(
                 self.client_id,
-                (FEATURE_REMOTE_CONFIG, FEATURE_SERIALIZED_HEADERS, FEATURE_MANAGEMENT_LOGS),
+                _features(self._settings),
                 VERSION,
                 f"{platform.system().lower()}_{platform.machine()}",
                 _packed_ip(connected),
@@ -224,6 +225,11 @@ class Connector:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _features(settings: Settings) -> tuple[str, ...]:
+    always = (FEATURE_REMOTE_CONFIG, FEATURE_SERIALIZED_HEADERS)
+    return (*always, FEATURE_MANAGEMENT_LOGS) if settings.remote_logs else always
 
 
 async def _all_done(futures: list[asyncio.Future[Any]]) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 from django.utils import timezone
 
+from access.models import AccessRequest, Certificate, Group, Policy, PrincipalClaim, TokenKey
 from access.tokens import mint_application_token, mint_organization_token
 from accounts.models import AccessSession, AuditEvent
 from dataplane.wire.names import COOKIE_AUTH
 from tests.access.edge_client import HOST, TEAM, EdgeBrowser, form_of
-from tests.access.login_flows import make_application, pin_provider
+from tests.access.login_flows import log_in_with_pin, make_application, pin_provider
 from tests.access.test_login_hand_over import make_session
+from tests.world import make_world
 
 EMAIL = "alice@corp.test"
 HOME = f"https://{TEAM}/"
+ACCOUNT = f"https://{TEAM}/account"
 
 
 def browser_of(session: AccessSession) -> EdgeBrowser:
@@ -55,16 +58,83 @@ def test_more_applications_cost_no_more_queries(cast, session, django_assert_max
 def test_my_account_shows_the_identity_escaped(cast, session):
     session.identity.name = "<script>alert(1)</script>"
     session.identity.save()
-    text = browser_of(session).get(HOME).content.decode()
+    text = browser_of(session).get(ACCOUNT).content.decode()
     assert "engineering" in text and EMAIL in text and "203.0.113.7" in text and "this browser" in text
-    assert "<script" not in text
+    assert "<script>" not in text and "style=" not in text
+
+
+def test_my_account_without_a_login_asks_for_one_and_comes_back(cast):
+    pin_provider(cast.widgetcorp)
+    browser = EdgeBrowser()
+    answer = log_in_with_pin(browser, ACCOUNT, EMAIL)
+    assert answer["Location"] == "/account"
+    assert "Who I am here" in browser.get(ACCOUNT).content.decode()
+
+
+def test_my_account_shows_my_certificates_only(cast):
+    world = make_world(cast.widgetcorp, domain="widgetcorp.tech")
+    TokenKey.objects.all().delete()  # the world's is no key
+    session = make_session(cast.widgetcorp)
+    assert world.certificate.serial not in browser_of(session).get(ACCOUNT).content.decode()
+    Certificate.objects.update(identity=session.identity)
+    text = browser_of(session).get(ACCOUNT).content.decode()
+    assert world.certificate.serial in text and "SSH bastion" in text and "valid" in text
+
+
+def test_tiles_say_when_used_and_how_to_ssh(cast):
+    world = make_world(cast.widgetcorp, domain="widgetcorp.tech")
+    TokenKey.objects.all().delete()
+    session = make_session(cast.widgetcorp)
+    Policy.objects.update(include=[{"everyone": {}}], require=[])
+    Group.objects.update(include=[{"everyone": {}}], require=[])
+    browser = browser_of(session)
+    text = browser.get(HOME).content.decode()
+    assert "Not used yet" in text
+    assert "sallyport access ssh-config --hostname ssh-bastion.widgetcorp.tech --short-lived-cert" in text
+    assert "ssh ssh-bastion.widgetcorp.tech<" in text
+    AccessRequest.objects.update(identity=session.identity)
+    PrincipalClaim.objects.update(identity=session.identity)
+    text = browser.get(HOME).content.decode()
+    assert "Last used" in text and "ssh carol@ssh-bastion.widgetcorp.tech<" in text
+    world.authority.state = "retired"
+    world.authority.save()
+    assert "How to ssh there" not in browser.get(HOME).content.decode()
+
+
+def test_search_keeps_to_the_reachable_ones(cast, session):
+    make_application(cast.widgetcorp, emails=(EMAIL,), name="Wiki")
+    make_application(cast.widgetcorp, hostname="a.widgetcorp.test", emails=(EMAIL,), name="Build")
+    make_application(cast.widgetcorp, hostname="b.widgetcorp.test", emails=("bob@corp.test",), name="Wiki of Bob")
+    browser = browser_of(session)
+    text = browser.get(f"{HOME}?q=wik").content.decode()
+    assert "Wiki" in text and "Build" not in text and "Wiki of Bob" not in text
+    assert "None of your applications fits" in browser.get(f"{HOME}?q=%3Cscript%3E").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("logo", "allowed"),
+    [
+        ("https://logos.test/wiki.png", " https://logos.test;"),
+        ("http://logos.test/wiki.png", ""),
+        ("https://logos.test; script-src *//x.png", ""),
+        ("javascript:alert(1)", ""),
+        ("https://user@logos.test/x.png", ""),
+        ("https://[::1/x.png", ""),
+    ],
+)
+def test_logos_widen_the_policy_by_their_own_origin_only(cast, session, logo, allowed):
+    make_application(cast.widgetcorp, name="Wiki", settings={"logo_url": logo})
+    answer = browser_of(session).get(HOME)
+    policy = answer["Content-Security-Policy"]
+    assert f"img-src 'self' data:{allowed or ';'}" in policy and policy.count("script-src") == 1
+    assert ("<img" in answer.content.decode()) is bool(allowed)
 
 
 def test_ending_one_session_ends_only_that_one(cast, session):
     other = make_session(cast.widgetcorp)
     browser = browser_of(session)
-    page = browser.get(HOME)
-    answer = browser.submit(HOME, page, containing=str(other.id))
+    page = browser.get(ACCOUNT)
+    answer = browser.submit(ACCOUNT, page, containing=str(other.id))
     assert answer.status_code == 303
     other.refresh_from_db()
     session.refresh_from_db()
@@ -76,7 +146,7 @@ def test_ending_one_session_ends_only_that_one(cast, session):
 def test_another_persons_session_can_not_be_ended(cast, session):
     theirs = make_session(cast.widgetcorp, "bob@corp.test")
     browser = browser_of(session)
-    page = browser.get(HOME)
+    page = browser.get(ACCOUNT)
     target = f"https://{TEAM}/cdn-cgi/access/sessions/end"
     fields = form_of(page, str(session.id))[1] | {"session": str(theirs.id)}
     assert browser.request("POST", target, fields).status_code == 404
@@ -88,7 +158,7 @@ def test_sign_out_everywhere_ends_all_own_sessions(cast, session):
     make_session(cast.widgetcorp)
     theirs = make_session(cast.widgetcorp, "bob@corp.test")
     browser = browser_of(session)
-    answer = browser.submit(HOME, browser.get(HOME), containing="everywhere")
+    answer = browser.submit(ACCOUNT, browser.get(ACCOUNT), containing="everywhere")
     assert answer.status_code == 200 and answer.cookies[COOKIE_AUTH].value == ""
     live = AccessSession.objects.filter(revoked_at__isnull=True)
     assert [item.id for item in live] == [theirs.id]

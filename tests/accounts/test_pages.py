@@ -343,8 +343,8 @@ class TestAuditLog:
             new={"role": "editor", "same": 1},
         )
         assert "Member&#x27;s role changed" in shown(alice, url("audit_log"))
-        assert "bob" in shown(alice, url("audit_log") + "?area=accounts.member&q=bob")
-        assert "Nothing matches" in shown(alice, url("audit_log") + "?area=accounts.organization")
+        assert "bob" in shown(alice, url("audit_log") + "?event=accounts.member.role_changed&q=bob")
+        assert "Nothing matches" in shown(alice, url("audit_log") + "?event=accounts.organization.updated")
         page = shown(alice, url("audit_log_event", event.pk))
         assert "<del>viewer</del>" in page
         assert "<ins>editor</ins>" in page

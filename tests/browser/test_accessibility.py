@@ -23,6 +23,7 @@ def _pages(world: World) -> list[str]:
     application, tunnel = world.application.pk, world.tunnel.pk
     return [
         "",
+        "?by=day",
         "access/applications/",
         "access/applications/add/",
         f"access/applications/{application}/",
@@ -51,14 +52,23 @@ def _pages(world: World) -> list[str]:
         "access/service-auth/",
         "access/service-auth/ssh/",
         f"access/service-auth/ssh/{application}/",
+<<<<<<< HEAD
         "access/approvals/",
         f"access/approvals/{world.approval.pk}/",
+=======
+        f"access/service-auth/ssh/{application}/hosts/",
+>>>>>>> continuous
         "access/log/",
         f"access/log/{world.access_request.pk}/",
         "access/certificates/",
         "tunnels/",
         f"tunnels/{tunnel}/",
         f"tunnels/{tunnel}/install/",
+        f"tunnels/{tunnel}/install/?system=windows",
+        f"tunnels/{tunnel}/rotate-token/",
+        f"tunnels/{tunnel}/versions/",
+        f"tunnels/{tunnel}/versions/1/?with=1",
+        f"tunnels/{tunnel}/connectors/{world.connector.client_id}/",
         f"tunnels/{tunnel}/hostnames/",
         f"tunnels/{tunnel}/delete/",
         f"dns/{world.zone.pk}/",

@@ -192,7 +192,7 @@ def _add_application(page: Page, destination: str) -> None:
     page.get_by_role("button", name="Add policy, then another").click()
     expect(page.get_by_label("Policy name")).to_have_value("")
     page.get_by_label("Policy name").fill("Pat")
-    page.locator("textarea#rule-0-value").fill(PAT)
+    page.locator("input#rule-0-value").fill(PAT)
     page.get_by_role("button", name="Add policy and go on").click()
 
     page.get_by_label("Bastion destinations").fill("localhost")
@@ -329,8 +329,24 @@ def test_a_tunnel_of_the_dashboard_runs_with_its_token(here: Installation, serve
         page.locator("#host-0-target").fill(f"127.0.0.1:{server.port}")
         page.get_by_role("button", name="Publish").click()
         expect(page.get_by_text("version 1", exact=True)).to_be_visible()
+        _watch_the_log(page)
         page.get_by_role("button", name="Add DNS record for web.widgetcorp.localhost").click()
         expect(page.get_by_text("Resolves as stored")).to_be_visible()
+
+
+def _watch_the_log(page: Page) -> None:
+    """What the connector logs from now on comes through the tunnel: a second version, applied before our eyes."""
+    address = page.url
+    page.get_by_role("link", name="Logs").first.click()
+    page.get_by_role("button", name="Watch the log").click()
+    expect(page.get_by_role("log")).to_contain_text("Nothing was logged", timeout=20_000)
+    context = page.context.new_page()
+    context.goto(f"{address}hostnames/")
+    context.locator("#fallback").fill("http_status:410")
+    context.get_by_role("button", name="Publish").click()
+    expect(page.get_by_role("log")).to_contain_text("configuration version 2 applied", timeout=20_000)
+    context.close()
+    page.goto(address)
 
 
 def _signed_in(desk: Desk, here: Installation) -> Page:

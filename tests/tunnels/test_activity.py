@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from access.models import AccessRequest, Certificate
 from accounts.models import AccessSession, Organization
-from accounts.timezones import viewer_zone
+from accounts.zones import viewer_zone
 from tests.factories import Cast
 from tests.pages_kit import login, shown
 from tests.world import World, make_world

@@ -69,6 +69,13 @@ def test_facts_become_steps(facts: Facts, expected: str) -> None:
     assert states(facts) == expected
 
 
+def test_a_name_that_leads_elsewhere_says_who_answered_and_what_to_publish() -> None:
+    facts = replace(COMPLETE, record_state="mismatch", record_answer="CNAME other.test", record_resolver="192.0.2.53")
+    step = next(step for step in judge_rail(facts).steps if step.key == "record")
+    assert "192.0.2.53 said: CNAME other.test" in step.text
+    assert step.command == "ssh.widgetcorp.tech. CNAME x.tunnel.example.test."
+
+
 def test_every_open_step_says_what_to_do() -> None:
     for facts in (NOTHING, replace(COMPLETE, certificates_issued=False, session_seen=False)):
         for step in judge_rail(facts).steps:

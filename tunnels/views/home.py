@@ -15,7 +15,7 @@ from accounts.http import OrganizationRequest, requires
 from accounts.models import AccessSession
 from accounts.pages import at, list_page, show
 from accounts.permissions import Permission
-from accounts.timezones import viewer_zone
+from accounts.zones import viewer_zone
 from tunnels.models import Connection, Tunnel
 from tunnels.rail import Rail, Step, judge_rail
 from tunnels.rail_facts import RailFacts

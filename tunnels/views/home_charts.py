@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 
 from accounts.http import OrganizationRequest
-from accounts.timezones import viewer_zone
+from accounts.zones import viewer_zone
 from tunnels.activity import Activity, Bucket, read_activity
 from tunnels.charts import Chart, bar_chart
 
@@ -105,7 +105,7 @@ def _name(activity: Activity, bucket: Bucket) -> str:
 
 def _label(activity: Activity, index: int, bucket: Bucket) -> str:
     if activity.unit == "day":
-        return f"{bucket.start:%d %b}" if index % 7 == 1 else ""
+        return f"{bucket.start:%d %b}" if index % 7 == 0 and index < 28 else ""
     return f"{bucket.start:%H:%M}" if bucket.start.hour % 6 == 0 else ""
 
 

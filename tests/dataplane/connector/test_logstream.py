@@ -104,3 +104,11 @@ async def test_streams_are_few(edge: LabEdge, base: Config, tmp_path: Path) -> N
 async def _until_room(connection: LabConnection) -> None:
     while await connection.open_websocket(MANAGEMENT_HOST, path=TARGET).status() != 200:
         pass
+
+
+async def test_a_connector_may_keep_its_log_to_itself(edge: LabEdge, base: Config, tmp_path: Path) -> None:
+    async with connector(tmp_path, "--no-remote-logs", config={**base, "ingress": LOCAL}):
+        connection = await edge.registered()
+        assert connection.registration is not None
+        assert "management_logs" not in connection.registration.options.features
+        assert await connection.open_websocket(MANAGEMENT_HOST, path=TARGET).status() == 404
