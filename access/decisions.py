@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
 
 from access import country
 from access.decision_facts import facts_of
@@ -16,6 +16,7 @@ from access.facts import NO_EVIDENCE, Evidence, ask_external, collect
 from access.kept import Kept
 from access.models import AccessRequest, Application, ApplicationPolicy, ApprovalRequest, Justification, ServiceToken
 from access.models import Group as GroupRow
+from access.models import Policy as PolicyRow
 from access.rules import group_ids
 from access.selectors import ExternalFacts, NamedList
 from access.terms import SshRights, Terms
@@ -368,25 +369,8 @@ def _provider_type(identity: Identity | None) -> str:
     return identity.provider.type if identity is not None else ""
 
 
-def _policy_columns(link: ApplicationPolicy) -> tuple[Any, ...]:
-    row = link.policy
-    consent = (row.purpose_justification_required, row.purpose_justification_prompt, row.approval_required)
-    rules = (row.include, row.require, row.exclude)
-    return (
-        row.name,
-        row.decision,
-        row.updated_at,
-        row.session_duration_seconds,
-        rules,
-        consent,
-        row.approval_groups,
-        row.ssh,
-    )
-
-
-def _group_columns(row: GroupRow) -> tuple[Any, ...]:
-    return (row.name, row.updated_at, row.include, row.require, row.exclude)
-
-
-_KEPT_POLICIES = Kept(_read_policy, _policy_columns, lambda policy: policy.lists.size)
+# Every column: one that is added later is compared from its first day.
+_policy_columns = attrgetter(*(column.attname for column in PolicyRow._meta.concrete_fields))
+_group_columns = attrgetter(*(column.attname for column in GroupRow._meta.concrete_fields))
+_KEPT_POLICIES = Kept(_read_policy, lambda link: _policy_columns(link.policy), lambda policy: policy.lists.size)
 _KEPT_GROUPS = Kept(_read_group, _group_columns, lambda group: group.lists.size)

@@ -56,6 +56,7 @@ def sentence(
     decision: str = "",
     needs_purpose: bool = False,
     needs_approval: bool = False,
+    needs_factor: bool = False,
 ) -> str:
     """What the rules say, with names instead of ids."""
     include, require, exclude = (_read(rules.get(name, ())) for name in ("include", "require", "exclude"))
@@ -69,10 +70,11 @@ def sentence(
         text += _phrases(names, require, "and")
     if exclude:
         text += f"; but nobody who {_phrases(names, exclude, 'or')}"
-    wishes = ["says what access is for"] if needs_purpose else []
+    wishes = ["gives a second factor"] if needs_factor else []
+    wishes += ["says what access is for"] if needs_purpose else []
     wishes += ["has it approved for a limited time"] if needs_approval else []
     if wishes and decision == "allow":
-        text += f". Everyone first {' and '.join(wishes)}"
+        text += f". Everyone first {_listed(wishes, 'and')}"
     return f"{text}."
 
 
@@ -104,10 +106,15 @@ def _phrase(names: RuleNames, rules: Sequence[Rule], word: str) -> str:
     values = list(dict.fromkeys(_value(names, rule) for rule in rules))
     if len(values) > MAX_NAMED:
         values = [*values[: MAX_NAMED - 1], f"{len(values) - MAX_NAMED + 1} more"]
-    listed = f" {word} ".join([", ".join(values[:-1]), values[-1]] if len(values) > 1 else values)
+    listed = _listed(values, word)
     provider = names.providers.get(rules[0].provider_id)
     shown = provider.name if provider is not None else GONE
     return _PHRASES[rules[0].selector].format(listed, provider=shown, claim=rules[0].claim)
+
+
+def _listed(texts: Sequence[str], word: str) -> str:
+    """a, b or c."""
+    return f" {word} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def _value(names: RuleNames, rule: Rule) -> str:

@@ -188,6 +188,7 @@ class TestOrganizationPages:
                 assert "<script>" not in text
 
 
+@pytest.mark.once
 class TestEveryRole:
     """Role x page x method over all routes at once: what a role may not do is refused before anything is looked at."""
 

@@ -21,11 +21,6 @@ from accounts.pages import at, done, find, list_page, posted, refusals, show
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
-<<<<<<< HEAD
-_ACTIONS = (("login", "Login"), ("connect", "Connection"), ("certificate", "Certificate"), ("cut", "Session cut"))
-
-=======
->>>>>>> continuous
 
 @requires(Permission.LOGS_READ)
 @require_GET

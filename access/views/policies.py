@@ -20,6 +20,7 @@ from access.simulation import Proposal
 from access.views.trials import COMPARE, REPLAY, REPLAY_DAYS, asked_step, kept_draft, proposed_policy, start_trial
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
+from accounts.mfa_forms import REQUIRED
 from accounts.pages import Crumbs, Filter, at, done, find, list_page, posted, refusals, sent_once, show, with_input
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
@@ -155,6 +156,7 @@ def policy_page(
         decision=decision,
         needs_purpose=bool(form["purpose_justification_required"].value()),
         needs_approval=bool(form["approval_required"].value()),
+        needs_factor=form["mfa_mode"].value() == REQUIRED,
     )
     if any(rules.values()):
         builder.findings = findings_of_edit(

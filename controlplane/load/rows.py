@@ -92,10 +92,10 @@ def _copy(model: type[Model], fields: list[Field[Any, Any]], rows: Iterator[Row]
 
 def _text(value: Any, as_json: bool) -> str:
     """A value in COPY's text format."""
+    if value is None:
+        return "\\N"
     if as_json:
         value = json.dumps(value)
-    elif value is None:
-        return "\\N"
     elif isinstance(value, bool):
         return "t" if value else "f"
     elif isinstance(value, datetime):

@@ -15,6 +15,7 @@ from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_
 from access.rule_reading import read_rule, read_rules
 from access.selectors import Context, Rule
 from access.terms import SshRights, Terms
+from accounts.second_factor import KINDS, RECOVERY, Factor, FactorFacts, MfaRule, Moment
 from tests.access import policy_strategies as some
 
 Groups = dict[str, Group]
@@ -271,3 +272,73 @@ def height(groups: Groups, name: str, path: tuple[str, ...]) -> int | None:
         return None
     inner = [height(groups, rule.value, (*path, name)) for rule in groups[name].rules() if rule.selector == "group"]
     return None if None in inner else 1 + max((one for one in inner if one is not None), default=0)
+
+
+FACTORS = st.builds(
+    FactorFacts,
+    held=st.lists(
+        st.builds(Factor, kind=st.sampled_from([*KINDS, RECOVERY]), age_seconds=st.sampled_from([0, 700, 10**7])),
+        max_size=2,
+    ).map(tuple),
+    moment=st.sampled_from(list(Moment)),
+    is_assumed=st.booleans(),
+)
+WISHES = st.builds(
+    lambda kinds, seconds: {
+        "allowed_authenticators": kinds,
+        "mfa_disabled": False,
+        "session_duration_seconds": seconds,
+    },
+    st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
+    st.sampled_from([None, 0, 600]),
+)
+
+
+class TestSecondFactor:
+    @often
+    @given(some.policy_lists(), places, some.groups(), some.REQUESTS, FACTORS, WISHES)
+    def test_asking_for_one_never_widens_and_nobody_gets_in_without(
+        self,
+        before: list[Policy],
+        place: int,
+        groups: Groups,
+        request: Context,
+        factors: FactorFacts,
+        wish: dict[str, Any],
+    ) -> None:
+        request = replace(request, mfa=factors)
+        after = changed(before, place, lambda policy: replace(policy, terms=replace(policy.terms, mfa_config=wish)))
+        assert_never_wider(before, after, groups, request)
+        decision = evaluate(after, groups, request)
+        asked = next((policy for policy in after if policy.id == decision.policy_id), None)
+        if (
+            decision.outcome is Outcome.ALLOW
+            and asked is not None
+            and asked.terms.mfa_config
+            and not factors.is_assumed
+        ):
+            rule = MfaRule(frozenset(wish["allowed_authenticators"]))
+            assert any(factor.kind in rule.kinds or factor.kind == RECOVERY for factor in factors.held)
+
+    @often
+    @given(some.policy_lists(), places, one_rule, some.groups(), some.REQUESTS, FACTORS, WISHES)
+    def test_rules_narrow_as_before(
+        self,
+        before: list[Policy],
+        place: int,
+        rule: Rule,
+        groups: Groups,
+        request: Context,
+        factors: FactorFacts,
+        wish: dict[str, Any],
+    ) -> None:
+        request = replace(request, mfa=factors)
+        before = [replace(policy, terms=replace(policy.terms, mfa_config=wish)) for policy in before]
+        required = changed(before, place, lambda policy: replace(policy, require=(*policy.require, rule)))
+        excluded = changed(before, place, lambda policy: replace(policy, exclude=(*policy.exclude, rule)))
+        block = parse_policy(
+            id="block", name="block", decision="deny", precedence=15, include=[], require=[], exclude=[]
+        )
+        assert_never_wider(before, required, groups, request)
+        assert_never_wider(before, excluded, groups, request)
+        assert_never_wider(before, [*before, replace(block, include=(rule,))], groups, request)

@@ -10,6 +10,7 @@ from access.decisions import load_rules
 from access.kept import Kept
 from access.models import AccessList, Group, Policy
 from access.selectors import Rule
+from access.terms import SshRights
 from tests.access.makers import ACTOR, email_rule, make_application, make_session
 from tests.access.test_decision_facts import connect
 from tests.factories import Cast
@@ -30,6 +31,24 @@ def test_an_edit_counts_even_without_a_new_time_stamp(cast: Cast) -> None:
     Policy.objects.update(include=[email_rule("b@x.test")])
     (policy,), _ = load_rules(application)
     assert policy.include == (Rule("email", "b@x.test"),)
+
+
+def test_every_column_counts(cast: Cast) -> None:
+    """None may be forgotten when a column is added."""
+    application = make_application(cast.widgetcorp, include=[email_rule("a@x.test")], authority=False)
+    load_rules(application)
+    for change in (
+        {"mfa_config": {"allowed_authenticators": ["totp"], "mfa_disabled": False, "session_duration_seconds": None}},
+        {"approval_required": True},
+        {"purpose_justification_required": True},
+        {"ssh": SshRights(usernames=("deploy",)).as_dict()},
+        {"session_duration_seconds": 60},
+        {"decision": "deny"},
+    ):
+        (before,), _ = load_rules(application)
+        Policy.objects.update(**change)
+        (after,), _ = load_rules(application)
+        assert after != before, change
 
 
 def test_changing_a_row_in_place_leaves_nothing_old() -> None:

@@ -214,9 +214,14 @@ class TestSentence:
         assert words_of(text_of(alice.post(add_page(world), form(**{**rows, **more, "step": "refresh"})))).startswith(
             "Refuses whoever belongs to"
         )
-        asking = {"approval_required": "on", "purpose_justification_required": "on", "step": "refresh"}
+        asking = {
+            "approval_required": "on",
+            "purpose_justification_required": "on",
+            "mfa_mode": "required",
+            "step": "refresh",
+        }
         assert words_of(text_of(alice.post(add_page(world), form(**{**rows, **asking})))).endswith(
-            "Everyone first says what access is for and has it approved for a limited time."
+            "Everyone first gives a second factor, says what access is for and has it approved for a limited time."
         )
 
     def test_saved_policies_and_groups_have_one(self, alice: Client, world: World) -> None:

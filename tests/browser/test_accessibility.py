@@ -52,12 +52,9 @@ def _pages(world: World) -> list[str]:
         "access/service-auth/",
         "access/service-auth/ssh/",
         f"access/service-auth/ssh/{application}/",
-<<<<<<< HEAD
         "access/approvals/",
         f"access/approvals/{world.approval.pk}/",
-=======
         f"access/service-auth/ssh/{application}/hosts/",
->>>>>>> continuous
         "access/log/",
         f"access/log/{world.access_request.pk}/",
         "access/certificates/",

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.test import Client
 
 from access.models import AccessRequest, Application, ApplicationPolicy, Certificate, Group
+from accounts.actions.audit_chains import verify_all
 from accounts.models import AuditEvent, Identity, Organization
 from tests.factories import Cast
 from tests.pages_kit import browser, shown
@@ -72,3 +73,8 @@ def test_refuses_where_there_is_real_data(cast: Cast) -> None:
     assert Organization.objects.count() == 3
     with pytest.raises(CommandError, match="there already"):
         seed(among_real_data=True)
+
+
+def test_its_audit_log_is_a_whole_chain(db: None) -> None:
+    seed()
+    assert [found.problem for found in verify_all(now=UNTIL).values()] == [""]
