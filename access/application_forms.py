@@ -255,6 +255,8 @@ class SettingsForm(BasicsFields, WebFields):
 class AuthenticationForm(LoginFields, CommandLineFields, MfaForm):
     """An existing application: tab Authentication."""
 
+    field_order = ("allowed_provider_ids", "auto_redirect_to_identity", "skip_interstitial", "mfa_mode")
+
     @staticmethod
     def initial_of(application: Application) -> dict[str, Any]:
         return {**logins_of(application), **MfaForm.mfa_initial(application.mfa_config)}

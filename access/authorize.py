@@ -20,7 +20,7 @@ from access.decisions import decide_loading, record_decision, refused_after
 from access.denial import denial_of, refusal_page
 from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import QUESTIONS, Decision, Outcome, Policy
-from access.evidence import ShownCertificate, evidence_of_request
+from access.evidence import ShownCertificate, evidence_of_request, explained
 from access.facts import NO_EVIDENCE, Evidence
 from access.login_links import app_session_cookie, login_url, new_app_session
 from access.models import Application, ServiceToken
@@ -210,7 +210,7 @@ class _Authorization:
             evidence=self.evidence,
         )
         if not decision.allowed:
-            return self._refuse(decision)
+            return self._refuse(explained(decision, self.evidence))
         try:
             self._check_origin(decision)
             destination = resolve_destination(

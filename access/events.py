@@ -48,6 +48,15 @@ CLIENT_AUTHORITY_DELETED = audit.register(
     "access.client_authority.deleted", "Client certificate authority deleted", affects_edge=True
 )
 
+CLIENT_AUTHORITY_LISTS_CHANGED = audit.register(
+    "access.client_authority.revocations_changed",
+    "Revocation lists of a client certificate authority changed",
+    affects_edge=True,
+)
+CLIENT_HOSTNAMES_CHANGED = audit.register(
+    "access.client_hostnames.updated", "Forwarding of client certificates changed", affects_edge=True
+)
+
 PURPOSE_STATED = audit.register("access.purpose.stated", "Purpose of access stated")
 APPROVAL_REQUESTED = audit.register("access.approval.requested", "Temporary access requested")
 APPROVAL_GIVEN = audit.register("access.approval.given", "Temporary access approved by one approver")

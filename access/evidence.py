@@ -8,12 +8,14 @@ certificates with it, at the next request and for live streams at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from access.bearer import session_behind, unverified_audience
+from access.client_crls import LIST_EXPIRED, MESSAGES, problem_of
+from access.evaluation import Decision
 from access.facts import NO_EVIDENCE, Evidence, as_document
 from access.models import Application, ClientAuthority
 from access.selectors import Certificate
@@ -22,6 +24,8 @@ from accounts.errors import DomainError
 from accounts.models import Organization
 
 MAX_DOCUMENT_CHARACTERS = 8192
+# Reasons of a refusal that a good certificate might have turned.
+_ASKING_FOR_ONE = frozenset({"certificate_required", "service_token_required"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,9 @@ class ShownCertificate:
     fingerprint: str
     expires_at: float
     roots: tuple[str, ...]
+    # Digest of the issuer's name, and the serial number in hexadecimal; "" from edges that do not tell.
+    issuer: str = ""
+    serial: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -39,6 +46,8 @@ class ShownCertificate:
             "fingerprint": self.fingerprint,
             "expires_at": self.expires_at,
             "roots": list(self.roots),
+            "issuer": self.issuer,
+            "serial": self.serial,
         }
 
 
@@ -53,7 +62,9 @@ def read_certificate(values: Any) -> ShownCertificate | None:
     expires_at = values.get("expires_at")
     if not all(isinstance(text, str) and len(text) <= 500 for text in texts) or not isinstance(expires_at, int | float):
         raise ValueError("a certificate has common_name, fingerprint, expires_at and roots")
-    return ShownCertificate(str(texts[0]), str(texts[1]), float(expires_at), tuple(str(text) for text in texts[2:]))
+    issuer, serial = (str(values.get(name) or "")[:200] for name in ("issuer", "serial"))
+    roots_shown = tuple(str(text) for text in texts[2:])
+    return ShownCertificate(str(texts[0]), str(texts[1]), float(expires_at), roots_shown, issuer, serial)
 
 
 def evidence_of_request(
@@ -68,16 +79,27 @@ def evidence_of_request(
     if certificate is None and not linked_token:
         return NO_EVIDENCE
     document: dict[str, Any] = {"hostname": hostname}
-    verified = None
-    if certificate is not None and _is_trusted(application.organization, hostname, certificate, now):
-        verified = Certificate(certificate.common_name, certificate.fingerprint)
-        document["certificate"] = certificate.as_dict()
+    verified, problem = None, ""
+    if certificate is not None and now.timestamp() < certificate.expires_at:
+        problem = _problem(application.organization, hostname, certificate, now)
+        if not problem:
+            verified = Certificate(certificate.common_name, certificate.fingerprint)
+            document["certificate"] = certificate.as_dict()
     linked = _linked(application.organization, linked_token, now) if linked_token else None
     if linked is not None:
         document["linked"] = {"application": linked[0], "session": linked[1]}
     if len(document) == 1:
-        return NO_EVIDENCE
-    return Evidence(verified, frozenset([linked[0]]) if linked is not None else frozenset(), as_document(document))
+        return replace(NO_EVIDENCE, certificate_problem=problem if problem in MESSAGES else "")
+    linked_ids = frozenset([linked[0]]) if linked is not None else frozenset[str]()
+    return Evidence(verified, linked_ids, as_document(document), problem if problem in MESSAGES else "")
+
+
+def explained(decision: Decision, evidence: Evidence) -> Decision:
+    """A certificate that is revoked, and one that was never shown, are different things to the person refused."""
+    if decision.reason not in _ASKING_FOR_ONE or not evidence.certificate_problem:
+        return decision
+    problem = evidence.certificate_problem
+    return replace(decision, reason=problem, message=MESSAGES[problem])
 
 
 def evidence_of_stream(application: Application, text: str, *, now: datetime) -> Evidence:
@@ -94,25 +116,32 @@ def evidence_of_stream(application: Application, text: str, *, now: datetime) ->
         return NO_EVIDENCE
     organization = application.organization
     verified = None
-    if certificate is not None and _roots_hold(organization, hostname, certificate):
+    problem = "" if certificate is None else _problem(organization, hostname, certificate, now)
+    if certificate is not None and not problem:
         verified = Certificate(certificate.common_name, certificate.fingerprint)
     linked_ids: frozenset[str] = frozenset()
     if named is not None and _still_linked(organization, named, now):
         linked_ids = frozenset([named[0]])
-    return Evidence(verified, linked_ids, text)
+    return Evidence(verified, linked_ids, text, problem if problem in MESSAGES else "")
 
 
-def roots_of(organization: Organization, hostname: str) -> set[str]:
-    rows = ClientAuthority.objects.for_organization(organization).values_list("fingerprint", "associated_hostnames")
-    return {fingerprint for fingerprint, hostnames in rows if hostname in hostnames}
+def _problem(organization: Organization, hostname: str, certificate: ShownCertificate, now: datetime) -> str:
+    """Why the certificate does not count at this hostname, "" when it does."""
+    rows = ClientAuthority.objects.for_organization(organization)
+    columns = rows.values_list("fingerprint", "associated_hostnames", "revocations")
+    roots = {fingerprint: lists for fingerprint, names, lists in columns if _is_named(hostname, names)}
+    if not certificate.roots or not set(certificate.roots) <= set(roots):
+        return "unknown_root"
+    lists = [entry for fingerprint in certificate.roots for entry in roots[fingerprint]]
+    if not lists:
+        return ""
+    if not certificate.issuer or not certificate.serial:
+        return LIST_EXPIRED  # an edge of before lists existed cannot say which certificate it saw
+    return problem_of(lists, issuer=certificate.issuer, serial=certificate.serial, now=now)
 
 
-def _is_trusted(organization: Organization, hostname: str, certificate: ShownCertificate, now: datetime) -> bool:
-    return now.timestamp() < certificate.expires_at and _roots_hold(organization, hostname, certificate)
-
-
-def _roots_hold(organization: Organization, hostname: str, certificate: ShownCertificate) -> bool:
-    return bool(certificate.roots) and set(certificate.roots) <= roots_of(organization, hostname)
+def _is_named(hostname: str, names: Sequence[str]) -> bool:
+    return hostname in names or f"*.{hostname.partition('.')[2]}" in names
 
 
 def _linked(organization: Organization, token: str, now: datetime) -> tuple[str, str] | None:

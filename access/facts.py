@@ -37,6 +37,8 @@ class Evidence:
     linked_applications: frozenset[str] = frozenset()
     # What an edge keeps for a stream and shows again when the stream is rechecked (access.evidence).
     document: str = ""
+    # Why a shown certificate is not the one above, where that is worth telling the person (access.client_crls).
+    certificate_problem: str = ""
 
     @property
     def label(self) -> str:

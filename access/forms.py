@@ -188,15 +188,22 @@ class ListForm(OverridableForm):
 class ClientAuthorityForm(forms.Form):
     name = forms.CharField(max_length=350)
     certificate = forms.CharField(
-        max_length=16 * 1024,
-        label="Root certificate (PEM)",
+        max_length=64 * 1024,
+        label="Root certificate (PEM), with its intermediates",
         widget=forms.Textarea(attrs={"rows": 8, "class": "mono", "spellcheck": "false", "autocapitalize": "none"}),
-        help_text="The self-signed certificate of the authority. Never its private key.",
+        help_text="The self-signed certificate of the authority, then those of its intermediates if it has any. Never "
+        "a private key.",
     )
     associated_hostnames = LinesField(
         required=False,
         label="Hostnames",
-        help_text="Where clients are asked for a certificate, one per line. Each must be in one of your active zones.",
+        help_text="Where clients are asked for a certificate, one per line. Each must be in one of your active zones; "
+        "*.apps.example.com stands for every name one label below.",
+    )
+    forwarding = forms.BooleanField(
+        required=False,
+        label="Show the certificate to the origins of these hostnames",
+        help_text="In the headers Cf-Client-Cert-Der-Base64 and Cf-Client-Cert-Sha256.",
     )
 
     def __init__(self, *args: Any, is_new: bool = True, **kwargs: Any) -> None:
@@ -204,6 +211,16 @@ class ClientAuthorityForm(forms.Form):
         if not is_new:
             self.fields["certificate"].disabled = True
             self.fields["certificate"].help_text = "A root never changes: add the new one, then delete this one."
+
+
+class RevocationForm(forms.Form):
+    lists = forms.CharField(
+        required=False,
+        label="Revocation lists (PEM)",
+        widget=forms.Textarea(attrs={"rows": 8, "class": "mono", "spellcheck": "false", "autocapitalize": "none"}),
+        help_text="Each signed by the root or one of its intermediates. They replace the present ones; empty takes "
+        "them away. An expired list refuses every certificate of its issuer, so upload the next one in time.",
+    )
 
 
 class ServiceTokenForm(forms.Form):

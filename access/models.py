@@ -18,6 +18,7 @@ from access.policy_models import (
     ApprovalRequest,
     ApprovalVote,
     ClientAuthority,
+    ClientHostname,
     Justification,
 )
 from access.simulation_models import SavedTest, Simulation, SimulationResult
@@ -35,6 +36,7 @@ __all__ = [
     "ApprovalVote",
     "Certificate",
     "ClientAuthority",
+    "ClientHostname",
     "CustomPage",
     "Group",
     "HandOver",

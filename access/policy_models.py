@@ -51,10 +51,14 @@ class ClientAuthority(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="client_authorities")
     name = models.CharField(max_length=350)
-    certificate = models.TextField(help_text="PEM, one certificate.")
+    certificate = models.TextField(help_text="PEM, the root.")
+    intermediates = models.TextField(blank=True, help_text="PEM, authorities signed by the root or by each other.")
     subject = models.CharField(max_length=500)
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the certificate, hexadecimal.")
+    # Exact names, or "*.example.com" for every name one label below.
     associated_hostnames = models.JSONField(default=list, blank=True)
+    # Revocation lists (access.client_crls.read_lists): who issued them, until when they hold, what they revoke.
+    revocations = models.JSONField(default=list, blank=True)
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -70,6 +74,26 @@ class ClientAuthority(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ClientHostname(models.Model):
+    """What happens with client certificates at one hostname, besides being asked for."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="client_hostnames")
+    hostname = models.CharField(max_length=253)
+    client_certificate_forwarding = models.BooleanField(default=False)
+
+    objects = TenantQuerySet["ClientHostname"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "hostname"], name="client_hostname_per_organization")
+        ]
+        ordering = ["hostname"]
+
+    def __str__(self) -> str:
+        return self.hostname
 
 
 class Justification(models.Model):

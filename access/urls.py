@@ -128,6 +128,11 @@ urlpatterns = [
         "service-auth/mtls/<uuid:root_id>/edit/", client_authorities.client_authority_edit, name="client_authority_edit"
     ),
     path(
+        "service-auth/mtls/<uuid:root_id>/revocations/",
+        client_authorities.client_authority_revocations,
+        name="client_authority_revocations",
+    ),
+    path(
         "service-auth/mtls/<uuid:root_id>/delete/",
         client_authorities.client_authority_delete,
         name="client_authority_delete",

@@ -21,7 +21,7 @@ from accounts.zones import zone_label, zone_named
 
 ModelT = TypeVar("ModelT", bound=Model)
 PER_PAGE = 50
-SCAN_ROWS = 20_000
+SCAN_ROWS = 10_000
 EXPORT_ROWS = 50_000
 _EXPORT_BATCH = 1000
 _MAX_TEXT = 200

@@ -2,24 +2,31 @@
 
     .venv/bin/python -m bench.scim [USERS]
 
-An installation as `make run` starts it (SQLite, one web process). Every user has an identity with a live session, so
-each deactivation disables the identity, ends the session, writes its audit event and raises the edges' version.
+An installation as `make run` starts it (SQLite, one web process), then one with PostgreSQL and Redis. Every user has an
+identity with a live session, so each deactivation disables the identity, ends the session, writes its audit event and
+raises the edges' version.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import psycopg
+
+from bench.certificates import cpu_seconds
 from demo.installation import Installation, installation
 from demo.scim import ScimPush, enable_scim
+from tools.services import services
 
 CALLERS = 4
 _PROVIDER = {
@@ -37,9 +44,16 @@ _PROVIDER = {
 
 def main() -> None:
     users = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    with tempfile.TemporaryDirectory() as folder, installation(Path(folder) / "var") as here:
+    _measure("SQLite, embedded", users, {})
+    with services() as variables:
+        _measure("PostgreSQL, Redis", users, variables)
+
+
+def _measure(name: str, users: int, variables: dict[str, str]) -> None:
+    print(f"== {name}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, installation(Path(folder) / "var", **variables) as here:
         provider = here.api("POST", "/accounts/{account}/access/identity_providers", _PROVIDER)
-        _make_identities(here, provider["id"], users)
+        _run_sql(here, variables, list(_identities(here, provider["id"], users)))
         push = enable_scim(here, provider["id"])
         pushes = [push, *(push.another(here) for _ in range(CALLERS - 1))]
         ids: list[str] = []
@@ -51,50 +65,68 @@ def main() -> None:
         def deactivate(caller: ScimPush, number: int) -> None:
             caller.patch(f"/Users/{ids[number]}", {"op": "replace", "path": "active", "value": False})
 
-        _report("created and matched", users, _run(pushes, users, create))
-        seconds = _run(pushes, users, deactivate)
-        _report("deactivated", users, seconds)
-        with sqlite3.connect(here.state / "sallyport.sqlite3") as database:
-            live = database.execute("SELECT count(*) FROM accounts_accesssession WHERE revoked_at IS NULL").fetchone()
-        print(f"live sessions left: {live[0]}; 10,000 would take {seconds / users * 10_000:.0f} s")
+        _report("created and matched", users, *_run(pushes, users, create))
+        seconds, cpu = _run(pushes, users, deactivate)
+        _report("deactivated", users, seconds, cpu)
+        live = _run_sql(here, variables, [("SELECT count(*) FROM accounts_accesssession WHERE revoked_at IS NULL", ())])
+        print(f"live sessions left: {live}; 10,000 would take {seconds / users * 10_000:.0f} s")
 
 
-def _run(pushes: list[ScimPush], users: int, call: Callable[[ScimPush, int], None]) -> float:
+def _run(pushes: list[ScimPush], users: int, call: Callable[[ScimPush, int], None]) -> tuple[float, float]:
+    """Seconds by the clock, and seconds of CPU that the installation and its servers spent."""
+
     def work(first: int, caller: ScimPush) -> None:
         for number in range(first, users, CALLERS):
             call(caller, number)
 
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), cpu_seconds()
     threads = [threading.Thread(target=work, args=pair) for pair in enumerate(pushes)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, cpu_seconds() - cpu
 
 
-def _report(what: str, users: int, seconds: float) -> None:
-    print(f"{what:20} {users:6} in {seconds:6.1f} s  {users / seconds:6.0f} a second", flush=True)
+def _report(what: str, users: int, seconds: float, cpu: float) -> None:
+    rates = f"{users / seconds:6.0f} a second, {cpu / users * 1000:5.1f} ms of CPU each"
+    print(f"{what:20} {users:6} in {seconds:6.1f} s  {rates}", flush=True)
 
 
-def _make_identities(here: Installation, provider_id: str, users: int) -> None:
-    """Straight into the database: ten thousand logins are not what is measured."""
+Statement = tuple[str, tuple[Any, ...]]
+
+
+def _run_sql(here: Installation, variables: dict[str, str], statements: list[Statement]) -> int | None:
+    """Straight into the database: ten thousand logins are not what is measured. The first column of a last SELECT."""
+    if "DATABASE_URL" in variables:
+        with psycopg.connect(variables["DATABASE_URL"].replace("postgres://", "postgresql://")) as database:
+            cursor = database.cursor()
+            for sql, values in statements:
+                cursor.execute(sql.replace("?", "%s").encode(), values)
+            return cursor.fetchone()[0] if cursor.description else None  # type: ignore[index]
+    with contextlib.closing(sqlite3.connect(here.state / "sallyport.sqlite3", timeout=20)) as file, file:
+        found = None
+        for sql, values in statements:
+            found = file.execute(sql, values)
+        return found.fetchone()[0] if found is not None and found.description else None
+
+
+def _identities(here: Installation, provider_id: str, users: int) -> Iterator[Statement]:
     now = datetime.now(UTC)
     stamp, end = (f"{moment:%Y-%m-%d %H:%M:%S.%f}" for moment in (now, now + timedelta(days=1)))
     account, provider = here.facts["account_id"], uuid.UUID(provider_id).hex
-    with sqlite3.connect(here.state / "sallyport.sqlite3", timeout=20) as database:
-        for number in range(users):
-            identity = uuid.uuid4().hex
-            database.execute(
-                "INSERT INTO accounts_identity (id, organization_id, provider_id, subject, email, email_verified, name,"
-                " groups, claims, created_at, disabled_by_scim) VALUES (?, ?, ?, ?, ?, 1, '', '[]', '{}', ?, 0)",
-                (identity, account, provider, f"subject-{number}", f"u{number}@bench.test", stamp),
-            )
-            database.execute(
-                "INSERT INTO accounts_accesssession (id, organization_id, identity_id, nonce, created_at, expires_at,"
-                " country, user_agent, authentication_methods, factors) VALUES (?, ?, ?, ?, ?, ?, '', '', '[]', '[]')",
-                (uuid.uuid4().hex, account, identity, uuid.uuid4().hex, stamp, end),
-            )
+    for number in range(users):
+        identity = uuid.uuid4().hex
+        yield (
+            "INSERT INTO accounts_identity (id, organization_id, provider_id, subject, email, email_verified, name,"
+            " groups, claims, created_at, disabled_by_scim) VALUES (?, ?, ?, ?, ?, true, '', '[]', '{}', ?, false)",
+            (identity, account, provider, f"subject-{number}", f"u{number}@bench.test", stamp),
+        )
+        yield (
+            "INSERT INTO accounts_accesssession (id, organization_id, identity_id, nonce, created_at, expires_at,"
+            " country, user_agent, authentication_methods, factors) VALUES (?, ?, ?, ?, ?, ?, '', '', '[]', '[]')",
+            (uuid.uuid4().hex, account, identity, uuid.uuid4().hex, stamp, end),
+        )
 
 
 if __name__ == "__main__":

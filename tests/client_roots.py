@@ -13,10 +13,25 @@ NOW = datetime.datetime.now(datetime.UTC)
 
 
 class Root:
-    def __init__(self, name: str) -> None:
+    """An authority; with `parent` an intermediate one."""
+
+    def __init__(self, name: str, parent: "Root | None" = None) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = self._sign(self.name, self.key.public_key(), is_authority=True)
+        self.parent = parent
+        self.certificate = (parent or self)._sign(self.name, self.key.public_key(), is_authority=True)
+
+    def crl(self, *revoked: x509.Certificate, days: int = 2, key: ec.EllipticCurvePrivateKey | None = None) -> str:
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.name)
+            .last_update(NOW - datetime.timedelta(days=3))
+            .next_update(NOW + datetime.timedelta(days=days))
+        )
+        for certificate in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(NOW)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(key or self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
     def _sign(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, is_authority: bool) -> x509.Certificate:
         builder = (

@@ -28,6 +28,7 @@ _ONCE_FILES = (
     "test_login_pages.py",
     "test_provider_test.py",
     "test_make_run.py",
+    "test_passkeys.py",
 )
 
 

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db.models import Max
 
-from access.models import Application, ClientAuthority, TokenKey
+from access.models import Application, ClientAuthority, ClientHostname, TokenKey
 from accounts.audit import edge_version
 from accounts.edge_models import EdgeChange
 from accounts.models import Organization
@@ -88,6 +88,8 @@ class SnapshotFacts:
     tunnels: Sequence[TunnelFacts]
     keys: Mapping[str, Sequence[Mapping[str, Any]]]
     client_roots: Sequence[ClientRootFacts] = ()
+    # (organization, hostname) of the names whose origins get to see client certificates.
+    certificate_forwarding: Sequence[tuple[str, str]] = ()
     # Organization -> version of its latest change.
     changes: Mapping[str, int] = field(default_factory=dict)
 
@@ -118,6 +120,11 @@ def build_snapshot(facts: SnapshotFacts) -> dict[str, Any]:
         "tunnels": [_tunnel(tunnel) for tunnel in facts.tunnels],
         "jwks": {organization: {"keys": list(keys)} for organization, keys in facts.keys.items()},
         "client_roots": _client_roots(facts),
+        "certificate_forwarding": sorted(
+            hostname
+            for organization_id, hostname in facts.certificate_forwarding
+            if _is_in_zones(hostname.removeprefix("*."), organization_id, facts.zones)
+        ),
     }
 
 
@@ -138,6 +145,7 @@ def load_snapshot() -> dict[str, Any]:
             tunnels=_load_tunnels(),
             keys=_load_keys(),
             client_roots=_load_client_roots(),
+            certificate_forwarding=_load_forwarding(),
             changes=dict(
                 EdgeChange.objects.all_organizations(reason=_REASON).values_list("organization_id", "version")
             ),
@@ -184,15 +192,24 @@ def _client_roots(facts: SnapshotFacts) -> dict[str, list[dict[str, str]]]:
     roots: dict[str, list[dict[str, str]]] = defaultdict(list)
     for root in facts.client_roots:
         for hostname in root.hostnames:
-            if _is_in_zones(hostname, root.organization_id, facts.zones):
+            if _is_in_zones(hostname.removeprefix("*."), root.organization_id, facts.zones):
                 roots[hostname].append({"fingerprint": root.fingerprint, "pem": root.pem})
     return dict(roots)
 
 
 def _load_client_roots() -> list[ClientRootFacts]:
-    fields = ("organization_id", "associated_hostnames", "fingerprint", "certificate")
+    fields = ("organization_id", "associated_hostnames", "fingerprint", "certificate", "intermediates")
     rows = ClientAuthority.objects.all_organizations(reason=_REASON).order_by("fingerprint").values_list(*fields)
-    return [ClientRootFacts(*row) for row in rows]
+    # One after the other in one text: what TLS needs to build a chain that ends at the root.
+    return [
+        ClientRootFacts(organization_id, hostnames, fingerprint, root + more)
+        for organization_id, hostnames, fingerprint, root, more in rows
+    ]
+
+
+def _load_forwarding() -> list[tuple[str, str]]:
+    rows = ClientHostname.objects.all_organizations(reason=_REASON).filter(client_certificate_forwarding=True)
+    return list(rows.values_list("organization_id", "hostname"))
 
 
 def _tunnel(tunnel: TunnelFacts) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +15,9 @@ from django.db import IntegrityError, transaction
 
 from access import events
 from access.actions.groups import checked_name
+from access.client_crls import read_lists
 from access.hostnames import assert_owned, normalise_hostname
-from access.models import ClientAuthority
+from access.models import ClientAuthority, ClientHostname
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, DomainError, InvalidInput
@@ -24,7 +25,9 @@ from accounts.models import Organization
 
 MAX_AUTHORITIES = 50
 MAX_HOSTNAMES = 50
-MAX_PEM_CHARACTERS = 16 * 1024
+MAX_CLIENT_HOSTNAMES = 500
+MAX_INTERMEDIATES = 10
+MAX_PEM_CHARACTERS = 64 * 1024
 MIN_RSA_BITS = 2048
 
 
@@ -38,15 +41,17 @@ def create_client_authority(
     associated_hostnames: Sequence[str] = (),
     now: datetime,
 ) -> ClientAuthority:
-    """`certificate`: one CA certificate in PEM. Edges ask for client certificates on the hostnames from now on."""
+    """`certificate`: the root in PEM, with its intermediates if there are any. Edges ask for client certificates on the
+    hostnames from now on."""
     organization = Organization.objects.select_for_update().get(pk=organization.pk)
     if ClientAuthority.objects.for_organization(organization).count() >= MAX_AUTHORITIES:
         raise Conflict(f"An organization has at most {MAX_AUTHORITIES} client certificate authorities.")
-    parsed = _checked_certificate(certificate, now)
+    parsed, intermediates = _checked_bundle(certificate, now)
     row = ClientAuthority(
         organization=organization,
         name=checked_name(name),
         certificate=_pem(parsed),
+        intermediates="".join(_pem(one) for one in intermediates),
         subject=parsed.subject.rfc4514_string()[:500],
         fingerprint=parsed.fingerprint(hashes.SHA256()).hex(),
         associated_hostnames=_checked_hostnames(organization, associated_hostnames),
@@ -92,16 +97,89 @@ def delete_client_authority(row: ClientAuthority, *, actor: Actor) -> None:
     row.delete()
 
 
-def _checked_certificate(text: str, now: datetime) -> x509.Certificate:
+@transaction.atomic
+def set_revocations(row: ClientAuthority, *, actor: Actor, lists: str, now: datetime) -> ClientAuthority:
+    """`lists`: revocation lists in PEM, each signed by the root or one of its intermediates; "" takes them away. They
+    replace those of before; people whose certificate is on one lose what rests on it."""
+    organization = row.organization
+    row = ClientAuthority.objects.for_organization(organization).select_for_update().get(pk=row.pk)
+    old = _list_facts(row)
+    try:
+        row.revocations = read_lists(lists, issuers_of(row), now=now) if lists.strip() else []
+    except ValueError as error:
+        raise _invalid(str(error), "lists") from error
+    row.save(update_fields=["revocations", "updated_at"])
+    audit.record(
+        events.CLIENT_AUTHORITY_LISTS_CHANGED,
+        organization=organization,
+        actor=actor,
+        target=row,
+        old=old,
+        new=_list_facts(row),
+    )
+    return row
+
+
+@transaction.atomic
+def set_client_hostnames(organization: Organization, forwarding: Mapping[str, bool], *, actor: Actor) -> None:
+    """For each hostname, whether origins get to see the client's certificate. Others stay as they are."""
+    organization = Organization.objects.select_for_update().get(pk=organization.pk)
+    names = _checked_hostnames(organization, list(forwarding), field="settings")
+    chosen = dict(zip(names, forwarding.values(), strict=True)) if len(names) == len(forwarding) else {}
+    if len(chosen) != len(forwarding):
+        raise _invalid("A hostname is listed twice.", "settings")
+    rows = ClientHostname.objects.for_organization(organization)
+    old = dict(rows.filter(hostname__in=names).values_list("hostname", "client_certificate_forwarding"))
+    for hostname, forwards in chosen.items():
+        rows.update_or_create(
+            organization=organization, hostname=hostname, defaults={"client_certificate_forwarding": forwards}
+        )
+    if rows.count() > MAX_CLIENT_HOSTNAMES:
+        raise Conflict(f"An organization has at most {MAX_CLIENT_HOSTNAMES} such hostnames.", code="too_many_hostnames")
+    audit.record(
+        events.CLIENT_HOSTNAMES_CHANGED,
+        organization=organization,
+        actor=actor,
+        target_label=", ".join(chosen)[:350],
+        old=old,
+        new=chosen,
+    )
+
+
+def issuers_of(row: ClientAuthority) -> list[x509.Certificate]:
+    """The root and its intermediates."""
+    return x509.load_pem_x509_certificates((row.certificate + row.intermediates).encode())
+
+
+def _checked_bundle(text: str, now: datetime) -> tuple[x509.Certificate, list[x509.Certificate]]:
+    """The root and the intermediates, in the order in which each is signed by one before it."""
     if len(text) > MAX_PEM_CHARACTERS or "PRIVATE KEY" in text:
-        raise _invalid("Paste one certificate in PEM, without any private key.")
+        raise _invalid("Paste certificates in PEM, without any private key.")
     try:
         found = x509.load_pem_x509_certificates(text.strip().encode())
     except ValueError as error:
         raise _invalid("This is no certificate in PEM (-----BEGIN CERTIFICATE-----).") from error
-    if len(found) != 1:
-        raise _invalid("Paste exactly one certificate: the root that signs your client certificates.")
-    certificate = found[0]
+    if len(found) > MAX_INTERMEDIATES + 1:
+        raise _invalid(f"Paste the root and at most {MAX_INTERMEDIATES} intermediates.")
+    roots = [one for one in found if one.subject == one.issuer]
+    if not roots and len(found) == 1:
+        _checked_certificate(found[0], found[0], now)
+    if len(roots) != 1:
+        raise _invalid("Paste exactly one root: the self-signed certificate that your client certificates chain to.")
+    root = roots[0]
+    _checked_certificate(root, root, now)
+    known, waiting = [root], [one for one in found if one is not root]
+    while waiting:
+        pair = next(((one, up) for one in waiting for up in known if one.issuer == up.subject), None)
+        if pair is None:
+            raise _invalid(f"{waiting[0].subject.rfc4514_string()[:200]} is not signed by a certificate of this list.")
+        _checked_certificate(*pair, now)
+        known.append(pair[0])
+        waiting.remove(pair[0])
+    return root, known[1:]
+
+
+def _checked_certificate(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> None:
     try:
         is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, ValueError):
@@ -109,13 +187,14 @@ def _checked_certificate(text: str, now: datetime) -> x509.Certificate:
     if not is_authority:
         raise _invalid("This certificate is not one of an authority (basic constraints, CA: true).")
     try:
-        certificate.verify_directly_issued_by(certificate)
+        certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature) as error:
-        raise _invalid("This authority did not sign itself: paste the root, not an intermediate.") from error
+        if certificate is issuer:
+            raise _invalid("This authority did not sign itself: paste the root with its intermediates.") from error
+        raise _invalid("An intermediate is not signed by the certificate that it names as its issuer.") from error
     if certificate.not_valid_after_utc <= now:
         raise _invalid("This certificate has expired.")
     _check_key(certificate)
-    return certificate
 
 
 def _check_key(certificate: x509.Certificate) -> None:
@@ -133,18 +212,18 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(Encoding.PEM).decode()
 
 
-def _checked_hostnames(organization: Organization, hostnames: Sequence[str]) -> list[str]:
+def _checked_hostnames(
+    organization: Organization, hostnames: Sequence[str], field: str = "associated_hostnames"
+) -> list[str]:
     if len(hostnames) > MAX_HOSTNAMES:
-        raise _invalid(f"At most {MAX_HOSTNAMES} hostnames.", "associated_hostnames")
+        raise _invalid(f"At most {MAX_HOSTNAMES} hostnames.", field)
     checked = []
     for text in hostnames:
         try:
             hostname = normalise_hostname(str(text))
-            if hostname.startswith("*."):
-                raise InvalidInput(f"{hostname}: name each hostname, without a wildcard.")
             assert_owned(organization, hostname)
         except DomainError as error:
-            raise _invalid(error.message, "associated_hostnames") from error
+            raise _invalid(error.message, field) from error
         checked.append(hostname)
     return list(dict.fromkeys(checked))
 
@@ -154,8 +233,16 @@ def _facts(row: ClientAuthority) -> dict[str, Any]:
         "name": row.name,
         "subject": row.subject,
         "fingerprint": row.fingerprint,
+        "intermediates": row.intermediates.count("BEGIN CERTIFICATE"),
         "associated_hostnames": row.associated_hostnames,
         "expires_at": row.expires_at.isoformat(),
+    }
+
+
+def _list_facts(row: ClientAuthority) -> dict[str, Any]:
+    return {
+        entry["issuer_text"]: {"revoked": len(entry["serials"]), "next_update": entry["next_update"]}
+        for entry in row.revocations
     }
 
 

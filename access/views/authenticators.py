@@ -122,14 +122,19 @@ def recovery_codes(request: PublicRequest) -> HttpResponse:
     """New ones in place of the old."""
     session = _session(request)
     codes = renew_recovery_codes(session, now=timezone.now(), actor=identity_actor(session, request.client_ip))
-    page = {"codes": codes, "onward": reverse("public_account"), "row": None}
+    page = {"codes": codes, "onward": reverse("public_account"), "row": None, "script": script_url()}
     return shown_page(request, "recovery_codes.html", page)
 
 
 def enrolled_page(request: PublicRequest, context: LoginContext, enrolled: Enrolled) -> HttpResponse:
     if not enrolled.recovery_codes:
         return redirect_to(onward(context), status=303)
-    page = {"codes": enrolled.recovery_codes, "onward": onward(context), "row": enrolled.authenticator}
+    page = {
+        "codes": enrolled.recovery_codes,
+        "onward": onward(context),
+        "row": enrolled.authenticator,
+        "script": script_url(),
+    }
     return shown_page(request, "recovery_codes.html", page)
 
 

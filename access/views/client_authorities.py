@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import UUID
 
+from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
@@ -11,10 +13,12 @@ from django.views.decorators.http import require_GET, require_http_methods
 from access.actions.client_authorities import (
     create_client_authority,
     delete_client_authority,
+    set_client_hostnames,
+    set_revocations,
     update_client_authority,
 )
-from access.forms import ClientAuthorityForm
-from access.models import ClientAuthority
+from access.forms import ClientAuthorityForm, RevocationForm
+from access.models import ClientAuthority, ClientHostname
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
@@ -26,7 +30,11 @@ from accounts.permissions import Permission
 def client_authorities(request: OrganizationRequest) -> HttpResponse:
     rows = ClientAuthority.objects.for_organization(request.organization)
     listing = list_page(request, rows, search=("name", "subject"))
-    return show(request, "access/client_authorities.html", title="Mutual TLS", listing=listing, now=timezone.now())
+    now = timezone.now()
+    seconds = now.timestamp()
+    return show(
+        request, "access/client_authorities.html", title="Mutual TLS", listing=listing, now=now, now_seconds=seconds
+    )
 
 
 @requires(Permission.ACCESS_EDIT)
@@ -36,9 +44,11 @@ def client_authority_add(request: OrganizationRequest) -> HttpResponse:
     form = ClientAuthorityForm(posted(request))
     if request.method == "POST" and form.is_valid():
         with refusals(form):
-            row = create_client_authority(
-                request.organization, actor=request.actor, now=timezone.now(), **form.cleaned_data
-            )
+            values = dict(form.cleaned_data)
+            forwarding = values.pop("forwarding")
+            with transaction.atomic():
+                row = create_client_authority(request.organization, actor=request.actor, now=timezone.now(), **values)
+                _forward(request, row.associated_hostnames, forwarding)
             return done(request, f"{row.name} is added.", "client_authorities")
     return _page(request, form, title="Add a client certificate authority")
 
@@ -47,16 +57,24 @@ def client_authority_add(request: OrganizationRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def client_authority_edit(request: OrganizationRequest, root_id: UUID) -> HttpResponse:
     row = _own(request, root_id)
-    initial = {"name": row.name, "certificate": row.certificate, "associated_hostnames": row.associated_hostnames}
+    forwarded = _forwarded(request, row.associated_hostnames)
+    initial = {
+        "name": row.name,
+        "certificate": row.certificate + row.intermediates,
+        "associated_hostnames": row.associated_hostnames,
+        "forwarding": bool(forwarded) and forwarded == set(row.associated_hostnames),
+    }
     form = ClientAuthorityForm(posted(request), initial=initial, is_new=False)
     if request.method == "POST" and form.is_valid():
         with refusals(form):
-            update_client_authority(
-                row,
-                actor=request.actor,
-                name=form.cleaned_data["name"],
-                associated_hostnames=form.cleaned_data["associated_hostnames"],
-            )
+            with transaction.atomic():
+                saved = update_client_authority(
+                    row,
+                    actor=request.actor,
+                    name=form.cleaned_data["name"],
+                    associated_hostnames=form.cleaned_data["associated_hostnames"],
+                )
+                _forward(request, saved.associated_hostnames, form.cleaned_data["forwarding"])
             return done(request, f"{form.cleaned_data['name']} is saved.", "client_authorities")
     return _page(request, form, title=f"Edit {row.name}")
 
@@ -82,6 +100,46 @@ def client_authority_delete(request: OrganizationRequest, root_id: UUID) -> Http
         back=at(request, "client_authorities"),
         form=form,
     )
+
+
+@requires(Permission.ACCESS_EDIT)
+@require_http_methods(["GET", "POST"])
+def client_authority_revocations(request: OrganizationRequest, root_id: UUID) -> HttpResponse:
+    row = _own(request, root_id)
+    form = RevocationForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            set_revocations(row, actor=request.actor, now=timezone.now(), **form.cleaned_data)
+            return done(request, f"The revocation lists of {row.name} are saved.", "client_authorities")
+    back = at(request, "client_authorities")
+    return show(
+        request,
+        "access/client_authority_form.html",
+        title=f"Revocation lists of {row.name}",
+        crumbs=[("Mutual TLS", back)],
+        form=form,
+        back=back,
+        button="Save lists",
+        lists=[
+            (entry, datetime.fromtimestamp(entry["next_update"], tz=UTC), len(entry["serials"]))
+            for entry in row.revocations
+        ],
+    )
+
+
+def _forwarded(request: OrganizationRequest, hostnames: list[str]) -> set[str]:
+    rows = ClientHostname.objects.for_organization(request.organization)
+    return set(
+        rows.filter(hostname__in=hostnames, client_certificate_forwarding=True).values_list("hostname", flat=True)
+    )
+
+
+def _forward(request: OrganizationRequest, hostnames: list[str], forwarding: bool) -> None:
+    """One box of the form for all hostnames of an authority; the API knows each by itself."""
+    wanted = set(hostnames) if forwarding else set()
+    changed = wanted ^ _forwarded(request, hostnames)
+    if changed:
+        set_client_hostnames(request.organization, dict.fromkeys(sorted(changed), forwarding), actor=request.actor)
 
 
 def _own(request: OrganizationRequest, root_id: UUID) -> ClientAuthority:

@@ -1,4 +1,4 @@
-// Passkeys on team domains: forms marked data-passkey ask the browser for a key and then post its answer like any form.
+// Passkeys (and copying recovery codes) on team domains: forms marked data-passkey ask the browser for a key and then post its answer like any form.
 "use strict";
 
 const toBytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
@@ -80,3 +80,10 @@ for (const form of window.PublicKeyCredential ? document.querySelectorAll("form[
   });
 }
 for (const note of window.PublicKeyCredential ? document.querySelectorAll("[data-without-passkeys]") : []) note.hidden = true;
+for (const button of navigator.clipboard ? document.querySelectorAll("[data-copy]") : []) {
+  button.parentElement.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).innerText);
+    button.textContent = "Copied";
+  });
+}

@@ -2,9 +2,10 @@
 
 import base64
 import binascii
+import hashlib
 import json
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -27,6 +28,10 @@ class ClientCertificate:
     fingerprint: str
     expires_at: float
     roots: tuple[str, ...]
+    # For revocation lists: digest of the issuer's name, and the serial number in hexadecimal.
+    issuer: str = ""
+    serial: str = ""
+    der: bytes = field(default=b"", repr=False)
 
     def to_document(self) -> dict[str, object]:
         return {
@@ -34,6 +39,8 @@ class ClientCertificate:
             "fingerprint": self.fingerprint,
             "expires_at": self.expires_at,
             "roots": list(self.roots),
+            "issuer": self.issuer,
+            "serial": self.serial,
         }
 
 
@@ -52,12 +59,14 @@ def client_certificate(tls: object) -> ClientCertificate | None:
             for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         ]
         expires_at = certificate.not_valid_after_utc.timestamp()
+        issuer = hashlib.sha256(certificate.issuer.public_bytes()).hexdigest()
+        serial = f"{certificate.serial_number:x}"
     except ValueError:
         return None
     # Two common names would leave open which one a rule means.
     name = names[0] if len(names) == 1 and names[0].isprintable() else ""
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-    return ClientCertificate(name[:MAX_COMMON_NAME_CHARACTERS], fingerprint, expires_at, roots)
+    return ClientCertificate(name[:MAX_COMMON_NAME_CHARACTERS], fingerprint, expires_at, roots, issuer, serial, der)
 
 
 def linked_token(head: RequestHead, application: Application) -> str | None:

@@ -104,6 +104,12 @@ class Gateway:
             return
         await self._forward(client, head, application, allowed, snapshot)
 
+    def _forwarded_certificate(self, client: PublicConnection, hostname: str) -> bytes | None:
+        """What the origin gets to see: only where it was asked for, and only what the handshake verified."""
+        if client.certificate is None or not self._snapshots.current.forwards_certificate(hostname):
+            return None
+        return client.certificate.der
+
     async def _forward(
         self,
         client: PublicConnection,
@@ -155,6 +161,7 @@ class Gateway:
             # A machine's is the name somebody gave its service token: it may look like a person's address.
             identity=allowed.identity if allowed.session_nonce is not None else None,
             destination=allowed.destination,
+            certificate=self._forwarded_certificate(client, head.hostname),
         )
         for _ in range(OPEN_ATTEMPTS):
             connection = self._tunnels.pick(route.tunnel_id)

@@ -1,5 +1,7 @@
 """Headers on their way in and out: what is stripped, what the edge adds (tunnel-edge.md 11, AC-61). Pure."""
 
+import base64
+import hashlib
 from collections.abc import Iterable
 
 from dataplane.edge.heads import RequestHead
@@ -16,6 +18,8 @@ from dataplane.wire.names import (
     UPGRADE_WEBSOCKET,
 )
 
+H_CERTIFICATE = "cf-client-cert-der-base64"
+H_CERTIFICATE_SHA256 = "cf-client-cert-sha256"
 # Anything a client could pretend to be, or that carries authority behind the edge. Compared with all
 # punctuation folded to "-".
 _FORGED_PREFIXES = (
@@ -23,6 +27,7 @@ _FORGED_PREFIXES = (
     "cf-int-",
     "cf-warp-tag-",
     "cf-access-",
+    "cf-client-cert-",
     "cf-proxy-",
     "sallyport-",
     "x-forwarded-",
@@ -63,8 +68,10 @@ def tunnel_request_headers(
     assertion: str | None,
     identity: str | None,
     destination: str | None,
+    certificate: bytes | None = None,
 ) -> list[Header]:
-    """HTTP/2 request headers toward the connector. `:authority` is the routed hostname and nothing else."""
+    """HTTP/2 request headers toward the connector. `:authority` is the routed hostname and nothing else.
+    `certificate`: DER of the client's verified certificate, where its hostname forwards it."""
     headers = [
         (":method", head.method),
         (":scheme", "https"),
@@ -85,6 +92,8 @@ def tunnel_request_headers(
         headers.append((H_UPGRADE, UPGRADE_WEBSOCKET))
     headers += _edge_headers(head, client_ip, reference)
     optional = (
+        (H_CERTIFICATE, base64.b64encode(certificate).decode() if certificate else None),
+        (H_CERTIFICATE_SHA256, hashlib.sha256(certificate).hexdigest() if certificate else None),
         (H_ASSERTION, assertion),
         ("cf-access-authenticated-user-email", identity if identity and "@" in identity else None),
         (H_JUMP, destination),

@@ -72,7 +72,7 @@ class Edge:
             settings.state_dir,
             settings.certificate_dir,
             lambda hostname: self.snapshots.current.is_known_host(hostname),
-            lambda hostname: self.snapshots.current.client_roots.get(hostname, ()),
+            lambda hostname: self.snapshots.current.roots_for(hostname),
         )
         self._clients: set[PublicConnection] = set()
         self._background: list[asyncio.Task[None]] = []

@@ -74,14 +74,25 @@ class Snapshot:
     routes: Mapping[str, Route]
     tunnels: Mapping[str, Tunnel]
     keys: Mapping[str, Mapping[str, Any]]
-    # By exact hostname.
+    # By hostname, or by "*." and a parent name for every name one label below it.
     client_roots: Mapping[str, tuple[ClientRoot, ...]] = field(default_factory=dict)
+    # Hostnames (as above) whose origins get to see the client's certificate.
+    certificate_forwarding: frozenset[str] = frozenset()
     # Organization -> version of its latest change.
     changes: Mapping[str, int] = field(default_factory=dict)
 
     def changed_at(self, organization_id: str) -> int:
         """The version from which on decisions about the organization count; this one when we are not told."""
         return self.changes.get(organization_id, self.version)
+
+    def roots_for(self, hostname: str) -> tuple[ClientRoot, ...]:
+        """Of the name itself and of its wildcard, each once."""
+        wildcard = f"*.{hostname.partition('.')[2]}"
+        found = (*self.client_roots.get(hostname, ()), *self.client_roots.get(wildcard, ()))
+        return tuple(dict.fromkeys(found))
+
+    def forwards_certificate(self, hostname: str) -> bool:
+        return not self.certificate_forwarding.isdisjoint((hostname, f"*.{hostname.partition('.')[2]}"))
 
     def is_known_host(self, hostname: str) -> bool:
         return (
@@ -154,6 +165,7 @@ def _parse(document: Any) -> Snapshot:
             _host(name): tuple(ClientRoot(str(root["fingerprint"]), str(root["pem"])) for root in roots)
             for name, roots in (document.get("client_roots") or {}).items()
         },
+        certificate_forwarding=frozenset(_host(name) for name in document.get("certificate_forwarding") or ()),
         changes={str(org): int(version) for org, version in (document.get("changes") or {}).items()},
     )
 

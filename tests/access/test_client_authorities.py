@@ -6,14 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
 from django.utils import timezone
 
 from access import hostnames
 from access.actions.client_authorities import (
     create_client_authority,
     delete_client_authority,
+    set_revocations,
     update_client_authority,
 )
+from access.client_crls import name_digest
 from access.evidence import ShownCertificate
 from access.models import AccessRequest, Application, ClientAuthority
 from accounts.errors import Conflict, InvalidInput
@@ -136,7 +139,7 @@ def test_snapshot_tells_edges_only_proven_hostnames(cast: Cast, monkeypatch: pyt
 
 
 def test_hostnames_must_be_owned(cast: Cast) -> None:
-    for hostname in ("ssh.elsewhere.test", "*.widgetcorp.test", "not a host"):
+    for hostname in ("ssh.elsewhere.test", "*.elsewhere.test", "*.test", "not a host"):
         with pytest.raises(InvalidInput):
             add_root(cast.widgetcorp, associated_hostnames=[hostname])
     assert callable(hostnames.assert_owned)
@@ -175,6 +178,156 @@ def test_api_and_pages(cast: Cast) -> None:
     assert client.post("/o/widgetcorp/access/service-auth/mtls/add/", sent).status_code == 302
     assert client.post(f"/o/widgetcorp/access/service-auth/mtls/{ClientAuthority.objects.get().pk}/delete/")
     assert not ClientAuthority.objects.exists()
+
+
+def client_certificate(issuer: Root, tmp_path: Any) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(issuer.client_file("dev1", tmp_path).read_bytes())
+
+
+def certificate_of(row: ClientAuthority, certificate: x509.Certificate) -> ShownCertificate:
+    issuer, serial = name_digest(certificate.issuer), f"{certificate.serial_number:x}"
+    return shown_certificate(row, issuer=issuer, serial=serial)
+
+
+def test_a_bundle_brings_its_intermediates(cast: Cast) -> None:
+    middle, lower = (one := Root("Middle", ROOT)), Root("Lower", one)
+    for bundle in (lower.pem() + ROOT.pem(), ROOT.pem() + Root("Middle", Root("Widget machines")).pem()):
+        with pytest.raises(InvalidInput):
+            add_root(cast.widgetcorp, certificate=bundle)
+    row = add_root(cast.widgetcorp, certificate=lower.pem() + ROOT.pem() + middle.pem())
+    assert row.fingerprint == ROOT.fingerprint()
+    assert row.intermediates == middle.pem() + lower.pem()
+    assert load_snapshot()["client_roots"][HOSTNAME][0]["pem"] == ROOT.pem() + middle.pem() + lower.pem()
+
+
+def test_wildcard_hostnames(cast: Cast) -> None:
+    row = add_root(cast.widgetcorp, associated_hostnames=["*.widgetcorp.test"])
+    make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+    assert ask(certificate=shown_certificate(row))["outcome"] == "allow"
+    make_application(
+        cast.widgetcorp,
+        hostname="deep.ssh.widgetcorp.test",
+        include=[CERTIFICATE],
+        decision="non_identity",
+        authority=False,
+    )
+    deep = ask(certificate=shown_certificate(row), hostname="deep.ssh.widgetcorp.test")
+    assert deep["outcome"] == "deny", "one label only"
+    assert "*.widgetcorp.test" in load_snapshot()["client_roots"]
+
+
+class TestRevocation:
+    def allowed(self, row: ClientAuthority, certificate: x509.Certificate) -> Any:
+        answer = ask(certificate=certificate_of(row, certificate), websocket=True)
+        return answer
+
+    def test_a_listed_certificate_is_refused_with_its_reason_and_cut(self, cast: Cast, tmp_path: Any) -> None:
+        row = add_root(cast.widgetcorp)
+        application = make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+        bad, good = (client_certificate(ROOT, tmp_path) for _ in range(2))
+        before = {name: self.allowed(row, one) for name, one in (("bad", bad), ("good", good))}
+        assert {answer["outcome"] for answer in before.values()} == {"allow"}
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl(bad), now=timezone.now())
+        event = last_event(cast.widgetcorp)
+        assert event.name == "access.client_authority.revocations_changed"
+        refused = self.allowed(row, bad)
+        assert (refused["outcome"], refused["reason"]) == ("deny", "client_certificate_revoked")
+        assert "revoked" in refused["message"]
+        assert self.allowed(row, good)["outcome"] == "allow"
+        assert len(reasons(live(application, before["bad"]))) == 1
+        assert reasons(live(application, before["good"])) == []
+        set_revocations(row, actor=ACTOR, lists="", now=timezone.now())
+        assert self.allowed(row, bad)["outcome"] == "allow"
+
+    def test_an_expired_list_refuses_every_certificate_of_its_issuer(self, cast: Cast, tmp_path: Any) -> None:
+        row = add_root(cast.widgetcorp)
+        make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+        certificate = client_certificate(ROOT, tmp_path)
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl(), now=timezone.now())
+        assert self.allowed(row, certificate)["outcome"] == "allow"
+        row.refresh_from_db()
+        row.revocations[0]["next_update"] = timezone.now().timestamp() - 1
+        row.save()
+        refused = self.allowed(row, certificate)
+        assert (refused["outcome"], refused["reason"]) == ("deny", "client_revocation_list_expired")
+
+    def test_a_revoked_intermediate_takes_its_certificates_with_it(self, cast: Cast, tmp_path: Any) -> None:
+        middle = Root("Middle", ROOT)
+        row = add_root(cast.widgetcorp, certificate=ROOT.pem() + middle.pem())
+        make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+        below = client_certificate(middle, tmp_path)
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl() + middle.crl(), now=timezone.now())
+        assert self.allowed(row, below)["outcome"] == "allow"
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl(middle.certificate), now=timezone.now())
+        assert self.allowed(row, below)["reason"] == "client_certificate_revoked"
+
+    def test_an_edge_that_does_not_say_which_certificate_it_saw_is_not_believed(self, cast: Cast) -> None:
+        row = add_root(cast.widgetcorp)
+        make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl(), now=timezone.now())
+        assert ask(certificate=shown_certificate(row))["outcome"] == "deny"
+
+    def test_lists_are_checked(self, cast: Cast) -> None:
+        row = add_root(cast.widgetcorp)
+        stranger = Root("Widget machines")  # the same name, another key
+        for lists in (
+            "nonsense",
+            ROOT.pem(),
+            stranger.crl(),
+            ROOT.crl(key=stranger.key),
+            ROOT.crl(days=-1),
+            ROOT.crl() + ROOT.crl(),
+            ROOT.crl() + "more",
+        ):
+            with pytest.raises(InvalidInput) as refused:
+                set_revocations(row, actor=ACTOR, lists=lists, now=timezone.now())
+            assert set(refused.value.fields) == {"lists"}
+        row.refresh_from_db()
+        assert row.revocations == []
+
+    def test_by_api_and_page(self, cast: Cast, tmp_path: Any) -> None:
+        row = add_root(cast.widgetcorp)
+        api = make_api(cast.widgetcorp)
+        one = f"{api.account}/access/certificates/{row.pk}"
+        bad = client_certificate(ROOT, tmp_path)
+        made = api.ok("PUT", f"{one}/revocation_lists", {"crl": ROOT.crl(bad)})
+        assert [(entry["issuer"], entry["revoked"]) for entry in made["revocation_lists"]] == [
+            ("CN=Widget machines", 1)
+        ]
+        api.refused("PUT", f"{one}/revocation_lists", {"crl": "x"}, status=400)
+        client = login(cast.erin)
+        page = f"/o/widgetcorp/access/service-auth/mtls/{row.pk}/revocations/"
+        assert "CN=Widget machines: 1 revoked" in shown(client, page)
+        assert client.post(page, {"lists": "nonsense"}).status_code == 422
+        assert client.post(page, {"lists": ROOT.crl()}).status_code == 302
+        assert "revocation list: 0 revoked" in shown(client, "/o/widgetcorp/access/service-auth/mtls/")
+        assert client.post(page, {"lists": ""}).status_code == 302
+        row.refresh_from_db()
+        assert row.revocations == []
+
+
+def test_forwarding_by_api_and_page(cast: Cast) -> None:
+    api = make_api(cast.widgetcorp)
+    path = f"{api.account}/access/certificates/settings"
+    assert api.ok("GET", path) == []
+    body = {"hostname": HOSTNAME, "china_network": False, "client_certificate_forwarding": True}
+    assert api.ok("PUT", path, {"settings": [body]}) == [body]
+    assert load_snapshot()["certificate_forwarding"] == [HOSTNAME]
+    for refused in ({**body, "china_network": True}, {**body, "hostname": "ssh.elsewhere.test"}):
+        api.refused("PUT", path, {"settings": [refused]}, status=400)
+    assert make_api(cast.evilcorp).ok("GET", path.replace(cast.widgetcorp.pk, cast.evilcorp.pk)) == []
+    Zone.objects.update(status="pending")
+    assert load_snapshot()["certificate_forwarding"] == []
+    Zone.objects.update(status="active")
+    row = add_root(cast.widgetcorp)
+    client = login(cast.erin)
+    edit = f"/o/widgetcorp/access/service-auth/mtls/{row.pk}/edit/"
+    assert "checked" in shown(client, edit)
+    assert client.post(edit, {"name": "Machines", "associated_hostnames": HOSTNAME}).status_code == 302
+    assert api.ok("GET", path) == [{**body, "client_certificate_forwarding": False}]
+    sent = {"name": "Machines", "associated_hostnames": HOSTNAME, "forwarding": "on"}
+    assert client.post(edit, sent).status_code == 302
+    assert api.ok("GET", path) == [body]
 
 
 # --- Linked app tokens ----------------------------------------------------------------------------------------

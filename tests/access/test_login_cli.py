@@ -24,6 +24,7 @@ from dataplane.wire.confirmation import confirmation_code
 from dataplane.wire.names import COOKIE_AUTH
 from tests.access.edge_client import HOST, TEAM, EdgeBrowser, form_of
 from tests.access.login_flows import last_pin, make_application, pin_provider
+from tests.access.mfa_kit import enroll_app, follow, onward_of
 from tests.access.test_login_hand_over import make_session
 from tests.factories import make_cast
 from tests.tunnels.helpers import Agent
@@ -282,3 +283,37 @@ def test_ac35_of_fifty_parallel_polls_exactly_one_gets_the_tokens():
     assert jwt.decode(terminal.open(won[0])["app_token"], options={"verify_signature": False})["aud"] == [
         application.aud
     ]
+
+
+def test_no_token_comes_before_the_second_factor(application, browser):
+    application.mfa_config = {"allowed_authenticators": ["totp"], "session_duration_seconds": 3600}
+    application.save()
+    terminal = Terminal()
+    link = browser.get(terminal.url(application.aud))["Location"]
+    first = browser.get(link)
+    assert "/second-factor?" in first["Location"]
+    approving = {"aud": application.aud, "host": HOST, "token": terminal.public, "send_org_token": "true"}
+    page = browser.get(f"https://{TEAM}/")
+    _, fields = form_of(page)
+    posted = browser.request("POST", link, {**fields, **approving, "decision": "approve"})
+    assert "/second-factor?" in posted["Location"]
+    assert not Transfer.objects.exists()
+    assert terminal.poll() is None
+
+    url, shown = follow(browser, first)
+    _, done = enroll_app(browser, url, shown)
+    _, page = follow(browser, browser.get(onward_of(done)))
+    answer = browser.submit(link, page, containing="approve", decision="approve")
+    assert answer.status_code == 200
+    assert set(terminal.open(terminal.poll())) == {"app_token", "org_token"}
+
+
+def test_tokens_carry_the_clients_device(application, browser):
+    terminal, device = Terminal(), "d" * 43
+    link = browser.get(terminal.url(application.aud, cnf=device))["Location"]
+    page = browser.get(link)
+    browser.submit(link, page, containing="approve", decision="approve")
+    for token in terminal.open(terminal.poll()).values():
+        assert jwt.decode(token, options={"verify_signature": False})["cnf"] == {"jkt": device}
+    damaged = browser.get(terminal.url(application.aud, cnf="x"))
+    assert damaged.status_code == 400

@@ -155,3 +155,13 @@ def test_custom_pages(client: Cloudflare, organization: Organization) -> None:
     assert shown is not None
     assert shown.custom_pages is not None
     assert shown.custom_pages.identity_denied == made.uid
+
+
+def test_certificate_settings(client: Cloudflare, organization: Organization) -> None:
+    settings, account = client.zero_trust.access.certificates.settings, organization.id
+    make_zone(client, account)
+    host = "ssh.widgetcorp.example"
+    one: Any = {"hostname": host, "china_network": False, "client_certificate_forwarding": True}
+    changed = settings.update(account_id=account, settings=[one])
+    assert [row.hostname for row in changed] == [host]
+    assert [row.client_certificate_forwarding for row in settings.get(account_id=account)] == [True]

@@ -24,6 +24,8 @@ BODIES: dict[str, Any] = {
     "POST /custom_pages": {"name": "P", "type": "forbidden", "custom_html": "x"},
     "PUT /custom_pages/{page_id}": {"name": "P", "type": "forbidden", "custom_html": "x"},
     "POST /certificates": {"name": "C", "certificate": CLIENT_ROOT},
+    "PUT /certificates/settings": {"settings": []},
+    "PUT /certificates/{certificate_id}/revocation_lists": {"crl": ""},
     "PUT /certificates/{certificate_id}": {"associated_hostnames": []},
     "POST /zones": {"name": "another.example"},
     "PUT /organizations": {"name": "X"},

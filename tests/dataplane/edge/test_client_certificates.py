@@ -1,17 +1,26 @@
 """Client certificates at the edge: asked for only where there are roots, verified against those alone."""
 
 import asyncio
+import base64
+import hashlib
 import ssl
 import struct
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from dataplane.edge.clienthello import IncompleteError, server_name_of
 from tests.client_roots import NOW, Root
 from tests.dataplane.edge.conftest import Stage
 from tests.dataplane.edge.eyeball import Eyeball
-from tests.dataplane.edge.fakes import SSH_HOST, WEB_HOST, make_snapshot, make_token
+from tests.dataplane.edge.fakes import SSH_HOST, WEB_HOST, aud, make_snapshot, make_token
+
+
+def name_digest(name: x509.Name) -> str:
+    """As access.client_crls has it; the data plane's tests import no Django."""
+    return hashlib.sha256(name.public_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +62,75 @@ async def test_common_name_and_roots_reach_the_control_plane(stage: Stage, tmp_p
     assert shown["roots"] == [root.fingerprint()]
     assert len(shown["fingerprint"]) == 64
     assert shown["expires_at"] > NOW.timestamp()
+
+
+async def test_issuer_and_serial_reach_the_control_plane(stage: Stage, tmp_path: Path, root: Root) -> None:
+    await serve_roots(stage, {SSH_HOST: [root]})
+    file = root.client_file("dev1", tmp_path)
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    eyeball = await connected(stage, tmp_path, SSH_HOST, file)
+    await eyeball.request()
+    shown = stage.control.authorized[-1]["certificate"]
+    assert shown["serial"] == f"{certificate.serial_number:x}"
+    assert shown["issuer"] == name_digest(root.name)
+
+
+async def test_a_certificate_below_an_intermediate_of_the_bundle_is_verified(
+    stage: Stage, tmp_path: Path, root: Root
+) -> None:
+    """The client sends its own certificate only: the chain to the root comes from what was uploaded."""
+    middle, lower = (one := Root("Middle", root)), Root("Lower", one)
+    file = lower.client_file("dev1", tmp_path)
+    await serve_roots(stage, {SSH_HOST: [root]})
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError, OSError)):
+        await asked(stage, tmp_path, file)
+    snapshot = {**stage.control.snapshot, "version": stage.control.snapshot["version"] + 1}
+    pem = root.pem() + middle.pem() + lower.pem()
+    snapshot["client_roots"] = {SSH_HOST: [{"fingerprint": root.fingerprint(), "pem": pem}]}
+    stage.control.snapshot = snapshot
+    await stage.until(lambda: stage.edge.snapshots.current.version == snapshot["version"])
+    await asked(stage, tmp_path, file)
+    assert stage.control.authorized[-1]["certificate"]["common_name"] == "dev1"
+    assert stage.control.authorized[-1]["certificate"]["issuer"] == name_digest(lower.name)
+    # An intermediate alone is no root.
+    snapshot = {**snapshot, "version": snapshot["version"] + 1}
+    snapshot["client_roots"] = {SSH_HOST: [{"fingerprint": lower.fingerprint(), "pem": lower.pem()}]}
+    stage.control.snapshot = snapshot
+    await stage.until(lambda: stage.edge.snapshots.current.version == snapshot["version"])
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError, OSError)):
+        await asked(stage, tmp_path, file)
+
+
+async def test_a_wildcard_asks_one_label_below_and_no_deeper(stage: Stage, tmp_path: Path, root: Root) -> None:
+    parent = SSH_HOST.partition(".")[2]
+    await serve_roots(stage, {f"*.{parent}": [root]})
+    await asked(stage, tmp_path, root.client_file("dev1", tmp_path))
+    assert stage.control.authorized[-1]["certificate"]["roots"] == [root.fingerprint()]
+    await serve_roots(stage, {f"*.{parent.partition('.')[2]}": [root]})
+    await asked(stage, tmp_path, root.client_file("dev1", tmp_path))
+    assert stage.control.authorized[-1]["certificate"] is None
+
+
+@pytest.mark.parametrize("forwards", [True, False])
+async def test_origins_see_the_certificate_only_where_it_is_forwarded(
+    stage: Stage, tmp_path: Path, root: Root, forwards: bool
+) -> None:
+    await stage.connector()
+    await serve_roots(stage, {WEB_HOST: [root]})
+    snapshot = {**stage.control.snapshot, "version": stage.control.snapshot["version"] + 1}
+    snapshot["certificate_forwarding"] = [WEB_HOST] if forwards else []
+    stage.control.snapshot = snapshot
+    await stage.until(lambda: stage.edge.snapshots.current.version == snapshot["version"])
+    file = root.client_file("dev1", tmp_path)
+    der = x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(Encoding.DER)
+    eyeball = await connected(stage, tmp_path, WEB_HOST, file)
+    forged = {"Cf-Client-Cert-Der-Base64": "Zm9yZ2Vk", "CF_Client_Cert_Sha256": "forged"}
+    token = {"Cf-Access-Token": make_token(aud=[aud("web")])}
+    seen = (await eyeball.request("GET", "/", {**forged, **token})).json()["headers"]
+    told = seen.get("cf-client-cert-der-base64"), seen.get("cf-client-cert-sha256")
+    expected = (base64.b64encode(der).decode(), hashlib.sha256(der).hexdigest())
+    assert told == (expected if forwards else (None, None))
+    assert "forged" not in str(seen)
 
 
 async def test_without_a_certificate_the_request_goes_on(stage: Stage, tmp_path: Path, root: Root) -> None:
