@@ -80,6 +80,8 @@ def _pages(world: World) -> list[str]:
         "settings/login-methods/add/oidc/",
         "settings/api-tokens/create/",
         "logs/audit/",
+        "settings/organization/",
+        "search/?q=s",
     ]
 
 
