@@ -81,7 +81,7 @@ class CertificateResult(Schema):
 @router.route("GET", "/certificates", Permission.ACCESS_READ, CertificateResult, paged=True)
 def list_certificates(request: ApiRequest, paging: Query[Paging]) -> Page:
     rows = ClientAuthority.objects.for_organization(request.organization).order_by("name", "id")
-    return page_of(rows, paging, _shape)
+    return page_of(rows, paging, shape_client_authority)
 
 
 @router.route("GET", "/certificates/settings", Permission.ACCESS_READ, HostnameSetting, paged=True)
@@ -104,12 +104,12 @@ def update_certificate_settings(request: ApiRequest, body: SettingsBody) -> Page
 def create_certificate(request: ApiRequest, body: CertificateBody) -> CertificateResult:
     values: dict[str, Any] = body.model_dump()
     row = create_client_authority(request.organization, actor=request.actor, now=timezone.now(), **values)
-    return _shape(row)
+    return shape_client_authority(row)
 
 
 @router.route("GET", "/certificates/{certificate_id}", Permission.ACCESS_READ, CertificateResult)
 def get_certificate(request: ApiRequest, certificate_id: str) -> CertificateResult:
-    return _shape(_own(request, certificate_id))
+    return shape_client_authority(_own(request, certificate_id))
 
 
 @router.route("PUT", "/certificates/{certificate_id}", Permission.ACCESS_EDIT, CertificateResult)
@@ -120,14 +120,14 @@ def update_certificate(request: ApiRequest, certificate_id: str, body: Certifica
         name=body.name,
         associated_hostnames=body.associated_hostnames,
     )
-    return _shape(row)
+    return shape_client_authority(row)
 
 
 @router.route("PUT", "/certificates/{certificate_id}/revocation_lists", Permission.ACCESS_EDIT, CertificateResult)
 def update_revocation_lists(request: ApiRequest, certificate_id: str, body: RevocationBody) -> CertificateResult:
     """Not in the public API. An expired list refuses every certificate of its issuer."""
     row = set_revocations(_own(request, certificate_id), actor=request.actor, lists=body.crl, now=timezone.now())
-    return _shape(row)
+    return shape_client_authority(row)
 
 
 @router.route("DELETE", "/certificates/{certificate_id}", Permission.ACCESS_EDIT, Deleted)
@@ -150,7 +150,7 @@ def _settings(request: ApiRequest) -> list[Any]:
     ]
 
 
-def _shape(row: ClientAuthority) -> CertificateResult:
+def shape_client_authority(row: ClientAuthority) -> CertificateResult:
     der = load_pem_x509_certificate(row.certificate.encode()).public_bytes(Encoding.DER)
     return CertificateResult(
         id=str(row.pk),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from access.api_application_shapes import ApplicationBody, shape_application
+from access.api_certificates import CertificateBody, CertificateChanges, shape_client_authority
 from access.api_lists import ListBody, ListReplacement, shape_full_list
 from access.api_shapes import (
     GroupBody,
@@ -16,7 +17,7 @@ from access.api_shapes import (
     shape_service_token,
 )
 from access.api_tags import TagBody
-from access.models import AccessList, Application, ApplicationPolicy, Group, Policy, ServiceToken, Tag
+from access.models import AccessList, Application, ApplicationPolicy, ClientAuthority, Group, Policy, ServiceToken, Tag
 from accounts import api_requests
 from accounts.api_requests import ApiCall, body_of
 
@@ -74,6 +75,14 @@ def service_token_request(token: ServiceToken, is_new: bool) -> ApiCall:
     return ApiCall("PUT", f"{base}/{token.pk}", body_of(shaped, ServiceTokenChanges, **kept))
 
 
+def client_authority_request(root: ClientAuthority, is_new: bool) -> ApiCall:
+    shaped = shape_client_authority(root)
+    base = f"/accounts/{root.organization_id}/access/certificates"
+    if is_new:
+        return ApiCall("POST", base, body_of(shaped, CertificateBody, certificate=root.certificate))
+    return ApiCall("PUT", f"{base}/{root.pk}", body_of(shaped, CertificateChanges, keep=("associated_hostnames",)))
+
+
 def tag_request(tag: Tag, is_new: bool) -> ApiCall:
     return ApiCall("POST", f"/accounts/{tag.organization_id}/access/tags", TagBody(name=tag.name).model_dump())
 
@@ -109,6 +118,7 @@ def register() -> None:
         ("application_settings_edit", False),
         ("application_authentication_edit", False),
         ("application_ssh_edit", False),
+        ("application_denial_edit", False),
     ):
         api_requests.register(name, Application, application_request, is_new=is_new)
     for name, is_new in (
@@ -124,4 +134,6 @@ def register() -> None:
     api_requests.register("list_edit", AccessList, list_request, is_new=False)
     api_requests.register("service_token_create", ServiceToken, service_token_request, is_new=True)
     api_requests.register("service_token_edit", ServiceToken, service_token_request, is_new=False)
+    api_requests.register("client_authority_add", ClientAuthority, client_authority_request, is_new=True)
+    api_requests.register("client_authority_edit", ClientAuthority, client_authority_request, is_new=False)
     api_requests.register("tag_add", Tag, tag_request, is_new=True)

@@ -32,6 +32,8 @@ def data_of(application: Application) -> dict[str, Any]:
         "configure": as_fields(configure),
         "setup": as_fields(setup),
         "policies": [{"id": str(link.policy_id)} if link.policy.reusable else as_item(link.policy) for link in links],
+        # What no step of the wizard asks about.
+        "extra": {"mfa_config": application.mfa_config} if application.mfa_config else {},
         "settings": {name: value for name, value in application.settings.items() if name not in FORM_SETTINGS},
     }
 

@@ -13,8 +13,8 @@ from accounts.tenancy import TenantQuerySet
 class ApplicationDraft(models.Model):
     """The three steps as their author left them; nobody else sees it. The forms judge `data` again whenever it is used.
 
-    `data`: {"configure": fields, "setup": fields, "policies": [values], "settings": {...}}, fields being what a form
-    holds: name -> list of text.
+    `data`: {"configure": fields, "setup": fields, "policies": [values], "settings": {...}, "extra": {...}}, fields
+    being what a form holds: name -> list of text. `extra` goes to create_application as it is.
     """
 
     class Origin(models.TextChoices):

@@ -135,11 +135,7 @@ def _dial(tunnel: Tunnel | None, application: Application) -> DialFacts | None:
     if tunnel is None:
         return None
     rows = Dial.objects.for_organization(tunnel.organization).filter(tunnel=tunnel)
-    if application.hostname.startswith("*."):
-        rows = rows.filter(hostname__endswith=application.hostname[1:])
-    else:
-        rows = rows.filter(hostname=application.hostname)
-    row = rows.order_by("-at").first()
+    row = rows.filter(hostname=application.hostname).first()
     if row is None:
         return None
     return DialFacts(row.at, row.latency_ms, row.reason, row.message, row.destination)

@@ -158,7 +158,8 @@ def _tunnel(facts: WayFacts) -> Hop:
 def _connectors(facts: WayFacts) -> Hop:
     title = "Connector" if len(facts.connectors) == 1 else "Connectors"
     if not facts.connectors:
-        return Hop("connectors", title, HopState.BAD, "None is connected.", fix="See the tunnel.")
+        fix = "Run one next to your servers; the page of the tunnel has the command."
+        return Hop("connectors", title, HopState.BAD, "None is connected.", fix=fix)
     details = [_connector_line(connector, facts.config_version) for connector in facts.connectors]
     failed = next((connector.config_error for connector in facts.connectors if connector.config_error), "")
     if failed:

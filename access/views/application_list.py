@@ -24,7 +24,6 @@ _ORDERS: dict[str, tuple[str, ...]] = {
     "domain": ("hostname", "path", "id"),
     "policies": ("policy_count", "name", "id"),
     "session": ("session_duration_seconds", "name", "id"),
-    "changed": ("updated_at", "id"),
 }
 
 
@@ -89,7 +88,6 @@ def _columns(sort: str) -> dict[str, Column]:
         "domain": "Domain",
         "policies": "Policies",
         "session": "Session",
-        "changed": "Changed",
     }
     current, down = sort.removeprefix("-"), sort.startswith("-")
     states = {key: "none" if key != current else "descending" if down else "ascending" for key in labels}

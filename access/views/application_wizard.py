@@ -258,6 +258,7 @@ def _add(
         skip_interstitial=setup.cleaned_data["skip_interstitial"],
         **{name: values[name] for name in _CONFIGURED},
         **{name: setup.cleaned_data[name] for name in profile},
+        **draft.data.get("extra", {}),
     )
     draft.delete()
     return application

@@ -109,7 +109,7 @@ def application_denial(request: OrganizationRequest, application_id: UUID) -> Ht
     application = own_application(request, application_id)
     pages = _own_pages(request)
     form = DenialForm(initial=DenialForm.initial_of(application, pages), pages=pages)
-    return tab(request, application, "denial", form=form)
+    return tab(request, application, "denial", form=form, live=True)
 
 
 @requires(Permission.ACCESS_EDIT)

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import Count, Q
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -28,11 +29,13 @@ MAX_SHOWN = 20
 @require_GET
 def users(request: OrganizationRequest) -> HttpResponse:
     now = timezone.now()
-    live = Q(sessions__revoked_at=None, sessions__expires_at__gt=now)
+    live = AccessSession.objects.filter(identity=OuterRef("pk"), revoked_at=None, expires_at__gt=now).order_by()
+    # Counted for the rows of the page only: a join would count the sessions of everybody first.
+    count = Subquery(live.values("identity").annotate(number=Count("pk")).values("number"))
     rows = (
         Identity.objects.for_organization(request.organization)
         .select_related("provider")
-        .annotate(live_sessions=Count("sessions", filter=live))
+        .annotate(live_sessions=Coalesce(count, 0))
         .order_by("email", "id")
     )
     state = Filter(

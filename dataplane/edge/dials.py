@@ -1,5 +1,5 @@
-"""How the last request for each hostname went between this edge and its host: did the connector reach the service,
-and how long did that take? Measured on real requests, reported when there is something new."""
+"""How the last request for each application hostname went between this edge and its host: did the connector reach the
+service, and how long did that take? Measured on real requests, reported when there is something new."""
 
 import time
 from collections import OrderedDict

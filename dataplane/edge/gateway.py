@@ -140,7 +140,7 @@ class Gateway:
         self._streams.add(stream)
         started = time.monotonic()
         try:
-            await self._run(client, head, exchange, route, allowed)
+            await self._run(client, head, exchange, route, allowed, application.hostname)
         finally:
             self._streams.remove(stream)
             _log_end(client, head, application, exchange, time.monotonic() - started)
@@ -152,6 +152,7 @@ class Gateway:
         exchange: TunnelExchange,
         route: Route,
         allowed: Allowed,
+        hostname: str,
     ) -> None:
         headers = tunnel_request_headers(
             head,
@@ -175,7 +176,8 @@ class Gateway:
             self._dials.watch(
                 exchange,
                 tunnel_id=route.tunnel_id,
-                hostname=head.hostname,
+                # The application's, maybe "*.…": what visitors make up would fill memory and reports.
+                hostname=hostname,
                 connection_id=connection.id,
                 destination=allowed.destination,
             )

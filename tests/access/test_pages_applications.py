@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -596,7 +597,13 @@ class TestTabs:
     def test_a_deleted_application_can_be_added_again_from_its_draft(self, alice: Client, world: World) -> None:
         old = world.application
         settings = {"logo_url": "https://example.com/l.png", "reserved_principals": ["deploy"]}
-        Application.objects.filter(pk=old.pk).update(settings=settings, principal_overrides={"a@people.test": "ops"})
+        factor = {"allowed_authenticators": ["totp"], "mfa_disabled": False, "session_duration_seconds": 600}
+        Application.objects.filter(pk=old.pk).update(
+            settings=settings,
+            principal_overrides={"a@people.test": "ops"},
+            require_key_proof=True,
+            mfa_config=factor,
+        )
         alice.post(url("application_policy_attach", old.pk), {"policy": str(world.reusable.pk)})
         before = Policy.objects.get(pk=world.policy.pk)
         alice.post(url("application_delete", old.pk), {"confirmation": "SSH bastion"})
@@ -604,10 +611,12 @@ class TestTabs:
         assert "Kept from a deleted application" in shown(alice, url("application_draft", draft.pk))
         page = shown(alice, url("application_draft_setup", draft.pk))
         assert "a@people.test = ops" in page
+        assert re.search(r'name="require_key_proof"[^>]* checked', page)
         assert alice.post(url("application_draft_setup", draft.pk), _sendable(draft.data["setup"])).status_code == 302
         again = Application.objects.get(name="SSH bastion")
         assert again.domain == old.domain and again.aud != old.aud
         assert (again.settings, again.principal_overrides) == (settings, {"a@people.test": "ops"})
+        assert (again.require_key_proof, again.mfa_config) == (True, factor)
         policies = [link.policy for link in again.policy_links.select_related("policy").order_by("precedence")]
         assert [policy.name for policy in policies] == ["Engineers get in", "Everybody of the company"]
         assert policies[0].pk != before.pk and policies[0].include == before.include
@@ -660,7 +669,7 @@ class TestList:
         with django_assert_num_queries(len(first)):
             page = shown(alice, url("applications"))
         assert "1 to 25 of 61" in page
-        assert "none: nobody gets in" in page
+        assert "nobody gets in" in page
         page = shown(alice, url("applications") + "?q=app 59")
         assert page.count("<tr>") == 2
         assert "Nothing matches" in shown(alice, url("applications") + "?q=zzz")

@@ -13,15 +13,15 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from access.models import Application, ApplicationDraft, Policy
+from access.models import Application, ApplicationDraft, ClientAuthority, Policy
 from accounts.models import AuditEvent, IdentityProvider
-from tests.controlplane.api_kit import MAIN, Api, make_api
+from tests.controlplane.api_kit import CLIENT_ROOT, MAIN, Api, make_api
 from tests.factories import Cast
 from tests.pages_kit import form_id, login, rows_of, shown, text_of
 from tests.world import World, make_world
 
 CHANGING = {"id", "aud", "uid", "created_at", "updated_at", "created_on", "modified_on", "client_id", "client_secret"}
-CHANGING |= {"expires_at", "token", "credentials_file", "verification", "last_answer", "redirect_url"}
+CHANGING |= {"expires_at", "token", "credentials_file", "verification", "last_answer", "redirect_url", "version"}
 RULES = {
     "rule-0-list": "include",
     "rule-0-selector": "email",
@@ -54,7 +54,9 @@ SETTINGS = {
 
 @pytest.fixture
 def world(cast: Cast) -> World:
-    return make_world(cast.widgetcorp, domain="widgetcorp.tech")
+    made = make_world(cast.widgetcorp, domain="widgetcorp.tech")
+    ClientAuthority.objects.filter(pk=made.client_authority.pk).update(certificate=CLIENT_ROOT)
+    return made
 
 
 @pytest.fixture
@@ -143,6 +145,23 @@ def forms(world: World) -> dict[str, tuple[str, dict[str, Any]]]:
                 "principal_overrides": "alice@people.test = deploy",
             },
         ),
+        "application_denial_edit": (
+            url("application_denial_edit", app),
+            {"custom_deny_message": "Ask the platform team.", "custom_deny_url": "https://example.com/help"},
+        ),
+        "client_authority_edit": (
+            url("client_authority_edit", world.client_authority.pk),
+            {"name": "Renamed", "associated_hostnames": "ssh-bastion.widgetcorp.tech"},
+        ),
+        "tunnel_hostnames": (
+            url("tunnel_hostnames", world.tunnel.pk),
+            {
+                "base_version": "1",
+                "host-0-hostname": "ssh-bastion.widgetcorp.tech",
+                "host-0-kind": "ssh",
+                "host-0-target": "10.0.0.9:22",
+            },
+        ),
         "application_duplicate": (
             url("application_duplicate", app),
             {"name": "Copy", "subdomain": "copy", "domain": "widgetcorp.tech"},
@@ -154,7 +173,8 @@ NAMES = [
     *("group_add", "group_edit", "policy_add", "policy_edit", "application_policy_add", "application_policy_edit"),
     *("list_add", "list_edit", "service_token_create", "service_token_edit", "tag_add", "tunnel_create"),
     *("tunnel_rename", "record_add", "record_edit", "application_settings_edit", "application_authentication_edit"),
-    *("application_ssh_edit", "application_duplicate"),
+    *("application_ssh_edit", "application_duplicate", "application_denial_edit", "client_authority_edit"),
+    "tunnel_hostnames",
 ]
 
 

@@ -141,14 +141,13 @@ def test_the_page_follows_a_failure_of_each_hop(cast: Cast, world: World) -> Non
     assert "The way in is broken at: Edge." in shown(client, address(world))
 
 
-def test_a_wildcard_application_shows_the_newest_of_its_hosts(cast: Cast, world: World) -> None:
+def test_a_wildcard_application_has_a_result_of_its_own(cast: Cast, world: World) -> None:
     type(world.application).objects.filter(pk=world.application.pk).update(hostname="*.widgetcorp.tech")
     DnsRecord.objects.update(name="*.widgetcorp.tech")
     rules = [{"hostname": "*.widgetcorp.tech", "service": "ssh://localhost:22"}, {"service": "http_status:404"}]
     TunnelConfiguration.objects.filter(tunnel=world.tunnel).update(config={"ingress": rules})
-    dial(world, hostname="a.widgetcorp.tech", at=timezone.now() - timedelta(hours=1), reason="origin_refused")
-    dial(world, hostname="b.widgetcorp.tech", latency_ms=9.0)
-    dial(world, hostname="elsewhere.test", reason="origin_refused")
+    dial(world, hostname="*.widgetcorp.tech", latency_ms=9.0)
+    dial(world, hostname="a.widgetcorp.tech", reason="origin_refused")
     assert "9.0 ms" in shown(login(cast.alice), address(world))
 
 
