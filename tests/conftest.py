@@ -24,6 +24,7 @@ _ONCE = ("dataplane", "browser")
 # Journeys of a person in Chromium, and `make run` itself: what they show does not depend on the database.
 _ONCE_FILES = (
     "test_journey.py",
+    "test_login_journeys.py",
     "test_login_pages.py",
     "test_provider_test.py",
     "test_make_run.py",
