@@ -71,7 +71,9 @@ class AuthorizeRequest:
 
     @property
     def is_preflight(self) -> bool:
-        return self.method == "OPTIONS" and bool(self.origin) and bool(self.preflight_method)
+        """Never a WebSocket: edges refuse such a request too, but nobody gets a stream for looking like a preflight."""
+        is_asked = self.method == "OPTIONS" and bool(self.origin) and bool(self.preflight_method)
+        return is_asked and not self.websocket
 
     def __repr__(self) -> str:
         return f"<AuthorizeRequest {self.ray_id} {self.hostname}{self.path}>"

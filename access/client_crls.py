@@ -1,7 +1,9 @@
 """Revocation lists of client certificate authorities: read, checked against their issuers, asked. Pure.
 
 A list says which certificates of its issuer no longer count, and until when it is valid. An expired one refuses every
-certificate of its issuer: nobody can say any more which of them were revoked (RFC 5280 section 6.3).
+certificate of its issuer, and of the authorities below it: nobody can say any more which of them were revoked (RFC 5280
+section 6.3). Where there are lists, a certificate by an authority that nobody added is refused too: a client may show
+any intermediate of the root, and a list names revoked ones by a number only.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ _BLOCK = re.compile(r"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOT
 
 REVOKED = "client_certificate_revoked"
 LIST_EXPIRED = "client_revocation_list_expired"
+UNKNOWN_ISSUER = "client_certificate_issuer_unknown"
 MESSAGES = {
     REVOKED: "Your client certificate was revoked. Ask for a new one.",
     LIST_EXPIRED: "The revocation list of your client certificate's authority has expired, so no certificate of it "
     "counts. An administrator must upload a new one.",
+    UNKNOWN_ISSUER: "Your client certificate comes from an intermediate authority that is unknown here, so nobody can "
+    "say whether it was revoked. An administrator must add that authority.",
 }
 
 
@@ -48,11 +53,15 @@ def _read(block: str, issuers: Sequence[x509.Certificate], now: datetime) -> dic
         crl = x509.load_pem_x509_crl(block.encode())
         next_update = crl.next_update_utc
         serials = [f"{entry.serial_number:x}" for entry in crl]
+        is_partial = any(extension.critical for extension in crl.extensions)
     except ValueError as error:
         raise ValueError("A list can not be read.") from error
     issuer = next((one for one in issuers if one.subject == crl.issuer and _is_signed_by(crl, one)), None)
     if issuer is None:
         raise ValueError("A list is not signed by this authority, nor by one of its intermediates.")
+    if is_partial:
+        # Delta lists and those of one distribution point (RFC 5280 sections 5.2.4, 5.2.5): each leaves others out.
+        raise ValueError("A list is only a part, or has a critical extension: upload the authority's complete list.")
     if isinstance(crl.signature_hash_algorithm, hashes.MD5 | hashes.SHA1):
         raise ValueError("A list is signed with MD5 or SHA-1, which nobody can rely on any more.")
     if next_update is None or next_update <= now:
@@ -61,14 +70,34 @@ def _read(block: str, issuers: Sequence[x509.Certificate], now: datetime) -> dic
         raise ValueError("A list is valid only in the future; check the clocks.")
     if len(serials) > MAX_REVOKED:
         raise ValueError(f"A list names more than {MAX_REVOKED} certificates.")
+    revoked = [one for one in issuers if f"{one.serial_number:x}" in set(serials)]
     return {
         "issuer": name_digest(issuer.subject),
         "issuer_text": issuer.subject.rfc4514_string()[:500],
         "next_update": next_update.timestamp(),
         "serials": sorted(serials),
-        # Of intermediates: their certificates are all revoked with them.
-        "issuers": sorted(name_digest(one.subject) for one in issuers if f"{one.serial_number:x}" in set(serials)),
+        # Intermediates: their certificates, and those of authorities below them, are all revoked with them.
+        "issuers": sorted(_with_those_below(revoked, issuers)),
+        "below": sorted(_with_those_below([issuer], issuers)),
+        "known": sorted(name_digest(one.subject) for one in issuers),
     }
+
+
+def _with_those_below(tops: Sequence[x509.Certificate], issuers: Sequence[x509.Certificate]) -> set[str]:
+    """Digests of the names of these authorities, and of all that they vouch for."""
+    found: set[str] = set()
+    waiting = list(tops)
+    while waiting:
+        top = waiting.pop()
+        if name_digest(top.subject) not in found:
+            found.add(name_digest(top.subject))
+            waiting += [one for one in issuers if one.issuer == top.subject]
+    return found
+
+
+def issuers_in(text: str) -> set[str]:
+    """Digests of the names of the authorities in a PEM bundle."""
+    return {name_digest(one.subject) for one in x509.load_pem_x509_certificates(text.encode())}
 
 
 def problem_of(lists: Iterable[Mapping[str, Any]], *, issuer: str, serial: str, now: datetime) -> str:
@@ -76,11 +105,9 @@ def problem_of(lists: Iterable[Mapping[str, Any]], *, issuer: str, serial: str, 
     for entry in lists:
         if issuer in entry["issuers"]:
             return REVOKED
-        if entry["issuer"] != issuer:
-            continue
-        if now.timestamp() >= entry["next_update"]:
+        if issuer in entry["below"] and now.timestamp() >= entry["next_update"]:
             return LIST_EXPIRED
-        if serial in entry["serials"]:
+        if issuer == entry["issuer"] and serial in entry["serials"]:
             return REVOKED
     return ""
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from access.bearer import session_behind, unverified_audience
-from access.client_crls import LIST_EXPIRED, MESSAGES, problem_of
+from access.client_crls import LIST_EXPIRED, MESSAGES, UNKNOWN_ISSUER, issuers_in, problem_of
 from access.evaluation import Decision
 from access.facts import NO_EVIDENCE, Evidence, as_document
 from access.models import Application, ClientAuthority
@@ -137,6 +137,12 @@ def _problem(organization: Organization, hostname: str, certificate: ShownCertif
         return ""
     if not certificate.issuer or not certificate.serial:
         return LIST_EXPIRED  # an edge of before lists existed cannot say which certificate it saw
+    if not any(certificate.issuer in entry["known"] for entry in lists):
+        # It may be of another of these roots, one without lists; that one says so itself.
+        bundles = rows.filter(fingerprint__in=[root for root in certificate.roots if not roots[root]])
+        texts = bundles.values_list("certificate", "intermediates")
+        if not any(certificate.issuer in issuers_in("".join(bundle)) for bundle in texts):
+            return UNKNOWN_ISSUER
     return problem_of(lists, issuer=certificate.issuer, serial=certificate.serial, now=now)
 
 

@@ -42,7 +42,7 @@ _ACCESS_FILTERS = (
         "action",
         "Action",
         lambda value: Condition(Q(action=value)),
-        [("login", "Login"), ("connect", "Connection"), ("certificate", "Certificate")],
+        [("login", "Login"), ("connect", "Connection"), ("certificate", "Certificate"), ("cut", "Session cut")],
     ),
     LogFilter("application", "Application", lambda text: Condition(Q(application_label__icontains=text))),
     LogFilter("person", "Person", _person),

@@ -307,7 +307,7 @@ class AccessRequest(models.Model):
     application_label = models.CharField(max_length=350)
     identity = models.ForeignKey(Identity, null=True, on_delete=models.SET_NULL, related_name="access_requests")
     email = models.CharField(max_length=350, blank=True, help_text="E-mail, or the service token's name.")
-    action = models.CharField(max_length=20, help_text="login, connect, certificate")
+    action = models.CharField(max_length=20, help_text="login, connect, certificate, cut")
     allowed = models.BooleanField()
     reason = models.CharField(max_length=60)
     connection = models.CharField(max_length=60, blank=True, help_text="Identity provider type or 'service_token'.")

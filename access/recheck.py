@@ -9,6 +9,7 @@ end beforehand (access.stream_ends) is told to the edge, which asks again then.
 from __future__ import annotations
 
 import logging
+import secrets
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,9 @@ from typing import Any, TypeVar
 from django.db.models import Q
 from django.utils import timezone
 
-from access.decisions import decide_with, load_rules
+from access.decisions import decide_with, load_rules, record_decision
 from access.destinations import allowed_destinations, resolve_destination
-from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Group, Policy
+from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Group, Outcome, Policy
 from access.evidence import evidence_of_stream
 from access.facts import load_lists
 from access.models import Application, ServiceToken
@@ -95,16 +96,19 @@ class Verdict:
     reason: str = ""
     message: str = ""
     ends_at: datetime | None = None
+    # With its trace, when it was the policies that refused.
+    decision: Decision | None = None
 
 
 def recheck_streams(streams: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """[{"stream_id", "reason", "message"}] of the streams to cut. What cannot be checked is cut."""
+    """[{"stream_id", "reason", "message", "reference"}] of the streams to cut. What cannot be checked is cut."""
     cuts: list[dict[str, str]] = recheck_document(streams)["cut"]
     return cuts
 
 
 def recheck_document(streams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`recheck_streams` as "cut", and "ends_in_seconds" of those of the others whose end is known."""
+    """`recheck_streams` as "cut", and "ends_in_seconds" of those of the others whose end is known. Each cut is in the
+    access log under its "reference"."""
     parsed = [_parse(stream) for stream in streams]
     facts = _load(parsed)
     now = timezone.now()
@@ -112,7 +116,8 @@ def recheck_document(streams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for stream in parsed:
         verdict = _judge(stream, facts, now)
         if verdict.reason:
-            cuts.append({"stream_id": stream.stream_id, "reason": verdict.reason, "message": verdict.message})
+            cut = {"stream_id": stream.stream_id, "reason": verdict.reason, "message": verdict.message}
+            cuts.append({**cut, "reference": _log_cut(stream, verdict, facts)})
         elif verdict.ends_at is not None:
             ends[stream.stream_id] = seconds_until(verdict.ends_at, now)
     return {"cut": cuts, "ends_in_seconds": ends}
@@ -228,7 +233,7 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
         moment=Moment.STREAM,
     )
     if not decision.allowed:
-        return Verdict(decision.reason, _CUT_MESSAGES.get(decision.reason, decision.message))
+        return Verdict(decision.reason, _CUT_MESSAGES.get(decision.reason, decision.message), decision=decision)
     if is_session_over(decision, rules.policies, opened, now):
         return Verdict("session_expired", f'The session that the policy "{decision.policy_name}" allows is over.')
     if stream.destination:
@@ -267,6 +272,34 @@ def _service_token_of(
         return None, Verdict("service_token_inactive", "The service token was disabled.")
     reason, message = why_over(token, opened, now)
     return (None, Verdict(reason, message)) if reason else (token, None)
+
+
+def _log_cut(stream: Stream, verdict: Verdict, facts: _Facts) -> str:
+    """The decision to end a stream, in the access log; the reference under which it is found there, "" when there is
+    no application any more. Whatever fails here, the stream is cut."""
+    application = facts.applications.get(stream.application_id)
+    if application is None:
+        return ""
+    reference = secrets.token_hex(8)
+    plain = Decision(False, Outcome.DENY, verdict.reason, verdict.message)
+    session = facts.sessions.get(stream.session_nonce or "")
+    service_token = facts.service_tokens.get(stream.service_token_id or "")
+    own = application.organization_id
+    try:
+        record_decision(
+            application,
+            verdict.decision or plain,
+            session=session if session is not None and session.organization_id == own else None,
+            service_token=service_token if service_token is not None and service_token.organization_id == own else None,
+            action="cut",
+            ip=stream.client_ip,
+            ray_id=reference,
+            evidence=evidence_of_stream(application, stream.evidence, now=timezone.now()),
+        )
+    except Exception:
+        log.exception("a cut could not be logged", extra={"stream_id": stream.stream_id})
+        return ""
+    return reference
 
 
 def _is_of_revoked_token(stream: Stream, application: Application, now: datetime) -> bool:

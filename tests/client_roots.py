@@ -21,13 +21,21 @@ class Root:
         self.parent = parent
         self.certificate = (parent or self)._sign(self.name, self.key.public_key(), is_authority=True)
 
-    def crl(self, *revoked: x509.Certificate, days: int = 2, key: ec.EllipticCurvePrivateKey | None = None) -> str:
+    def crl(
+        self,
+        *revoked: x509.Certificate,
+        days: int = 2,
+        key: ec.EllipticCurvePrivateKey | None = None,
+        extension: x509.ExtensionType | None = None,
+    ) -> str:
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.name)
             .last_update(NOW - datetime.timedelta(days=3))
             .next_update(NOW + datetime.timedelta(days=days))
         )
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=True)
         for certificate in revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(NOW)
             builder = builder.add_revoked_certificate(entry.build())

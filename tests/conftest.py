@@ -16,6 +16,7 @@ from django.db.transaction import Atomic
 from tests.dns_server import DnsServer
 from tests.factories import Cast, make_cast
 from tests.token_keys import ready_made_token_keys
+from tunnels.tasks import spent_seconds
 
 __all__ = ["ready_made_token_keys"]
 
@@ -24,6 +25,7 @@ _ONCE = ("dataplane", "browser")
 # Journeys of a person in Chromium, and `make run` itself: what they show does not depend on the database.
 _ONCE_FILES = (
     "test_journey.py",
+    "test_login_journeys.py",
     "test_login_pages.py",
     "test_provider_test.py",
     "test_make_run.py",
@@ -64,6 +66,7 @@ def _commit_hooks_run(monkeypatch: pytest.MonkeyPatch) -> None:
     celery_state._set_task_join_will_block(False)
     monkeypatch.setattr(Atomic, "__exit__", leave_and_run)
     cache.clear()
+    spent_seconds.clear()
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from tunnels.pushes import PushTarget, poke_edges, push_to_edges
 from tunnels.status import REPORT_TIMEOUT
 
 MAX_POKES_A_SECOND = 4
+# Of this process: the second in which it need not ask the cache any more.
+spent_seconds: set[int] = set()
 _REASON = "the task was given an id of any tenant"
 # A question to DNS may wait LOOKUP_SECONDS; a queue of them must not outlive the next round.
 _CHECKS_PER_ROUND = 200
@@ -48,10 +50,15 @@ def push_configuration(tunnel_id: str) -> int:
 def announce() -> None:
     """Poke edges, but at most so often a second: in a burst of changes the others are found by the edges' own polls,
     a second later."""
-    key = f"tunnels.announced.{int(time.time())}"
+    second = int(time.time())
+    if second in spent_seconds:
+        return
+    key = f"tunnels.announced.{second}"
     cache.add(key, 0, 5)
     try:
         if cache.incr(key) > MAX_POKES_A_SECOND:
+            spent_seconds.clear()
+            spent_seconds.add(second)
             return
     except ValueError:  # the cache dropped it in between
         pass

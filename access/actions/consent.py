@@ -129,7 +129,7 @@ def vote(
 
     Raises PermissionDenied for somebody who is no approver (or asks for themselves), Conflict for a decided request.
     """
-    request = _locked(request)
+    request = with_present_approvers(_locked(request))
     check_approver(request, approver)
     _check_open(request, now)
     if ApprovalVote.objects.filter(request=request, email=approver.email).exists():
@@ -182,7 +182,7 @@ _EVENTS = {
 def _decide(request: ApprovalRequest, status: ApprovalRequest.Status, now: datetime) -> str:
     """Saves the new state, tells the person; the event that says so."""
     request.status, request.decided_at = status, now
-    request.save(update_fields=["status", "decided_at", "ends_at"])
+    request.save(update_fields=["status", "decided_at", "ends_at", "groups"])
     transaction.on_commit(lambda: mail_requester.delay(str(request.pk)))
     return _EVENTS[status]
 
@@ -190,6 +190,14 @@ def _decide(request: ApprovalRequest, status: ApprovalRequest.Status, now: datet
 def _locked(request: ApprovalRequest) -> ApprovalRequest:
     rows = ApprovalRequest.objects.for_organization(request.organization).select_for_update(of=("self",))
     return rows.select_related("organization", "application", "policy", "identity").get(pk=request.pk)
+
+
+def with_present_approvers(request: ApprovalRequest) -> ApprovalRequest:
+    """A request that waits is answered by the policy's approvers of now: who was taken off the policy or its list
+    grants nothing any more, and what they said before does not count."""
+    if request.status == ApprovalRequest.Status.PENDING:
+        request.groups = resolved_groups(request.organization, request.policy.approval_groups)
+    return request
 
 
 def _check_open(request: ApprovalRequest, now: datetime) -> None:
@@ -243,7 +251,7 @@ def sweep_requests(*, now: datetime) -> int:
 
 
 def resolved_groups(organization: Organization, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lists become their addresses of this moment: who was asked stays on record."""
+    """Lists become their addresses of this moment: who was asked, and who could answer in the end, stays on record."""
     resolved = []
     for group in groups:
         emails = list(group.get("email_addresses") or [])

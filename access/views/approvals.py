@@ -14,7 +14,15 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from access.actions.consent import Approver, check_approver, end_approval, is_over, refuse_request, vote
+from access.actions.consent import (
+    Approver,
+    check_approver,
+    end_approval,
+    is_over,
+    refuse_request,
+    vote,
+    with_present_approvers,
+)
 from access.models import ApprovalRequest
 from accounts.errors import PermissionDenied
 from accounts.forms import PlainForm
@@ -53,7 +61,7 @@ def approvals(request: OrganizationRequest) -> HttpResponse:
     rows = _rows(request).prefetch_related("votes").order_by(order, "-created_at")
     listing = list_page(request, rows, search=_SEARCH, filters=[states])
     approver = Approver.member(request.user)
-    entries = [_entry(request, row, approver, now) for row in listing]
+    entries = [_entry(request, with_present_approvers(row), approver, now) for row in listing]
     return show(
         request,
         "access/approvals.html",
@@ -67,7 +75,7 @@ def approvals(request: OrganizationRequest) -> HttpResponse:
 @requires(Permission.ACCESS_READ)
 @require_GET
 def approval_detail(request: OrganizationRequest, approval_id: UUID) -> HttpResponse:
-    asked = find(_rows(request).prefetch_related("votes"), pk=approval_id)
+    asked = with_present_approvers(find(_rows(request).prefetch_related("votes"), pk=approval_id))
     return show(
         request,
         "access/approval_detail.html",
@@ -84,7 +92,7 @@ def approval_detail(request: OrganizationRequest, approval_id: UUID) -> HttpResp
 def approval_answer(request: OrganizationRequest, approval_id: UUID) -> HttpResponse:
     """Approvers approve or deny; whoever may change policies may deny as well. Approvers who may only look at the
     dashboard answer at the team domain."""
-    asked = find(_rows(request), pk=approval_id)
+    asked = with_present_approvers(find(_rows(request), pk=approval_id))
     approver, now = Approver.member(request.user), timezone.now()
     with telling(request):
         if request.POST.get("decision") == "approve":

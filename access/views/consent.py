@@ -16,6 +16,7 @@ from access.actions.consent import (
     request_approval,
     state_purpose,
     vote,
+    with_present_approvers,
 )
 from access.actions.logins import identity_actor
 from access.decisions import decide
@@ -106,7 +107,7 @@ def answer(request: PublicRequest, request_id: UUID) -> HttpResponse:
     if asked is None:
         raise Http404("No such request.")
     approver = Approver.person(session.identity)
-    check_approver(asked, approver)
+    check_approver(with_present_approvers(asked), approver)
     notice = ""
     if request.method == "POST":
         approves = request.POST.get("decision") == "approve"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit, events
@@ -88,13 +89,16 @@ def update_provider(
     _check_together(provider, named)
     fields = ["name", "config", "client_secret_sealed", "secrets_sealed", "updated_at"]
     _save(provider, lambda: provider.save(update_fields=fields))
+    doubted = _withdraw_trust(provider, old["config"])
+    new = {"name": provider.name, "config": provider.config, "credential_changed": bool(client_secret or given)}
     audit.record(
         events.PROVIDER_UPDATED,
         organization=provider.organization,
         actor=actor,
         target=provider,
         old=old,
-        new={"name": provider.name, "config": provider.config, "credential_changed": bool(client_secret or given)},
+        new={**new, "addresses_no_longer_trusted": doubted} if doubted else new,
+        edges_learn=doubted > 0,
     )
     return provider
 
@@ -126,6 +130,18 @@ def delete_provider(provider: IdentityProvider, *, actor: Actor) -> None:
         old={"type": provider.type, "name": provider.name},
         new={"sessions": ended},
     )
+
+
+def _withdraw_trust(provider: IdentityProvider, old: Mapping[str, Any]) -> int:
+    """Addresses that may have counted by an administrator's trust alone stop counting now, not at the next login:
+    sessions live up to a month. Whose address the provider itself confirms has it back by logging in. Returns how
+    many."""
+    lost = Q(pk__in=())
+    for domain in set(old.get("email_trusted_domains") or ()) - set(provider.config.get("email_trusted_domains") or ()):
+        lost |= Q(email__endswith=f"@{domain}")
+    if old.get("email_verified_trusted") is True and provider.config.get("email_verified_trusted") is not True:
+        lost = ~Q(email="")
+    return Identity.objects.filter(lost, provider=provider, email_verified=True).update(email_verified=False)
 
 
 def _save(provider: IdentityProvider, write: Callable[[], None]) -> None:

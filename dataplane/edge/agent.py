@@ -69,6 +69,8 @@ class Cut:
     stream_id: str
     reason: str
     message: str
+    # Under which the control plane logged it.
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,10 @@ class AgentApi:
     async def recheck(self, streams: Sequence[Mapping[str, object]]) -> Rechecked:
         _, document = await self._call("POST", "/agent/v1/recheck", {"streams": streams}, AUTHORIZE_TIMEOUT_SECONDS)
         try:
-            cuts = [Cut(str(c["stream_id"]), str(c["reason"]), str(c.get("message") or "")) for c in document["cut"]]
+            cuts = [
+                Cut(str(c["stream_id"]), str(c["reason"]), str(c.get("message") or ""), str(c.get("reference") or ""))
+                for c in document["cut"]
+            ]
             now = time.monotonic()
             ends = {str(k): now + _seconds(value) for k, value in (document.get("ends_in_seconds") or {}).items()}
             return Rechecked(cuts, ends)

@@ -25,6 +25,7 @@ from dataplane.wire.names import (
 MAX_REMEMBERED = 10_000
 MAX_CACHE_SECONDS = 60.0
 MAX_USER_AGENT_CHARACTERS = 256
+H_PREFLIGHT_METHOD = "access-control-request-method"
 
 
 class LoginRedirect(Exception):
@@ -212,7 +213,7 @@ def _question(head: RequestHead, credentials: Credentials, client_ip: str, refer
         "origin": head.get("origin"),
         "certificate": credentials.certificate.to_document() if credentials.certificate else None,
         "linked_token": credentials.linked_token,
-        "preflight_method": head.get("access-control-request-method"),
+        "preflight_method": head.get(H_PREFLIGHT_METHOD),
         "preflight_headers": ", ".join(head.get_all("access-control-request-headers")) or None,
     }
 
@@ -234,5 +235,7 @@ def _key(head: RequestHead, application: Application, credentials: Credentials, 
         head.get(H_JUMP) or "",
         credentials.certificate.fingerprint if credentials.certificate else "",
         credentials.linked_token or "",
+        # A preflight passes without a login: what was said about one is said about preflights only.
+        *((head.get("origin") or "", method) if (method := head.get(H_PREFLIGHT_METHOD)) else ()),
     )
     return hashlib.sha256("\0".join(parts).encode()).digest()

@@ -20,6 +20,9 @@ RECHECK_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 MAX_STREAMS_PER_CALL = 1000
 MAX_PATH_CHARACTERS = 1000
+MAX_REFERENCE_CHARACTERS = 32
+# A control frame's 125 bytes, less the close code.
+MAX_CLOSE_REASON_BYTES = 123
 # How long a stream whose yes has run out waits for a control plane that does not answer. Everything else that is
 # unanswered lives on; here the last answer said that it ends now.
 UNCONFIRMED_SECONDS = 3.0
@@ -152,7 +155,7 @@ class LiveStreams:
         logger.info("stream %s cut: %s", cut.stream_id, cut.reason)
         for listener in self._cut_listeners:
             listener(found.allowed)
-        found.cut(CLOSE_POLICY, f"{cut.reason}: {cut.message}" if cut.message else cut.reason)
+        found.cut(CLOSE_POLICY, _told(cut))
 
     def _cut_unconfirmed(self) -> None:
         latest = time.monotonic() - UNCONFIRMED_SECONDS
@@ -163,6 +166,18 @@ class LiveStreams:
 
     def _snapshot_changed(self, snapshot: Snapshot) -> None:
         self._wake.set()
+
+
+def _told(cut: Cut) -> str:
+    """What fits into a close frame: of a long message the end is left out, never the reference."""
+    text = f"{cut.reason}: {cut.message}" if cut.message else cut.reason
+    if not cut.reference:
+        return text
+    reference = f" (reference {cut.reference[:MAX_REFERENCE_CHARACTERS]})"
+    room = MAX_CLOSE_REASON_BYTES - len(reference.encode())
+    if len(text.encode()) > room:
+        text = text.encode()[: room - len("…".encode())].decode("utf-8", "ignore").rstrip() + "…"
+    return text + reference
 
 
 def _is_over(stream: LiveStream, now: float) -> bool:

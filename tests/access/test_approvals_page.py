@@ -111,6 +111,33 @@ def test_nobody_approves_for_themselves(cast: Cast, desk: Desk) -> None:
     assert asked.status == Status.PENDING
 
 
+def test_who_is_no_approver_any_more_grants_nothing(cast: Cast, desk: Desk) -> None:
+    """What waits is answered by the approvers of now; an earlier yes of somebody taken off does not count either."""
+    groups = [{"approvals_needed": 2, "email_addresses": [cast.alice.email, "dora@widgetcorp.test", cast.erin.email]}]
+    set_terms(desk.application, approval_required=True, approval_groups=groups)
+    asked = desk.request()
+    answer = url("approval_answer", asked.pk)
+    assert login(confirm(cast.alice)).post(answer, {"decision": "approve"}).status_code == 302
+    groups = [{"approvals_needed": 1, "email_addresses": ["dora@widgetcorp.test", "eve@widgetcorp.test"]}]
+    set_terms(desk.application, approval_required=True, approval_groups=groups)
+    erin = login(confirm(cast.erin))
+    assert ">Approve<" not in shown(erin, url("approvals"))
+    assert "1 of dora@widgetcorp.test, eve@widgetcorp.test" in shown(erin, url("approval_detail", asked.pk))
+    assert erin.post(answer, {"decision": "approve"}).status_code == 403
+    former = browser_of(make_session(cast.widgetcorp, cast.erin.email))
+    page = f"https://{TEAM}/cdn-cgi/access/approvals/{asked.pk}"
+    assert former.get(page).status_code == 403
+    asked.refresh_from_db()
+    assert asked.status == Status.PENDING
+    eve = browser_of(make_session(cast.widgetcorp, "eve@widgetcorp.test"))
+    form = eve.get(page)
+    assert form.status_code == 200, "who became an approver meanwhile answers"
+    eve.submit(page, form, containing="decision", decision="approve")
+    asked.refresh_from_db()
+    assert asked.status == Status.APPROVED
+    assert asked.groups == [{"approvals_needed": 1, "emails": ["dora@widgetcorp.test", "eve@widgetcorp.test"]}]
+
+
 def test_editors_deny_what_they_may_not_approve(cast: Cast, desk: Desk) -> None:
     asked = desk.request()
     erin = login(confirm(cast.erin))

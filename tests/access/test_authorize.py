@@ -527,7 +527,7 @@ def test_a_preflight_passed_on_needs_no_login(application: Application) -> None:
 def test_everything_else_needs_a_login(application: Application) -> None:
     assert preflight(application, {})["outcome"] == "login"
     for settings in ({"cors_headers": CORS}, {"options_preflight_bypass": True}):
-        for changed in ({"method": "GET"}, {"origin": None}, {"preflight_method": None}):
+        for changed in ({"method": "GET"}, {"origin": None}, {"preflight_method": None}, {"websocket": True}):
             assert preflight(application, settings, **changed)["outcome"] == "login", (settings, changed)
 
 

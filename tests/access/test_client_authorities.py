@@ -32,6 +32,15 @@ from tunnels.snapshots import load_snapshot
 
 ROOT = Root("Widget machines")
 CERTIFICATE: dict[str, Any] = {"certificate": {}}
+_ONE_POINT = x509.IssuingDistributionPoint(
+    full_name=None,
+    relative_name=None,
+    only_contains_user_certs=True,
+    only_contains_ca_certs=False,
+    only_some_reasons=None,
+    indirect_crl=False,
+    only_contains_attribute_certs=False,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -261,6 +270,58 @@ class TestRevocation:
         set_revocations(row, actor=ACTOR, lists=ROOT.crl(middle.certificate), now=timezone.now())
         assert self.allowed(row, below)["reason"] == "client_certificate_revoked"
 
+    def test_a_revoked_intermediate_takes_the_authorities_below_it_too(self, cast: Cast, tmp_path: Any) -> None:
+        lower = Root("Lower", middle := Root("Middle", ROOT))
+        row = add_root(cast.widgetcorp, certificate=ROOT.pem() + middle.pem() + lower.pem())
+        make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+        below = client_certificate(lower, tmp_path)
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl() + lower.crl(), now=timezone.now())
+        assert self.allowed(row, below)["outcome"] == "allow"
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl(middle.certificate) + lower.crl(), now=timezone.now())
+        assert self.allowed(row, below)["reason"] == "client_certificate_revoked"
+
+    def test_an_expired_list_of_the_root_refuses_what_is_below_its_intermediates(
+        self, cast: Cast, tmp_path: Any
+    ) -> None:
+        middle = Root("Middle", ROOT)
+        row = add_root(cast.widgetcorp, certificate=ROOT.pem() + middle.pem())
+        make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+        below = client_certificate(middle, tmp_path)
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl(), now=timezone.now())
+        assert self.allowed(row, below)["outcome"] == "allow"
+        row.refresh_from_db()
+        row.revocations[0]["next_update"] = timezone.now().timestamp() - 1
+        row.save()
+        assert self.allowed(row, below)["reason"] == "client_revocation_list_expired"
+
+    def test_an_intermediate_that_only_the_client_shows_is_no_way_around_a_list(
+        self, cast: Cast, tmp_path: Any
+    ) -> None:
+        """The handshake takes it, since the root signed it; the list names it by a number that nobody can look up."""
+        stolen = Root("Stolen", ROOT)
+        row = add_root(cast.widgetcorp)
+        application = make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+        below = client_certificate(stolen, tmp_path)
+        before = self.allowed(row, below)
+        assert before["outcome"] == "allow", "without a list nothing says otherwise"
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl(stolen.certificate), now=timezone.now())
+        refused = self.allowed(row, below)
+        assert (refused["outcome"], refused["reason"]) == ("deny", "client_certificate_issuer_unknown")
+        assert "intermediate" in refused["message"]
+        assert len(reasons(live(application, before))) == 1
+
+    def test_lists_of_one_root_leave_those_of_another_alone(self, cast: Cast, tmp_path: Any) -> None:
+        """Edges report every root of the hostname, whichever the certificate chains to."""
+        other = Root("Other machines")
+        row, second = add_root(cast.widgetcorp), add_root(cast.widgetcorp, other)
+        make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
+        set_revocations(row, actor=ACTOR, lists=ROOT.crl(), now=timezone.now())
+        one = client_certificate(other, tmp_path)
+        issuer, serial = name_digest(one.issuer), f"{one.serial_number:x}"
+        roots = (row.fingerprint, second.fingerprint)
+        answer = ask(certificate=shown_certificate(row, issuer=issuer, serial=serial, roots=roots))
+        assert answer["outcome"] == "allow"
+
     def test_an_edge_that_does_not_say_which_certificate_it_saw_is_not_believed(self, cast: Cast) -> None:
         row = add_root(cast.widgetcorp)
         make_application(cast.widgetcorp, include=[CERTIFICATE], decision="non_identity", authority=False)
@@ -278,6 +339,9 @@ class TestRevocation:
             ROOT.crl(days=-1),
             ROOT.crl() + ROOT.crl(),
             ROOT.crl() + "more",
+            # Parts of a list, which name some of the revoked only.
+            ROOT.crl(extension=x509.DeltaCRLIndicator(1)),
+            ROOT.crl(extension=_ONE_POINT),
         ):
             with pytest.raises(InvalidInput) as refused:
                 set_revocations(row, actor=ACTOR, lists=lists, now=timezone.now())

@@ -30,7 +30,7 @@ from access.actions.service_tokens import (
     set_service_token_enabled,
 )
 from access.authorize import AuthorizeRequest, as_json, authorize_request
-from access.models import Application, ApprovalRequest, ServiceToken
+from access.models import AccessRequest, Application, ApprovalRequest, ServiceToken
 from access.recheck import recheck_document
 from accounts.actions.identities import disable_identity, enable_identity, record_login
 from accounts.actions.identity_providers import delete_provider
@@ -276,6 +276,29 @@ def test_a_stream_belongs_to_what_is_at_its_address_now(cast: Cast) -> None:
     assert again(stream) == ([], None)
     Application.objects.filter(pk=narrow.pk).update(path="")
     assert again(stream)[0] == ["hostname_changed"]
+
+
+def test_a_cut_is_in_the_access_log_with_its_trace(cast: Cast) -> None:
+    application = make_application(cast.widgetcorp, authority=False)
+    session = session_of(cast.widgetcorp)
+    answer = ask(token=app_token(application, session), token_source="header")
+    policy = application.policy_links.get().policy
+    update_policy(policy, actor=ACTOR, include=[email_rule("somebody@else.test")])
+    (cut,) = recheck_document([stream_of(answer)])["cut"]
+    entry = AccessRequest.objects.get(ray_id=cut["reference"])
+    assert (entry.action, entry.allowed, entry.reason, entry.email) == (
+        "cut",
+        False,
+        cut["reason"],
+        session.identity.email,
+    )
+    assert "somebody@else.test" in json.dumps(entry.trace)
+    revoke_session(session, actor=ACTOR)
+    (again_cut,) = recheck_document([stream_of(answer)])["cut"]
+    assert AccessRequest.objects.get(ray_id=again_cut["reference"]).reason == "session_revoked"
+    delete_application(application, actor=ACTOR)
+    (gone,) = recheck_document([stream_of(answer)])["cut"]
+    assert (gone["reason"], gone["reference"]) == ("unknown_application", "")
 
 
 @pytest.mark.parametrize("text", ["x", "[]", '{"opened": 1}', '{"opened": {"issued": true, "secret": -1}}', "9" * 5000])

@@ -1,4 +1,5 @@
-"""Where a provider is: a stored secret never goes to a new place, and the places that may be chosen."""
+"""Where a provider is: a stored secret never goes to a new place, and the places that may be chosen. And how far it is
+trusted: what an administrator no longer believes counts no longer, not even in sessions of before."""
 
 from __future__ import annotations
 
@@ -11,15 +12,18 @@ import pytest
 
 from accounts.actions.identity_providers import create_provider, update_provider
 from accounts.actor import system
+from accounts.audit import edge_version
 from accounts.errors import InvalidInput
 from accounts.models import IdentityProvider
 from accounts.providers.entra import EntraId
 from accounts.providers.github import GitHub, api_url
 from accounts.providers.secrets import client_secret, named_secrets
+from tests.access.makers import email_rule, make_application, make_session
 from tests.access.saml_idp import ENTITY_ID, SamlIdp
+from tests.access.test_authorize import reasons, stream
 from tests.controlplane.api_kit import make_api
 from tests.factories import Cast
-from tests.pages_kit import login, text_of
+from tests.pages_kit import last_event, login, text_of
 
 ACTOR = system("tests")
 DIRECTORY = "11111111-2222-3333-4444-555555555555"
@@ -49,6 +53,26 @@ def make(cast: Cast, kind: str, config: dict[str, Any], **secrets: str) -> Ident
     return create_provider(
         cast.widgetcorp, type=kind, name="Corp", config=config, client_secret="s3cret", secrets=secrets, actor=ACTOR
     )
+
+
+@pytest.mark.parametrize("lost", [{"email_trusted_domains": []}, {"email_verified_trusted": False}])
+def test_ac11_trust_in_addresses_ends_when_it_is_withdrawn(cast: Cast, lost: dict[str, Any]) -> None:
+    trust = {"email_trusted_domains": ["widgetcorp.test", "other.test"], "email_verified_trusted": True}
+    provider = make(cast, "oidc", {**OIDC, **trust})
+    session = make_session(cast.widgetcorp, "zoe@widgetcorp.test", provider=provider)
+    elsewhere = make_session(cast.widgetcorp, "zoe@widgetcorp.test")
+    application = make_application(cast.widgetcorp, include=[email_rule("zoe@widgetcorp.test")])
+    live = [stream(application, session), stream(application, elsewhere)]
+    update_provider(provider, actor=ACTOR, config={**OIDC, **trust, "email_trusted_domains": ["widgetcorp.test"]})
+    assert reasons(*live) == [], "the domain that went is not hers"
+    version = edge_version()
+    update_provider(provider, actor=ACTOR, config={**OIDC, **trust, **lost}, client_secret="s3cret")
+    assert edge_version() > version, "edges ask about live streams at once"
+    assert len(reasons(*live)) == 1, "the other login method's word still counts"
+    assert (last_event(cast.widgetcorp).new or {})["addresses_no_longer_trusted"] == 1
+    version = edge_version()
+    update_provider(provider, actor=ACTOR, name="Renamed")
+    assert edge_version() == version
 
 
 @pytest.mark.parametrize(("kind", "config", "changes"), CASES)

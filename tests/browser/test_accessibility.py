@@ -52,6 +52,8 @@ def _pages(world: World) -> list[str]:
         "access/service-auth/",
         "access/service-auth/ssh/",
         f"access/service-auth/ssh/{application}/",
+        "access/approvals/",
+        f"access/approvals/{world.approval.pk}/",
         f"access/service-auth/ssh/{application}/hosts/",
         "access/log/",
         f"access/log/{world.access_request.pk}/",

@@ -225,6 +225,27 @@ def test_patch_changes_only_what_is_sent(api: Api, base: str, widgetcorp: Tenant
     assert changed == {"app_launcher_visible", "updated_at"}
 
 
+def test_inline_policies_keep_their_terms(api: Api, base: str, widgetcorp: Tenant) -> None:
+    """A policy that wants approval must not become one that lets in, because of where it was written."""
+    path = f"{base}/apps/{widgetcorp.ids['app_id']}"
+    terms = {
+        "approval_required": True,
+        "approval_groups": [{"approvals_needed": 1, "email_addresses": ["dora@people.test"]}],
+        "purpose_justification_required": True,
+        "connection_rules": {"ssh": {"usernames": ["deploy"]}},
+    }
+    inline = {"name": "Inline", "decision": "allow", "include": EVERYONE, **terms}
+    api.ok("PATCH", path, {"policies": [inline]})
+    policy = Policy.objects.get(name="Inline")
+    assert policy.approval_required
+    assert policy.approval_groups == terms["approval_groups"]
+    assert policy.purpose_justification_required
+    assert policy.ssh is not None
+    assert policy.ssh["usernames"] == ["deploy"]
+    refused = api.refused("PATCH", path, {"policies": [{**inline, "isolation_required": True}]}, status=400)
+    assert "isolation_required" in refused["message"]
+
+
 def test_inline_policies_replace_the_applications_own(api: Api, base: str, widgetcorp: Tenant) -> None:
     path = f"{base}/apps/{widgetcorp.ids['app_id']}"
     inline = {"name": "Inline", "decision": "allow", "include": EVERYONE, "session_duration": "30m"}

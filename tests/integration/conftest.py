@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,3 +100,14 @@ def workshop(here: Installation) -> Iterator[Workshop]:
 
 def _healthy(here: Installation, tunnel_id: str) -> bool:
     return here.api("GET", f"/accounts/{{account}}/cfd_tunnel/{tunnel_id}")["status"] == "healthy"
+
+
+def query(here: Installation, sql: str) -> list[Any]:
+    """Straight to the installation's own database: for what no page and no API call shows, or can do."""
+    url = (here.state / "database-url").read_text()
+    if url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            done = connection.execute(sql)
+            return done.fetchall() if done.description else []
+    with contextlib.closing(sqlite3.connect(here.state / "sallyport.sqlite3", timeout=20)) as database, database:
+        return database.execute(sql).fetchall()

@@ -241,7 +241,7 @@ def test_the_cost_does_not_grow_with_the_tenants(
 ) -> None:
     make_alias(zone, tunnel, cast.alice)
     publish_configuration(tunnel, config=CONFIG, actor=alice)
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(13):
         load_snapshot()
     for number in range(10):
         other = make_tunnel(cast.widgetcorp, cast.alice, f"t{number}")
@@ -249,7 +249,7 @@ def test_the_cost_does_not_grow_with_the_tenants(
         publish_configuration(other, config=CONFIG, actor=alice)
         name = f"t{number}.widgetcorp.localhost"
         Application.objects.create(organization=cast.widgetcorp, name=name, hostname=name)
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(13):
         document = load_snapshot()
     assert len(document["routes"]) == len(document["tunnels"]) == 11
 

@@ -60,6 +60,18 @@ async def test_grace_lets_in_what_was_let_in_before() -> None:
     assert await visitor.is_let_in_while_away()
 
 
+async def test_a_preflight_let_in_without_a_login_lets_nothing_else_in_during_an_outage() -> None:
+    visitor = Visitor()
+    plain = f"OPTIONS / HTTP/1.1\r\nHost: {SSH_HOST}"
+    origin = "\r\nOrigin: https://app.example.com"
+    visitor.head = parse_request_head(f"{plain}{origin}\r\nAccess-Control-Request-Method: PUT".encode())
+    await visitor.ask(Allowed(visitor.application.id, None, None, None, None, 0))
+    assert await visitor.is_let_in_while_away()
+    for other in (plain, plain + origin, f"{plain}\r\nAccess-Control-Request-Method: PUT"):
+        visitor.head = parse_request_head(other.encode())
+        assert not await visitor.is_let_in_while_away(), other
+
+
 @pytest.mark.parametrize("answer", [LoginNeeded("https://team/login", ()), Denied(403, "email_not_allowed", "No.")])
 async def test_ac87_what_was_refused_since_is_not_let_in_by_an_outage(answer: Decision) -> None:
     visitor = Visitor()

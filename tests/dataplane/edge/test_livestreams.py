@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
+from dataplane.edge.agent import Cut
+from dataplane.edge.livestreams import MAX_CLOSE_REASON_BYTES, _told
 from tests.dataplane.edge.conftest import Stage
 from tests.dataplane.edge.fakes import ORG, OTHER_ORG, make_token
 
@@ -62,3 +66,17 @@ async def test_an_end_that_nobody_confirms_cuts(stage: Stage) -> None:
     assert time.monotonic() - began < 6
     assert not await spared.is_closed(0.1)
     await stage.control.start()
+
+
+@pytest.mark.parametrize(
+    ("cut", "told"),
+    [
+        (Cut("s", "gone", ""), "gone"),
+        (Cut("s", "gone", "It is gone."), "gone: It is gone."),
+        (Cut("s", "gone", "It is gone.", "ab12"), "gone: It is gone. (reference ab12)"),
+        (Cut("s", "gone", "é" * 200, "ab12"), f"gone: {'é' * 48}… (reference ab12)"),
+    ],
+)
+def test_what_a_cut_client_is_told_fits_a_close_frame(cut: Cut, told: str) -> None:
+    assert _told(cut) == told
+    assert len(_told(cut).encode()) <= MAX_CLOSE_REASON_BYTES
