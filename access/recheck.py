@@ -24,12 +24,13 @@ from access.decisions import decide_with, load_rules, log_entry
 from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Group, Outcome, Policy
 from access.evidence import evidence_of_stream
-from access.facts import load_lists
+from access.facts import evaluators_in, load_lists
+from access.live_answers import LiveAnswers, Unfinished
 from access.models import AccessRequest, Application, ServiceToken
 from access.routing import most_specific, names_serving
 from access.selectors import NamedList
 from access.stream_ends import Opened, ends_at, is_session_over, read_opened, seconds_until, why_over
-from accounts.errors import DomainError
+from accounts.errors import DomainError, TemporarilyUnavailable
 from accounts.models import AccessSession
 from accounts.second_factor import Moment
 
@@ -65,6 +66,8 @@ class _Rules:
     policies: list[Policy]
     groups: dict[str, Group]
     lists: Mapping[str, NamedList]
+    # The addresses of external evaluators that they ask.
+    evaluators: set[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -77,12 +80,14 @@ class _Facts:
     # By hostname: everything that is served under it.
     served: dict[str, list[Application]]
     rules: dict[str, _Rules] = field(default_factory=dict)
+    answers: LiveAnswers = field(default_factory=LiveAnswers)
 
     def rules_of(self, application: Application) -> _Rules:
         key = str(application.pk)
         if key not in self.rules:
             policies, groups = load_rules(application)
-            self.rules[key] = _Rules(policies, groups, load_lists(application.organization_id, policies, groups))
+            lists = load_lists(application.organization_id, policies, groups)
+            self.rules[key] = _Rules(policies, groups, lists, evaluators_in(policies, groups))
         return self.rules[key]
 
     def application_at(self, hostname: str, path: str) -> Application | None:
@@ -109,7 +114,8 @@ def recheck_streams(streams: Sequence[Mapping[str, Any]]) -> list[dict[str, str]
 
 def recheck_document(streams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`recheck_streams` as "cut", and "ends_in_seconds" of those of the others whose end is known. Each cut is in the
-    access log under its "reference"."""
+    access log under its "reference". Raises TemporarilyUnavailable when there was no time for all: asked again, it
+    goes on from there."""
     parsed = [_parse(stream) for stream in streams]
     facts = _load(parsed)
     now = timezone.now()
@@ -211,6 +217,8 @@ def _judge(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
         return _check(stream, facts, now)
     except DomainError as error:
         return Verdict(error.code, error.message)
+    except Unfinished as error:
+        raise TemporarilyUnavailable("External evaluators have not answered about every stream yet.") from error
     except Exception:
         log.exception("a stream could not be checked", extra={"stream_id": stream.stream_id})
         return Verdict("policy_error", "This stream could not be checked against the policies, so it was ended.")
@@ -231,6 +239,7 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
     if refused is not None:
         return refused
     rules = facts.rules_of(application)
+    answers = facts.answers.about(session, rules.evaluators, application=application, ip=stream.client_ip, now=now)
     decision = decide_with(
         rules.policies,
         rules.groups,
@@ -241,6 +250,7 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
         now=now,
         evidence=evidence_of_stream(application, stream.evidence, now=now),
         lists=rules.lists,
+        external_facts=answers,
         moment=Moment.STREAM,
     )
     if not decision.allowed:
