@@ -194,7 +194,8 @@ def _sshd(facts: Facts) -> Step:
         text = f"{_count(facts.hosts_seen, 'host fetches', 'hosts fetch')} the keys and revocations."
     text += " Counted as done when a host has let somebody in with a certificate."
     command = f"curl -fsS -O {facts.host_script_url}\nless host-setup.sh && sudo sh host-setup.sh"
-    return Step("sshd", title, State.NEXT, text, command, "ssh_authority_detail", "Keys and other ways")
+    page = "ssh_authority_detail" if facts.authority_state else "ssh_authorities"  # there is no page of no authority
+    return Step("sshd", title, State.NEXT, text, command, page, "Keys and other ways")
 
 
 def _client(facts: Facts) -> Step:

@@ -21,7 +21,7 @@ from access.forms import ClientAuthorityForm, RevocationForm
 from access.models import ClientAuthority, ClientHostname
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show
 from accounts.permissions import Permission
 
 
@@ -33,7 +33,13 @@ def client_authorities(request: OrganizationRequest) -> HttpResponse:
     now = timezone.now()
     seconds = now.timestamp()
     return show(
-        request, "access/client_authorities.html", title="Mutual TLS", listing=listing, now=now, now_seconds=seconds
+        request,
+        "access/client_authorities.html",
+        title="Mutual TLS",
+        crumbs=_crumbs(request)[:1],
+        listing=listing,
+        now=now,
+        now_seconds=seconds,
     )
 
 
@@ -92,7 +98,7 @@ def client_authority_delete(request: OrganizationRequest, root_id: UUID) -> Http
         request,
         "confirm.html",
         title="Delete client certificate authority",
-        crumbs=[("Mutual TLS", at(request, "client_authorities"))],
+        crumbs=_crumbs(request),
         question=f"Delete {row.name}?",
         consequences=["Client certificates signed by it open nothing any more; running sessions are cut in seconds."],
         button="Delete authority",
@@ -116,7 +122,7 @@ def client_authority_revocations(request: OrganizationRequest, root_id: UUID) ->
         request,
         "access/client_authority_form.html",
         title=f"Revocation lists of {row.name}",
-        crumbs=[("Mutual TLS", back)],
+        crumbs=_crumbs(request),
         form=form,
         back=back,
         button="Save lists",
@@ -149,5 +155,10 @@ def _own(request: OrganizationRequest, root_id: UUID) -> ClientAuthority:
 
 def _page(request: OrganizationRequest, form: ClientAuthorityForm, *, title: str) -> HttpResponse:
     back = at(request, "client_authorities")
-    crumbs = [("Mutual TLS", back)]
-    return show(request, "access/client_authority_form.html", title=title, crumbs=crumbs, form=form, back=back)
+    return show(
+        request, "access/client_authority_form.html", title=title, crumbs=_crumbs(request), form=form, back=back
+    )
+
+
+def _crumbs(request: OrganizationRequest) -> Crumbs:
+    return [("Service Auth", at(request, "service_tokens")), ("Mutual TLS", at(request, "client_authorities"))]

@@ -57,7 +57,7 @@ def service_token_create(request: OrganizationRequest) -> HttpResponse:
         with refusals(form):
             token, secret = create_service_token(request.organization, actor=request.actor, **form.cleaned_data)
             return _secret_page(request, token, secret, "Service token created")
-    return _form(request, form, title="Create service token", button="Generate token")
+    return _form(request, form, title="Create a service token", button="Generate token")
 
 
 @requires(Permission.SERVICE_TOKENS_EDIT)

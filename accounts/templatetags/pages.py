@@ -85,6 +85,12 @@ def duration(seconds: int | None) -> str:
 
 
 @register.filter
+def words(code: str) -> str:
+    """A code as people read it: "api_token" -> "API token"."""
+    return code.replace("_", " ").replace("api ", "API ")
+
+
+@register.filter
 def device(user_agent: str) -> str:
     return device_of(user_agent)
 

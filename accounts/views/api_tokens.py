@@ -52,7 +52,7 @@ def api_token_create(request: OrganizationRequest) -> HttpResponse:
     return show(
         request,
         "form.html",
-        title="Create API token",
+        title="Create an API token",
         crumbs=crumbs,
         lead="For programs: Terraform, scripts, the command line. The token is shown once, on the next page.",
         form=form,

@@ -21,6 +21,7 @@ from accounts.logbook import Condition, LogFilter, LogShape
 from accounts.models import AuditChain, AuditEvent, SavedLogView
 from accounts.pages import at, done, find, posted, refusals, show, telling
 from accounts.permissions import Permission
+from accounts.templatetags.pages import words
 
 _PAGES = {"access": "access_log", "certificates": "certificates", "audit": "audit_log"}
 _COLUMNS = (
@@ -102,7 +103,7 @@ def log_view_delete(request: OrganizationRequest, view_id: UUID) -> HttpResponse
 
 
 def _book(texts: dict[str, str]) -> LogBook[AuditEvent]:
-    kinds = [(kind.value, kind.value.replace("_", " ")) for kind in ActorKind]
+    kinds = [(kind.value, words(kind.value)) for kind in ActorKind]
     filters = [
         LogFilter("event", "Event", lambda name: Condition(Q(name=name)), sorted(texts.items(), key=_by_text)),
         LogFilter("actor", "Who", lambda text: Condition(Q(actor_label__icontains=text))),

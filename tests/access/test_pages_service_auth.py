@@ -150,7 +150,7 @@ class TestServiceTokens:
     def test_editors_do_not_make_tokens(self, cast: Cast) -> None:
         client = login(cast.erin)
         assert client.post(url("service_token_create"), {"name": "x"}).status_code == 403
-        assert "Create service token" not in shown(client, url("service_tokens"))
+        assert "Create a service token" not in shown(client, url("service_tokens"))
 
 
 class TestSshAuthorities:

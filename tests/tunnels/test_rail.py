@@ -88,6 +88,12 @@ def test_every_open_step_says_what_to_do() -> None:
     assert "sudo sh host-setup.sh" in commands["sshd"]
 
 
+def test_no_step_leads_to_the_page_of_an_authority_that_is_not_there() -> None:
+    pages = [step.page for step in judge_rail(NOTHING).steps]
+    assert "ssh_authorities" in pages
+    assert "ssh_authority_detail" not in pages
+
+
 def test_the_tunnels_command_runs_as_it_is() -> None:
     """A connector started by name alone would know neither credentials nor what to serve."""
     target = "79a60ee2-9a98-4f5f-96c7-76c88b2075be.tunnel.example.test"

@@ -147,7 +147,7 @@ def tunnel_rename(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse
         request,
         "form.html",
         title=f"Rename {tunnel.name}",
-        crumbs=_crumbs(request),
+        crumbs=[*_crumbs(request), (tunnel.name, at(request, "tunnel_detail", tunnel.pk))],
         form=form,
         button="Rename",
         back=at(request, "tunnel_detail", tunnel.pk),
