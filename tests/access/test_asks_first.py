@@ -25,9 +25,7 @@ from tests.world import make_world
 )
 def test_the_form_is_behind_a_question(cast: Cast, path: str, action: str, says: str) -> None:
     world = make_world(cast.widgetcorp, domain="widgetcorp.tech")
-    address = path.format(
-        tunnel=world.tunnel.pk, application=world.application.pk, connector=world.connector.client_id
-    )
+    address = path.format(tunnel=world.tunnel.pk, application=world.application.pk, connector=world.connector.client_id)
     assert_asks(shown(login(cast.alice), "/o/widgetcorp/" + address), action, says)
 
 
