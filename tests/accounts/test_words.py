@@ -1,8 +1,12 @@
-"""How durations read on pages."""
+"""How durations and times read on pages."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+from django.conf import settings
 
 from accounts.templatetags.pages import duration
 
@@ -23,3 +27,10 @@ from accounts.templatetags.pages import duration
 )
 def test_durations_read_as_people_say_them(seconds: int | None, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_no_page_calls_a_local_time_utc() -> None:
+    """Times are shown in the viewer's zone; a "UTC" written beside them would be false for everybody else."""
+    local = re.compile(r'(\|instant|\|date:"[^"]*"|% now "[^"]*") *[%}]}\)? UTC')
+    pages = (Path(settings.BASE_DIR) / "templates").rglob("*.html")
+    assert [str(page) for page in pages if local.search(page.read_text(encoding="utf-8"))] == []

@@ -57,11 +57,12 @@ def _certificates(activity: Activity) -> Chart:
 
 def _sessions(activity: Activity) -> Chart:
     peak = max((bucket.sessions for bucket in activity.buckets), default=0)
+    most = f"At most {_count(peak, 'session', 'sessions')} at one time" if peak else "None was seen at the counts"
     return _chart(
         activity,
         "sessions",
         "Live sessions",
-        f"At most {_count(peak, 'session', 'sessions')} at one time {_span(activity)}.",
+        f"{most} {_span(activity)}.",
         [("at most", [bucket.sessions for bucket in activity.buckets])],
         [f"at most {bucket.sessions} at one time" for bucket in activity.buckets],
     )
@@ -70,7 +71,11 @@ def _sessions(activity: Activity) -> Chart:
 def _tunnels(activity: Activity) -> Chart:
     """The share of tunnels that was connected, looked at every five minutes."""
     seen, up = activity.total("tunnels_seen"), activity.total("tunnels_up")
-    share = f"Tunnels were connected {up / seen:.1%} of the time" if seen else "No tunnel was looked at"
+    share = (
+        f"Tunnels were connected {up / seen:.1%} of the time"
+        if seen
+        else "No tunnel was seen at the counts, every five minutes,"
+    )
     values = [round((bucket.up or 0.0) * 100, 1) for bucket in activity.buckets]
     down = [100 - value if bucket.up is not None else 0 for bucket, value in zip(activity.buckets, values, strict=True)]
     texts = [
