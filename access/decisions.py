@@ -267,10 +267,36 @@ def record_decision(
     ray_id: str,
     evidence: Evidence = NO_EVIDENCE,
 ) -> AccessRequest:
-    """One row of the access log. `action`: login, connect or certificate."""
+    """One row of the access log."""
+    return insert(
+        log_entry(
+            application,
+            decision,
+            session=session,
+            service_token=service_token,
+            action=action,
+            ip=ip,
+            ray_id=ray_id,
+            evidence=evidence,
+        )
+    )
+
+
+def log_entry(
+    application: Application,
+    decision: Decision,
+    *,
+    session: AccessSession | None,
+    service_token: ServiceToken | None,
+    action: str,
+    ip: str,
+    ray_id: str,
+    evidence: Evidence = NO_EVIDENCE,
+) -> AccessRequest:
+    """A row of the access log, not yet stored. `action`: login, connect, certificate or cut."""
     identity = session.identity if session is not None else None
     connection = "service_token" if service_token is not None else _provider_type(identity)
-    entry = AccessRequest(
+    return AccessRequest(
         organization_id=application.organization_id,
         application=application,
         application_label=application.name,
@@ -290,7 +316,6 @@ def record_decision(
         purpose=_purpose(application, decision, session),
         approvers=_approvers(application, decision, session),
     )
-    return insert(entry)
 
 
 def record_failed_login(

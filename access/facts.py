@@ -136,10 +136,15 @@ def ask_external(
     """Over the network when a policy wants it and somebody is logged in: not to be called inside a transaction."""
     if session is None:
         return {}
-    pairs = {(rule.value, rule.detail) for rule in rules_in(policies, groups) if rule.selector == EXTERNAL}
+    pairs = evaluators_in(policies, groups)
     if not pairs:
         return {}
     return external.ask_all(pairs, session=session, ip=ip, country=country.lookup(ip), now=now)
+
+
+def evaluators_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> set[tuple[str, str]]:
+    """(evaluate_url, keys_url) of each."""
+    return {(rule.value, rule.detail) for rule in rules_in(policies, groups) if rule.selector == EXTERNAL}
 
 
 def load_lists(

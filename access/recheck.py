@@ -16,19 +16,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from access.decisions import decide_with, load_rules, record_decision
+from access.decisions import decide_with, load_rules, log_entry
 from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Group, Outcome, Policy
 from access.evidence import evidence_of_stream
-from access.facts import load_lists
-from access.models import Application, ServiceToken
+from access.facts import evaluators_in, load_lists
+from access.live_answers import LiveAnswers, Unfinished
+from access.models import AccessRequest, Application, ServiceToken
 from access.routing import most_specific, names_serving
 from access.selectors import NamedList
 from access.stream_ends import Opened, ends_at, is_session_over, read_opened, seconds_until, why_over
-from accounts.errors import DomainError
+from accounts.errors import DomainError, TemporarilyUnavailable
 from accounts.models import AccessSession
 from accounts.second_factor import Moment
 
@@ -64,6 +66,8 @@ class _Rules:
     policies: list[Policy]
     groups: dict[str, Group]
     lists: Mapping[str, NamedList]
+    # The addresses of external evaluators that they ask.
+    evaluators: set[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -76,12 +80,14 @@ class _Facts:
     # By hostname: everything that is served under it.
     served: dict[str, list[Application]]
     rules: dict[str, _Rules] = field(default_factory=dict)
+    answers: LiveAnswers = field(default_factory=LiveAnswers)
 
     def rules_of(self, application: Application) -> _Rules:
         key = str(application.pk)
         if key not in self.rules:
             policies, groups = load_rules(application)
-            self.rules[key] = _Rules(policies, groups, load_lists(application.organization_id, policies, groups))
+            lists = load_lists(application.organization_id, policies, groups)
+            self.rules[key] = _Rules(policies, groups, lists, evaluators_in(policies, groups))
         return self.rules[key]
 
     def application_at(self, hostname: str, path: str) -> Application | None:
@@ -108,18 +114,29 @@ def recheck_streams(streams: Sequence[Mapping[str, Any]]) -> list[dict[str, str]
 
 def recheck_document(streams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`recheck_streams` as "cut", and "ends_in_seconds" of those of the others whose end is known. Each cut is in the
-    access log under its "reference"."""
+    access log under its "reference". Raises TemporarilyUnavailable when there was no time for all: asked again, it
+    goes on from there."""
     parsed = [_parse(stream) for stream in streams]
     facts = _load(parsed)
     now = timezone.now()
-    cuts, ends = [], {}
+    cut: list[tuple[Stream, Verdict]] = []
+    ends = {}
     for stream in parsed:
         verdict = _judge(stream, facts, now)
         if verdict.reason:
-            cut = {"stream_id": stream.stream_id, "reason": verdict.reason, "message": verdict.message}
-            cuts.append({**cut, "reference": _log_cut(stream, verdict, facts)})
+            cut.append((stream, verdict))
         elif verdict.ends_at is not None:
             ends[stream.stream_id] = seconds_until(verdict.ends_at, now)
+    references = _log_cuts(cut, facts)
+    cuts = [
+        {
+            "stream_id": stream.stream_id,
+            "reason": verdict.reason,
+            "message": verdict.message,
+            "reference": references.get(stream.stream_id, ""),
+        }
+        for stream, verdict in cut
+    ]
     return {"cut": cuts, "ends_in_seconds": ends}
 
 
@@ -200,6 +217,8 @@ def _judge(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
         return _check(stream, facts, now)
     except DomainError as error:
         return Verdict(error.code, error.message)
+    except Unfinished as error:
+        raise TemporarilyUnavailable("External evaluators have not answered about every stream yet.") from error
     except Exception:
         log.exception("a stream could not be checked", extra={"stream_id": stream.stream_id})
         return Verdict("policy_error", "This stream could not be checked against the policies, so it was ended.")
@@ -220,6 +239,7 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
     if refused is not None:
         return refused
     rules = facts.rules_of(application)
+    answers = facts.answers.about(session, rules.evaluators, application=application, ip=stream.client_ip, now=now)
     decision = decide_with(
         rules.policies,
         rules.groups,
@@ -230,6 +250,7 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
         now=now,
         evidence=evidence_of_stream(application, stream.evidence, now=now),
         lists=rules.lists,
+        external_facts=answers,
         moment=Moment.STREAM,
     )
     if not decision.allowed:
@@ -274,32 +295,46 @@ def _service_token_of(
     return (None, Verdict(reason, message)) if reason else (token, None)
 
 
-def _log_cut(stream: Stream, verdict: Verdict, facts: _Facts) -> str:
-    """The decision to end a stream, in the access log; the reference under which it is found there, "" when there is
-    no application any more. Whatever fails here, the stream is cut."""
+def _log_cuts(cut: Sequence[tuple[Stream, Verdict]], facts: _Facts) -> dict[str, str]:
+    """The decisions to end streams, in the access log; by stream the reference under which its row is found there.
+
+    In one statement: the edge waits for this answer before it cuts, and a commit for each of a thousand streams could
+    take longer than it waits. Whatever fails here, the streams are cut.
+    """
+    entries = {stream.stream_id: entry for stream, verdict in cut if (entry := _cut_entry(stream, verdict, facts))}
+    if not entries:
+        return {}
+    try:
+        with transaction.atomic():
+            AccessRequest.objects.bulk_create(entries.values(), batch_size=_CHUNK)
+    except Exception:
+        log.exception("cuts could not be logged", extra={"streams": len(entries)})
+        return {}
+    return {stream_id: entry.ray_id for stream_id, entry in entries.items()}
+
+
+def _cut_entry(stream: Stream, verdict: Verdict, facts: _Facts) -> AccessRequest | None:
+    """None when there is no application any more."""
     application = facts.applications.get(stream.application_id)
     if application is None:
-        return ""
-    reference = secrets.token_hex(8)
-    plain = Decision(False, Outcome.DENY, verdict.reason, verdict.message)
+        return None
     session = facts.sessions.get(stream.session_nonce or "")
     service_token = facts.service_tokens.get(stream.service_token_id or "")
     own = application.organization_id
     try:
-        record_decision(
+        return log_entry(
             application,
-            verdict.decision or plain,
+            verdict.decision or Decision(False, Outcome.DENY, verdict.reason, verdict.message),
             session=session if session is not None and session.organization_id == own else None,
             service_token=service_token if service_token is not None and service_token.organization_id == own else None,
             action="cut",
             ip=stream.client_ip,
-            ray_id=reference,
+            ray_id=secrets.token_hex(8),
             evidence=evidence_of_stream(application, stream.evidence, now=timezone.now()),
         )
     except Exception:
         log.exception("a cut could not be logged", extra={"stream_id": stream.stream_id})
-        return ""
-    return reference
+        return None
 
 
 def _is_of_revoked_token(stream: Stream, application: Application, now: datetime) -> bool:

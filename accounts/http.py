@@ -21,7 +21,7 @@ from accounts.actor import Actor, ActorKind
 from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
 from accounts.permissions import SUPPORT_ROLE, Permission, role_allows
-from accounts.repeats import answer_once
+from accounts.repeats import answer_once, never_claim
 
 View = Callable[..., HttpResponse]
 
@@ -103,6 +103,7 @@ def requires(permission: Permission) -> Callable[[View], View]:
             actor = Actor(ActorKind.USER, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
             bound = _bind(request, membership, actor)
             if asks_for_request(request):
+                never_claim(bound)
                 return show_request(bound, membership.organization, lambda: view(bound, *args, **kwargs))
             return answer_once(bound, lambda: view(bound, *args, **kwargs))
 

@@ -41,6 +41,11 @@ def answer_once(request: HttpRequest, answer: Callable[[], HttpResponse]) -> Htt
     return response
 
 
+def never_claim(request: HttpRequest) -> None:
+    """For a request that is acted upon and taken back: the form is still to be sent in earnest."""
+    request.claimed_form = None  # type: ignore[attr-defined]
+
+
 def _key(request: HttpRequest) -> str | None:
     """None when there is nothing to claim, or the request has claimed it already (nested decorators)."""
     form_id = request.POST.get("form_id", "")[:_MAX_ID] if request.method == "POST" else ""

@@ -23,7 +23,10 @@
     if (document.hidden) return;
     known.timer = window.setTimeout(() => {
       const part = document.getElementById(id);
-      if (part) window.htmx.trigger(part, "poll"); else parts.delete(id);
+      if (!part) parts.delete(id);
+      // A question somebody is answering is not taken from under their hand.
+      else if (part.querySelector("details.ask[open]")) plan(id);
+      else window.htmx.trigger(part, "poll");
     }, known.delay);
   };
 

@@ -14,6 +14,8 @@ from dataplane.wire.headers import is_valid_value
 
 SNAPSHOT_TIMEOUT_SECONDS = 10.0
 AUTHORIZE_TIMEOUT_SECONDS = 10.0
+# Short, because the next change waits for it (livestreams.py).
+RECHECK_TIMEOUT_SECONDS = 3.0
 REPORT_TIMEOUT_SECONDS = 10.0
 MAX_LOCATION_CHARACTERS = 16 * 1024
 
@@ -102,7 +104,7 @@ class AgentApi:
             raise BadAnswerError("authorize answered in an unexpected shape") from error
 
     async def recheck(self, streams: Sequence[Mapping[str, object]]) -> Rechecked:
-        _, document = await self._call("POST", "/agent/v1/recheck", {"streams": streams}, AUTHORIZE_TIMEOUT_SECONDS)
+        _, document = await self._call("POST", "/agent/v1/recheck", {"streams": streams}, RECHECK_TIMEOUT_SECONDS)
         try:
             cuts = [
                 Cut(str(c["stream_id"]), str(c["reason"]), str(c.get("message") or ""), str(c.get("reference") or ""))

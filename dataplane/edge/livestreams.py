@@ -18,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 60.0
 RETRY_SECONDS = 1.0
-MAX_STREAMS_PER_CALL = 1000
+MAX_STREAMS_PER_CALL = 250
+MAX_CALLS_AT_ONCE = 16
+# Older than every snapshot: to be asked about again.
+UNCHECKED = -2
 MAX_PATH_CHARACTERS = 1000
 MAX_REFERENCE_CHARACTERS = 32
 # A control frame's 125 bytes, less the close code.
@@ -103,8 +106,8 @@ class LiveStreams:
         while True:
             await self._wait(next_round)
             is_round = time.monotonic() >= next_round
+            next_round = time.monotonic() + RECHECK_SECONDS if is_round else next_round
             if await self._recheck(everything=is_round):
-                next_round = time.monotonic() + RECHECK_SECONDS if is_round else next_round
                 continue
             self._cut_unconfirmed()
             await asyncio.sleep(RETRY_SECONDS)
@@ -122,21 +125,35 @@ class LiveStreams:
         self._wake.clear()
 
     async def _recheck(self, *, everything: bool) -> bool:
-        """False when the control plane gave no answer: live streams live on and are asked about again."""
+        """False when some calls gave no answer: their streams live on and are asked about again. A call speaks of one
+        organization, so that what is slow about one (its external evaluators) delays the ends of no other's streams."""
         version = self._snapshots.current.version
-        due = list(self._streams.values()) if everything else list(self._due(time.monotonic()))
-        for start in range(0, len(due), MAX_STREAMS_PER_CALL):
-            batch = due[start : start + MAX_STREAMS_PER_CALL]
+        due: dict[str, list[LiveStream]] = {}
+        for stream in list(self._streams.values()) if everything else list(self._due(time.monotonic())):
+            due.setdefault(stream.organization_id, []).append(stream)
+        slots = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            calls = [
+                group.create_task(self._ask(streams[start : start + MAX_STREAMS_PER_CALL], version, slots))
+                for streams in due.values()
+                for start in range(0, len(streams), MAX_STREAMS_PER_CALL)
+            ]
+        return all(call.result() for call in calls)
+
+    async def _ask(self, batch: list[LiveStream], version: int, slots: asyncio.Semaphore) -> bool:
+        async with slots:
             try:
                 answer = await self._agent.recheck([stream.to_document() for stream in batch])
             except ControlPlaneUnreachableError as error:
                 logger.warning("live streams cannot be rechecked: %s", error)
+                for stream in batch:
+                    stream.checked_version = UNCHECKED
                 return False
-            for stream in batch:
-                stream.checked_version = version
-                stream.ends_at = answer.ends_at.get(stream.id)
-            for cut in answer.cuts:
-                self._cut(cut)
+        for stream in batch:
+            stream.checked_version = version
+            stream.ends_at = answer.ends_at.get(stream.id)
+        for cut in answer.cuts:
+            self._cut(cut)
         return True
 
     def _due(self, now: float) -> Iterator[LiveStream]:

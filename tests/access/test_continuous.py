@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 from django.utils import timezone
 
 from access.actions.applications import delete_application, update_application
@@ -48,6 +49,7 @@ from tests.access.makers import (
     make_application,
 )
 from tests.access.makers import make_session as session_of
+from tests.access.test_authorize import stream
 from tests.client_roots import Root
 from tests.factories import Cast
 from tests.tunnels.helpers import make_zone
@@ -299,6 +301,26 @@ def test_a_cut_is_in_the_access_log_with_its_trace(cast: Cast) -> None:
     delete_application(application, actor=ACTOR)
     (gone,) = recheck_document([stream_of(answer)])["cut"]
     assert (gone["reason"], gone["reference"]) == ("unknown_application", "")
+
+
+def test_many_cuts_are_logged_at_once_and_a_log_that_fails_saves_nobody(
+    cast: Cast, django_assert_max_num_queries: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The edge waits for the answer: a commit per stream would make it give up, and nobody would be cut."""
+    application = make_application(cast.widgetcorp, include=[email_rule("somebody@else.test")], authority=False)
+    sessions = [session_of(cast.widgetcorp, f"p{number}@widgetcorp.test") for number in range(60)]
+    live = [{**stream(application, session), "stream_id": session.nonce} for session in sessions]
+    with django_assert_max_num_queries(12):
+        cuts = recheck_document(live)["cut"]
+    entries = {entry.ray_id: entry.identity_id for entry in AccessRequest.objects.filter(action="cut")}
+    assert [entries[cut["reference"]] for cut in cuts] == [session.identity_id for session in sessions]
+
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseError("the disk is full")
+
+    monkeypatch.setattr(type(AccessRequest.objects.all()), "bulk_create", fail)
+    cuts = recheck_document(live)["cut"]
+    assert [(cut["stream_id"], cut["reference"]) for cut in cuts] == [(session.nonce, "") for session in sessions]
 
 
 @pytest.mark.parametrize("text", ["x", "[]", '{"opened": 1}', '{"opened": {"issued": true, "secret": -1}}', "9" * 5000])

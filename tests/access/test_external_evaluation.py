@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from django.conf import LazySettings
 from django.core.cache import cache
 
-from access import tokens
+from access import live_answers, tokens
 from access.actions.policies import create_policy
 from access.models import AccessRequest
-from accounts.errors import InvalidInput
+from accounts.errors import InvalidInput, TemporarilyUnavailable
 from tests.access.makers import ACTOR, add_policy, make_application, make_session
 from tests.access.test_authorize import reasons, stream, with_token
 from tests.factories import Cast
@@ -37,6 +37,7 @@ class Evaluator:
         self.algorithm = "RS256"
         self.status = 200
         self.raw: bytes | None = None
+        self.delay = 0.0
         evaluator = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,7 +50,9 @@ class Evaluator:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self._send(evaluator.status, evaluator.answer(body["token"]))
+                answer = evaluator.answer(body["token"])
+                time.sleep(evaluator.delay)
+                self._send(evaluator.status, answer)
 
             def _send(self, status: int, body: bytes) -> None:
                 self.send_response(status)
@@ -183,6 +186,35 @@ def test_asked_once_a_minute_per_session_and_again_for_live_streams(cast: Cast, 
     evaluator.claims = {"success": False}
     cache.clear()
     assert reasons(stream(application, session)) == ["external_evaluation_refused"]
+
+
+def test_an_evaluator_that_hangs_is_waited_for_once_and_its_streams_end(
+    cast: Cast, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The edge, and whatever else it has to end, waits for the answer about all of these streams."""
+    monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 0.2)
+    application = make_application(cast.widgetcorp, include=[evaluator.rule], authority=False)
+    sessions = [make_session(cast.widgetcorp, f"p{number}@widgetcorp.test") for number in range(5)]
+    evaluator.delay, evaluator.status = 0.3, 500
+    began = time.monotonic()
+    assert reasons(*(stream(application, session) for session in sessions)) == ["policy_error"] * 5
+    assert time.monotonic() - began < 1.2
+    assert len(evaluator.questions) == 1
+
+
+def test_slow_answers_are_remembered_until_all_are_there(
+    cast: Cast, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 0.2)
+    application = make_application(cast.widgetcorp, include=[evaluator.rule], authority=False)
+    sessions = [make_session(cast.widgetcorp, f"p{number}@widgetcorp.test") for number in range(3)]
+    live = [stream(application, session) for session in sessions]
+    evaluator.delay = 0.3
+    for _ in range(2):
+        with pytest.raises(TemporarilyUnavailable):
+            reasons(*live)
+    assert reasons(*live) == []
+    assert len(evaluator.questions) == 3, "nobody was asked about twice"
 
 
 def test_private_addresses_are_refused_when_saved(cast: Cast) -> None:

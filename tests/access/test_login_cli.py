@@ -293,8 +293,7 @@ def test_no_token_comes_before_the_second_factor(application, browser):
     first = browser.get(link)
     assert "/second-factor?" in first["Location"]
     approving = {"aud": application.aud, "host": HOST, "token": terminal.public, "send_org_token": "true"}
-    page = browser.get(f"https://{TEAM}/")
-    _, fields = form_of(page)
+    _, fields = form_of(browser.get(f"https://{TEAM}/account"))
     posted = browser.request("POST", link, {**fields, **approving, "decision": "approve"})
     assert "/second-factor?" in posted["Location"]
     assert not Transfer.objects.exists()

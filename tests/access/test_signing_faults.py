@@ -198,7 +198,12 @@ def test_revocation_is_recorded_once(application: Application) -> None:
 
 
 def test_sweep_expired_forgets_old_transfers(application: Application) -> None:
-    assert tasks.sweep_expired.delay().get() == {"hand_overs": 0, "transfers": 0, "approval_requests": 0}
+    assert tasks.sweep_expired.delay().get() == {
+        "hand_overs": 0,
+        "transfers": 0,
+        "approval_requests": 0,
+        "drafts": 0,
+    }
 
 
 # --- Many at once, with real transactions ---------------------------------------------------------------------

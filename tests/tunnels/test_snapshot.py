@@ -124,6 +124,7 @@ def test_golden_snapshot() -> None:
         ],
         "jwks": {ORG: {"keys": [{"kty": "RSA", "kid": "k"}]}},
         "client_roots": {},
+        "certificate_forwarding": [],
         "changes": {ORG: 6},
     }
 

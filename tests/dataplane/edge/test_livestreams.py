@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from dataplane.edge.agent import Cut
-from dataplane.edge.livestreams import MAX_CLOSE_REASON_BYTES, _told
+from dataplane.edge.agent import AgentApi, Allowed, Cut, Rechecked
+from dataplane.edge.httpclient import ControlPlaneUnreachableError
+from dataplane.edge.livestreams import MAX_CLOSE_REASON_BYTES, LiveStream, LiveStreams, _told
+from dataplane.edge.snapshots import SnapshotStore
 from tests.dataplane.edge.conftest import Stage
 from tests.dataplane.edge.fakes import ORG, OTHER_ORG, make_token
 
@@ -28,6 +33,51 @@ async def test_only_streams_of_the_changed_organization_are_asked_about(stage: S
     stage.control.change(changes={ORG: others + 1, OTHER_ORG: version + 1})
     assert await eyeball.is_closed(5)
     assert [item["hostname"] for item in stage.control.rechecked] == ["ssh.widgetcorp.localhost"]
+
+
+class SlowFor:
+    """A control plane that never answers about one organization's streams; each call must be about one only."""
+
+    def __init__(self, slow: set[str]) -> None:
+        self.slow = slow
+        self.asked: list[str] = []
+
+    async def recheck(self, streams: Sequence[Mapping[str, object]]) -> Rechecked:
+        (organization,) = {str(stream["application_id"]) for stream in streams}
+        self.asked.append(organization)
+        if organization in self.slow:
+            await asyncio.sleep(0.2)
+            raise ControlPlaneUnreachableError("no answer in time")
+        return Rechecked([Cut(str(stream["stream_id"]), "session_revoked", "") for stream in streams], {})
+
+
+async def test_one_organizations_slow_answers_delay_the_ends_of_no_others_streams(tmp_path: Path) -> None:
+    cut: list[str] = []
+
+    def open_stream(organization: str) -> LiveStream:
+        # The application's id says whose it is, for the fake above.
+        return LiveStream(
+            Allowed(organization, "n", None, None, None, 0),
+            "192.0.2.1",
+            None,
+            1,
+            lambda _code, _reason: cut.append(organization),
+            organization,
+        )
+
+    control = SlowFor({ORG})
+    agent = cast(AgentApi, control)
+    live = LiveStreams(agent, SnapshotStore(agent, tmp_path))
+    for organization in (ORG, OTHER_ORG):
+        live.add(open_stream(organization))
+    checking = asyncio.ensure_future(live._recheck(everything=True))
+    await asyncio.sleep(0.1)
+    assert cut == [OTHER_ORG], "before the slow one is given up"
+    assert await checking is False
+    control.slow.clear()
+    live.remove(next(stream for stream in live._streams.values() if stream.organization_id == OTHER_ORG))
+    assert await live._recheck(everything=False)
+    assert cut == [OTHER_ORG, ORG], "what had no answer is asked about again"
 
 
 async def test_a_stream_is_asked_about_at_its_known_end(stage: Stage) -> None:
