@@ -85,8 +85,9 @@ def test_support_session(live_server: LiveServer, world: World, width: int) -> N
         staff.goto("/staff/jobs/")
         checked(staff)
 
-        owner.goto("/o/widgetcorp/logs/audit/?area=accounts.support")
-        expect(owner.get_by_text("Page looked at by support staff").first).to_be_visible()
+        owner.goto("/o/widgetcorp/settings/organization/")
+        owner.get_by_role("link", name="audit log").click()
+        expect(owner.get_by_role("link", name="Page looked at by support staff").first).to_be_visible()
         owner.goto("/o/widgetcorp/settings/organization/")
         owner.get_by_role("button", name="End now").click()
         expect(owner.get_by_text("The support session of sam@operator.test is over.")).to_be_visible()

@@ -93,7 +93,7 @@ def test_a_saml_provider_is_added_and_tested(here: Installation, admin: Page, tm
     admin.get_by_label("Name", exact=True).fill("Corp SAML")
     document = tmp_path / "idp.xml"
     document.write_text(idp.metadata())
-    admin.get_by_label("Identity provider's metadata, as a file").set_input_files(document)
+    admin.get_by_label("or as a file").set_input_files(document)
     admin.get_by_label("Trusted e-mail domains").fill("widgetcorp.test")
     admin.get_by_role("button", name="Save").click()
     row = admin.get_by_role("row").filter(has_text="Corp SAML")

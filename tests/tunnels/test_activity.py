@@ -18,7 +18,7 @@ from accounts.zones import viewer_zone
 from tests.factories import Cast
 from tests.pages_kit import login, shown
 from tests.world import World, make_world
-from tunnels.actions.activity import HOUR, count_hours, forget_old_hours, hour_of, sample_activity
+from tunnels.actions.activity import HOUR, SETTLED_AFTER, count_hours, forget_old_hours, hour_of, sample_activity
 from tunnels.activity import Activity, read_activity
 from tunnels.charts import bar_chart, nice_top
 from tunnels.models import Connection, HourOfActivity
@@ -104,7 +104,8 @@ class TestCounting:
     def test_old_hours_are_forgotten_and_the_task_does_it_all(self, organization: Organization) -> None:
         HourOfActivity.objects.create(organization=organization, hour=NOON - timedelta(days=91))
         assert forget_old_hours(now=NOON) == 1
-        write(organization, timezone.now() - 2 * HOUR, allowed=1)
+        settled = hour_of(timezone.now() - SETTLED_AFTER)  # not the same hour in the first minutes of one
+        write(organization, settled - 2 * HOUR, allowed=1)
         assert roll_up_activity.delay().get() == 2
         assert HourOfActivity.objects.filter(samples=1).count() == 1
 

@@ -36,6 +36,13 @@ async def lines_with(stage: Stage, client_id: str, text: str, level: str = "info
             await asyncio.sleep(0.05)
 
 
+async def streaming(stage: Stage, client_id: str) -> None:
+    """Returns when the connector sends: what it logged before is not told afterwards."""
+    async with asyncio.timeout(10):
+        while (await ask(stage, client_id))[1]["state"] != "streaming":
+            await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 async def running(stage: Stage, tmp_path: Path) -> AsyncIterator[ConnectorProcess]:
     folder = tmp_path / "connector"
@@ -65,11 +72,12 @@ def client_of(stage: Stage) -> str:
 async def test_lines_come_while_somebody_asks_and_stop_afterwards(
     stage: Stage, running: ConnectorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logwatch, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(logwatch, "IDLE_SECONDS", 1.5)
     client_id = client_of(stage)
     assert len(stage.edge.log_watches) == 0
     status, document = await ask(stage, client_id)
     assert (status, document["lines"]) == (200, [])
+    await streaming(stage, client_id)
     version = stage.control.change_tunnel(config_version=9)
     await stage.until(lambda: stage.edge.snapshots.current.version == version)
     document = await lines_with(stage, client_id, "configuration version 9 applied")
@@ -81,7 +89,7 @@ async def test_lines_come_while_somebody_asks_and_stop_afterwards(
 async def test_a_lower_level_is_asked_for_anew(stage: Stage, running: ConnectorProcess) -> None:
     client_id = client_of(stage)
     await ask(stage, client_id, "error")
-    await ask(stage, client_id, "info")
+    await streaming(stage, client_id)
     stage.control.change_tunnel(config_version=9)
     await lines_with(stage, client_id, "configuration version 9 applied")
     _, document = await ask(stage, client_id, "error")
