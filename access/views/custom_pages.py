@@ -142,7 +142,7 @@ def _list(request: OrganizationRequest, form: DefaultPagesForm) -> HttpResponse:
     rows = CustomPage.objects.for_organization(request.organization).select_related("organization")
     listing = list_page(request, rows, search=("name",))
     entries = [(page, users_of(page)) for page in listing]
-    page = {"listing": listing, "entries": entries, "form": form}
+    page: dict[str, Any] = {"listing": listing, "entries": entries, "form": form}
     return show(request, "access/custom_pages.html", title="Custom pages", live=True, **page)
 
 
