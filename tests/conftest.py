@@ -15,10 +15,11 @@ from django.db.transaction import Atomic
 
 from tests.dns_server import DnsServer
 from tests.factories import Cast, make_cast
+from tests.shared_rows import module_transaction, own_savepoint
 from tests.token_keys import ready_made_token_keys
 from tunnels.tasks import spent_seconds
 
-__all__ = ["ready_made_token_keys"]
+__all__ = ["module_transaction", "own_savepoint", "ready_made_token_keys"]
 
 # Folders whose tests use neither database nor broker, or only draw what other tests have checked on both.
 _ONCE = ("dataplane", "browser")
@@ -30,6 +31,9 @@ _ONCE_FILES = (
     "test_provider_test.py",
     "test_make_run.py",
     "test_passkeys.py",
+    "test_every_url.py",
+    "test_architecture.py",
+    "test_docs.py",
 )
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from django.apps import apps
+from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 
@@ -57,7 +58,12 @@ def event_names(organization: Organization) -> list[str]:
 def rows_of(organization: Organization) -> dict[str, list[Any]]:
     """Every row of an organization, to see that nothing changed."""
     found = {}
-    for model in apps.get_models():
-        if any(field.name == "organization" for field in model._meta.fields):
-            found[model.__name__] = sorted(map(repr, model._base_manager.filter(organization=organization).values()))
+    with connection.cursor() as cursor:
+        for model in apps.get_models():
+            if any(field.name == "organization" for field in model._meta.fields):
+                # Not through the models: hundreds of tests ask this, and building objects takes most of their time.
+                key = Organization._meta.pk.get_db_prep_value(organization.pk, connection)
+                table = connection.ops.quote_name(model._meta.db_table)
+                cursor.execute(f"SELECT * FROM {table} WHERE organization_id = %s", [key])
+                found[model.__name__] = sorted(map(repr, cursor.fetchall()))
     return found
