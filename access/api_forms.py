@@ -6,6 +6,7 @@ from typing import Any
 
 from access.api_application_shapes import ApplicationBody, shape_application
 from access.api_certificates import CertificateBody, CertificateChanges, shape_client_authority
+from access.api_custom_pages import CustomPageBody
 from access.api_lists import ListBody, ListReplacement, shape_full_list
 from access.api_shapes import (
     GroupBody,
@@ -17,10 +18,22 @@ from access.api_shapes import (
     shape_service_token,
 )
 from access.api_tags import TagBody
-from access.models import AccessList, Application, ApplicationPolicy, ClientAuthority, Group, Policy, ServiceToken, Tag
+from access.models import (
+    AccessList,
+    Application,
+    ApplicationPolicy,
+    ClientAuthority,
+    CustomPage,
+    Group,
+    Policy,
+    ServiceToken,
+    SshAuthority,
+    Tag,
+)
 from accounts import api_requests
 from accounts.api_requests import ApiCall, body_of
 
+_ALWAYS_ED25519 = "The API makes Ed25519 keys; another algorithm is chosen here only."
 _SHOWN_ONCE = "The answer holds the client secret, once."
 
 
@@ -87,6 +100,19 @@ def tag_request(tag: Tag, is_new: bool) -> ApiCall:
     return ApiCall("POST", f"/accounts/{tag.organization_id}/access/tags", TagBody(name=tag.name).model_dump())
 
 
+def custom_page_request(page: CustomPage, is_new: bool) -> ApiCall:
+    values = {name: getattr(page, name) for name in CustomPageBody.model_fields}
+    body = CustomPageBody(**values).model_dump(exclude_none=True)
+    base = f"/accounts/{page.organization_id}/access/custom_pages"
+    return ApiCall("POST", base, body) if is_new else ApiCall("PUT", f"{base}/{page.pk}", body)
+
+
+def ssh_authority_request(authority: SshAuthority, is_new: bool) -> ApiCall:
+    path = f"/accounts/{authority.organization_id}/access/apps/{authority.application_id}/ca"
+    is_usual = authority.algorithm == SshAuthority.Algorithm.ED25519
+    return ApiCall("POST", path, {}, () if is_usual else (_ALWAYS_ED25519,))
+
+
 def _policies(application: Application) -> list[dict[str, Any]]:
     """Reusable ones by id, own ones whole."""
     found = []
@@ -137,3 +163,6 @@ def register() -> None:
     api_requests.register("client_authority_add", ClientAuthority, client_authority_request, is_new=True)
     api_requests.register("client_authority_edit", ClientAuthority, client_authority_request, is_new=False)
     api_requests.register("tag_add", Tag, tag_request, is_new=True)
+    api_requests.register("custom_page_add", CustomPage, custom_page_request, is_new=True)
+    api_requests.register("custom_page_edit", CustomPage, custom_page_request, is_new=False)
+    api_requests.register("ssh_authority_generate", SshAuthority, ssh_authority_request, is_new=True)

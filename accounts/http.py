@@ -22,6 +22,7 @@ from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
 from accounts.permissions import SUPPORT_ROLE, Permission, role_allows
 from accounts.repeats import answer_once, never_claim
+from accounts.staff_factor import second_factor_first
 
 View = Callable[..., HttpResponse]
 
@@ -122,6 +123,9 @@ def _for_support(
     session = active_support_session(user, team, timezone.now())
     if session is None:
         raise Http404
+    asked = second_factor_first(request)
+    if asked is not None:
+        return asked
     if not role_allows(SUPPORT_ROLE, permission) or request.method not in {"GET", "HEAD"}:
         return render(request, "403.html", {"permission": permission, "support_session": session}, status=403)
     actor = Actor(ActorKind.STAFF, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)

@@ -3,6 +3,9 @@
 Every form carries a random form_id (template tag form_head). The first request that brings it claims it; another one
 with the same id is told so and changes nothing. The claim is given back when the request did nothing: it was refused,
 it failed, or it only changed what the form shows. Forms without an id, from scripts, are not held back.
+
+A part of a page that follows what is typed sends the whole form with its id. Such a step claims nothing: else sending
+the form while the step's answer is under way would be taken for the second time, and what was typed be lost.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ def never_claim(request: HttpRequest) -> None:
 def _key(request: HttpRequest) -> str | None:
     """None when there is nothing to claim, or the request has claimed it already (nested decorators)."""
     form_id = request.POST.get("form_id", "")[:_MAX_ID] if request.method == "POST" else ""
-    if not form_id or hasattr(request, "claimed_form"):
+    is_step = request.headers.get("HX-Request") == "true" and "step" in request.POST
+    if not form_id or is_step or hasattr(request, "claimed_form"):
         return None
     # With the path: a preview of a form elsewhere is not the form sent.
     return f"sent:{request.user.pk}:{request.path}:{form_id}"

@@ -21,6 +21,7 @@ from accounts.actions.support import record_support_page
 from accounts.actor import Actor, ActorKind
 from accounts.errors import DomainError
 from accounts.models import Membership, SupportSession, User
+from accounts.staff_factor import guard_admin
 
 ModelT = TypeVar("ModelT", bound=Model)
 # Columns whose name holds one of these never leave the database, sealed and hashed ones included.
@@ -38,6 +39,7 @@ admin.site.site_title = "Sallyport support"
 admin.site.index_title = "Installation"
 # The admin's own login form knows no second factor and no rate limit.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+guard_admin()
 
 
 if TYPE_CHECKING:

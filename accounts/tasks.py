@@ -10,12 +10,15 @@ from django.core.mail import EmailMessage
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from accounts import pin
+from accounts import factor_mail, pin
 from accounts.actions import invitation_links, pins, provider_tests, second_factor, sessions, support
 from accounts.actions.audit_chains import verify_all
 from accounts.actions.scim import sweep_scim_updates
 from accounts.actor import system
 from accounts.models import Invitation, LoginAttempt
+
+# Workers know the tasks of modules that are imported here.
+__all__ = ["factor_mail"]
 
 MAIL_RETRY_SECONDS = 5
 

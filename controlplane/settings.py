@@ -169,6 +169,8 @@ MFA_ADAPTER = "accounts.allauth_adapter.SealedMfaAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Sallyport"
+# accounts/staff_factor.py
+STAFF_REQUIRES_MFA = env.boolean("STAFF_REQUIRES_MFA", True)
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "account_login"

@@ -17,6 +17,8 @@ for _name, _value in {
     "DATABASE_URL": f"sqlite:///{_state}/tests.sqlite3",
     "EMBEDDED_WORKER": "false",
     "UNVERIFIED_ZONE_SUFFIX": "localhost",
+    # Most tests sign staff in by password; accounts/test_staff_factor.py is about the setting itself.
+    "STAFF_REQUIRES_MFA": "false",
 }.items():
     os.environ.setdefault(_name, _value)
 

@@ -22,6 +22,7 @@ from access.denial_forms import CustomPageForm, DefaultPagesForm, DenialForm
 from access.models import CustomPage
 from access.safe_html import sanitized
 from access.views.applications import own_application, tab
+from accounts.api_requests import asks_for_request
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
@@ -45,7 +46,7 @@ def custom_pages_choose(request: OrganizationRequest) -> HttpResponse:
         with refusals(form):
             for kind in CustomPage.Type.values:
                 chosen = form.cleaned_data[kind]
-                if chosen != before.get(kind, ""):
+                if chosen != before.get(kind, "") or asks_for_request(request):
                     choose_custom_page(request.organization, kind, pages.get(chosen), actor=request.actor)
             return done(request, "Refused people see these pages from now on.", "custom_pages")
     return _list(request, form)
@@ -141,7 +142,8 @@ def _list(request: OrganizationRequest, form: DefaultPagesForm) -> HttpResponse:
     rows = CustomPage.objects.for_organization(request.organization).select_related("organization")
     listing = list_page(request, rows, search=("name",))
     entries = [(page, users_of(page)) for page in listing]
-    return show(request, "access/custom_pages.html", title="Custom pages", listing=listing, entries=entries, form=form)
+    page: dict[str, Any] = {"listing": listing, "entries": entries, "form": form}
+    return show(request, "access/custom_pages.html", title="Custom pages", live=True, **page)
 
 
 def _form_page(request: OrganizationRequest, form: CustomPageForm, *, title: str, **context: Any) -> HttpResponse:

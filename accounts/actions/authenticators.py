@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts import audit, events, passkeys, totp
+from accounts import audit, events, factor_mail, passkeys, totp
 from accounts.actions.second_factor import (
     Challenge,
     hash_recovery_code,
@@ -134,6 +134,7 @@ def remove_authenticator(session: AccessSession, row: IdentityAuthenticator, *, 
     identity = _assert_may_change(session, now)
     _forget(identity, row)
     facts = {"name": row.name, "kind": row.kind}
+    factor_mail.tell_person(identity, factor_mail.REMOVED, [row], actor=actor)
     row.delete()
     if not identity.authenticators.exists():
         identity.recovery_codes.all().delete()
@@ -166,6 +167,8 @@ def reset_authenticators(identity: Identity, *, actor: Actor) -> int:
     IdentityAuthenticator.objects.filter(identity=identity).delete()
     facts = [{"name": row.name, "kind": row.kind} for row in rows]
     _record(events.FACTORS_RESET, identity, actor, old={"authenticators": facts}, new={"sessions_ended": ended})
+    if rows:
+        factor_mail.tell_person(identity, factor_mail.RESET, rows, actor=actor)
     return len(rows)
 
 
@@ -202,6 +205,7 @@ def _enroll(session: AccessSession, row: IdentityAuthenticator, name: str, now: 
     _record(
         events.FACTOR_ENROLLED, identity, actor, new={"name": row.name, "kind": row.kind, "session": str(session.pk)}
     )
+    factor_mail.tell_person(identity, factor_mail.ADDED, [row], actor=actor)
     return Enrolled(row, codes)
 
 

@@ -62,6 +62,7 @@ def _page(
         "accounts/organization_settings.html",
         title="Organization",
         form=form or OrganizationForm(initial=current),
+        live=True,
         open_support_sessions=open_support_sessions(request.organization, timezone.now()),
         mfa=mfa or OrganizationMfaForm(initial=_mfa_initial(request)),
     )

@@ -18,6 +18,7 @@ from accounts.http import declares, login_required
 from accounts.models import Organization, SupportSession, User
 from accounts.permissions import Permission
 from accounts.staff import staff_actor
+from accounts.staff_factor import second_factor_first
 
 View = Callable[..., HttpResponse]
 
@@ -34,6 +35,9 @@ def staff_only(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not (request.user.is_active and request.user.is_staff):
             raise Http404
+        asked = second_factor_first(request)
+        if asked is not None:
+            return asked
         cast(StaffRequest, request).actor = staff_actor(request)
         return view(request, *args, **kwargs)
 

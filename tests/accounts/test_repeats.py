@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 from django.db import connection
-from django.test import Client
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from access.models import Group
 from accounts.audit import _without_secrets
 from accounts.devices import device_of
 from accounts.models import AccessSession, ApiToken, AuditEvent, Identity, User
+from accounts.repeats import answer_once
 from tests.factories import Cast, make_cast
 from tests.pages_kit import event_names, form_id, last_event, login, shown, text_of
 from tests.world import World, make_world
@@ -77,6 +79,20 @@ class TestSentOnce:
         count = Group.objects.for_organization(cast.widgetcorp).count()
         alice.post(url("group_add"), sent)
         assert Group.objects.for_organization(cast.widgetcorp).count() == count
+
+    def test_a_form_sent_while_a_step_of_it_is_answered_is_acted_upon(self, alice: Client, cast: Cast) -> None:
+        """The rule builder asks for its sentence with the whole form; the person does not wait for the answer."""
+        row = {"rule-0-list": "include", "rule-0-selector": "everyone", "rule-0-value": ""}
+        sent = {"name": "All", "form_id": "same-form", **row}
+        step = RequestFactory(headers={"HX-Request": "true"}).post(url("group_add"), {**sent, "step": "refresh"})
+        step.user = cast.alice
+
+        def meanwhile() -> HttpResponse:
+            assert alice.post(url("group_add"), sent)["Location"] == url("groups")
+            return HttpResponse()
+
+        answer_once(step, meanwhile)
+        assert Group.objects.for_organization(cast.widgetcorp).filter(name="All").exists()
 
     def test_forms_are_told_apart_by_person_and_page(self, alice: Client, cast: Cast, world: World) -> None:
         sent = {"form_id": "same-form"}

@@ -13,8 +13,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from access.models import Application, ApplicationDraft, ClientAuthority, Policy
+from access.models import Application, ApplicationDraft, ClientAuthority, Policy, SshAuthority
 from accounts.models import AuditEvent, IdentityProvider
+from tests.access.makers import make_application
 from tests.controlplane.api_kit import CLIENT_ROOT, MAIN, Api, make_api
 from tests.factories import Cast
 from tests.pages_kit import form_id, login, rows_of, shown, text_of
@@ -166,6 +167,27 @@ def forms(world: World) -> dict[str, tuple[str, dict[str, Any]]]:
             url("application_duplicate", app),
             {"name": "Copy", "subdomain": "copy", "domain": "widgetcorp.tech"},
         ),
+        "organization_settings_edit": (
+            url("organization_settings_edit"),
+            {"name": "Renamed", "session_duration_seconds": "3600", "auto_redirect_to_identity": "on"},
+        ),
+        "organization_settings_mfa_edit": (
+            url("organization_settings_mfa_edit"),
+            {"mfa_allowed": ["totp"], "mfa_session_seconds": "3600", "mfa_required_for_all_apps": "on"},
+        ),
+        "login_page_edit": (url("login_page_edit"), {"header_text": "Hello", "button_color": "#1d4ed8"}),
+        "custom_page_add": (
+            url("custom_page_add"),
+            {"name": "Ask us", "type": "forbidden", "custom_html": "<p>Call 17.</p>"},
+        ),
+        "custom_page_edit": (
+            url("custom_page_edit", world.custom_page.pk),
+            {"name": "Other", "type": world.custom_page.type, "custom_html": "<p>Call 18.</p>"},
+        ),
+        "custom_pages_choose": (
+            url("custom_pages_choose"),
+            {world.custom_page.type: str(world.custom_page.pk)},
+        ),
     }
 
 
@@ -174,8 +196,18 @@ NAMES = [
     *("list_add", "list_edit", "service_token_create", "service_token_edit", "tag_add", "tunnel_create"),
     *("tunnel_rename", "record_add", "record_edit", "application_settings_edit", "application_authentication_edit"),
     *("application_ssh_edit", "application_duplicate", "application_denial_edit", "client_authority_edit"),
-    "tunnel_hostnames",
+    *("tunnel_hostnames", "organization_settings_edit", "organization_settings_mfa_edit", "login_page_edit"),
+    *("custom_page_add", "custom_page_edit", "custom_pages_choose"),
 ]
+
+
+# Routes that only take what a form on another page sends.
+ELSEWHERE = {
+    "organization_settings_edit": "organization_settings",
+    "organization_settings_mfa_edit": "organization_settings",
+    "login_page_edit": "login_page",
+    "custom_pages_choose": "custom_pages",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -189,7 +221,7 @@ def test_the_shown_request_does_what_the_form_does(alice: Client, api: Api, worl
     assert answer.status_code in {200, 302}, text_of(answer)
     if method == "POST":
         made = newest(api, path)
-        key = made.get("id") or made["name"]
+        key = made.get("id") or made.get("uid") or made["name"]
         api.ok("DELETE", f"{path}/{key}")
         again = api.ok("POST", path, body)
         assert same(full(api, path, again), made)
@@ -197,6 +229,36 @@ def test_the_shown_request_does_what_the_form_does(alice: Client, api: Api, worl
         by_form = full(api, path, None)
         api.ok(method, path, body)
         assert same(full(api, path, None), by_form)
+
+
+def test_generating_a_certificate_authority(alice: Client, api: Api, world: World) -> None:
+    other = make_application(world.organization, hostname="other.widgetcorp.tech", authority=False)
+    address = url("ssh_authority_generate")
+    before = rows_of(world.organization)
+    chosen = {"application": str(other.pk), "algorithm": "ed25519"}
+    method, path, body = request_of(alice, address, chosen)
+    assert rows_of(world.organization) == before
+    assert (method, path, body) == ("POST", f"/accounts/{world.organization.pk}/access/apps/{other.pk}/ca", {})
+    api.ok(method, path, body)
+    assert SshAuthority.objects.get(application=other).algorithm == "ed25519"
+    third = make_application(world.organization, hostname="third.widgetcorp.tech", authority=False)
+    sent = {"application": str(third.pk), "algorithm": "ecdsa-p256", "step": "api-request"}
+    assert "The API makes Ed25519 keys" in text_of(alice.post(address, sent, headers={"HX-Request": "true"}))
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        ("organization_settings", 2),
+        ("login_page", 1),
+        ("custom_pages", 1),
+        ("custom_page_add", 1),
+        ("ssh_authorities", 1),
+    ],
+)
+def test_the_button_is_on_the_page(alice: Client, world: World, page: str, count: int) -> None:
+    make_application(world.organization, hostname="other.widgetcorp.tech", authority=False)
+    assert shown(alice, url(page)).count("Copy as API request") == count
 
 
 def newest(api: Api, path: str) -> Any:
@@ -207,7 +269,7 @@ def newest(api: Api, path: str) -> Any:
 
 def full(api: Api, path: str, row: Any) -> Any:
     """An object as its own address answers."""
-    return api.ok("GET", path if row is None else f"{path}/{row.get('id') or row['name']}")
+    return api.ok("GET", path if row is None else f"{path}/{row.get('id') or row.get('uid') or row['name']}")
 
 
 def test_the_wizards_last_step_shows_the_whole_application(alice: Client, api: Api, world: World) -> None:
@@ -292,6 +354,9 @@ def test_viewers_are_refused_as_ever(cast: Cast, world: World) -> None:
 
 def test_the_buttons_are_on_the_forms(alice: Client, world: World) -> None:
     for name, (address, _) in forms(world).items():
+        if name in ELSEWHERE:
+            assert "Copy as API request" in shown(alice, url(ELSEWHERE[name])), name
+            continue
         is_tab = name.startswith("application_") and "policy" not in name
         page = shown(alice, address.replace("/edit/", "/") if is_tab else address)
         assert 'value="api-request"' in page, name
