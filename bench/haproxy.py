@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.services import free_port
+from tools.services import free_ports
 
 HOSTNAME = "haproxy.localhost"
 _READY_SECONDS = 10.0
@@ -52,7 +52,7 @@ def relays(directory: Path, origin_port: int) -> Iterator[Relays]:
     ca_file = _make_pair(directory)
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        far_port, near_port = free_port(), free_port()
+        far_port, near_port = free_ports(2)
         far = _start(directory / "far.cfg", far_port, origin_port, "")
         processes.append(far)
         near = _start(directory / "near.cfg", near_port, far_port, f" ssl ca-file {ca_file} verify required")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.services import free_port
+from tools.services import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 _READY_SECONDS = 90.0
@@ -61,7 +61,7 @@ class Installation:
 @contextlib.contextmanager
 def installation(state: Path, **environment: str) -> Iterator[Installation]:
     """Start the stack, wait for quickstart.json of this very start, stop it at the end."""
-    ports = {name: str(free_port()) for name in ("PORT", "EDGE_PORT", "TUNNEL_PORT")}
+    ports = dict(zip(("PORT", "EDGE_PORT", "TUNNEL_PORT"), map(str, free_ports(3)), strict=True))
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     ready = state / "quickstart.json"
     ready.unlink(missing_ok=True)

@@ -35,6 +35,8 @@ _ONCE_FILES = (
     "test_architecture.py",
     "test_docs.py",
 )
+# Tests here use cache or broker without the database.
+_BROKER_FILES = ("test_jobs.py", "test_repeats.py", "test_framework.py", "test_authorize.py", "test_authorities.py")
 
 
 # Start whole installations and wait for them: begun first, so that no worker is left alone with one at the end.
@@ -44,8 +46,20 @@ _LONG = ("integration", "browser")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in _LONG)
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in _ONCE or item.path.name in _ONCE_FILES:
+        listed = item.path.relative_to(Path(__file__).parent).parts[0] in _ONCE or item.path.name in _ONCE_FILES
+        if listed or not _touches_services(item):
             item.add_marker(pytest.mark.once)
+
+
+def _touches_services(item: pytest.Item) -> bool:
+    """Without a fixture of the database pytest-django refuses queries; installations bring a database of their own."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return (
+        item.path.parent.name == "integration"
+        or item.path.name in _BROKER_FILES
+        or item.get_closest_marker("django_db") is not None
+        or not fixtures.isdisjoint({"db", "transactional_db"})
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 @functools.cache
-def _key(number: int) -> rsa.RSAPrivateKey:
+def shared_key(number: int) -> rsa.RSAPrivateKey:
+    """The same numbers give the same key for the whole run."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -18,4 +19,4 @@ def _key(number: int) -> rsa.RSAPrivateKey:
 def ready_made_token_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real keys, each given out once per test, so that key ids stay unique."""
     numbers = itertools.count()
-    monkeypatch.setattr("access.actions.token_keys._generate", lambda: _key(next(numbers)))
+    monkeypatch.setattr("access.actions.token_keys._generate", lambda: shared_key(next(numbers)))

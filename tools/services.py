@@ -17,9 +17,16 @@ _START_SECONDS = 30.0
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """That many different ones: each is held until all are chosen, or the system may name one twice."""
+    with contextlib.ExitStack() as held:
+        listeners = [held.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 @contextlib.contextmanager
@@ -29,7 +36,7 @@ def services() -> Iterator[dict[str, str]]:
     directory.chmod(0o755)
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        postgres_port, redis_port = free_port(), free_port()
+        postgres_port, redis_port = free_ports(2)
         processes.append(_postgres(directory / "postgres", postgres_port))
         processes.append(_redis(directory / "redis", redis_port))
         _wait(postgres_port, "PostgreSQL")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import secrets
 import threading
@@ -14,8 +15,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
 from django.test import override_settings
+
+from tests.token_keys import shared_key
 
 Route = Callable[["Asked"], Any]
 
@@ -25,11 +27,15 @@ class Asked:
         self.path, self.query, self.form, self.headers = path, query, form, headers
 
 
+# Clouds made one after the other never have the same key.
+_numbers = itertools.cycle(range(104, 108))
+
+
 class Cloud:
     """`routes`: path -> function of the request, giving a JSON document, or (status, document, headers)."""
 
     def __init__(self) -> None:
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.key = shared_key(next(_numbers))
         self.routes: dict[str, Route] = {"/keys": lambda asked: self.jwks()}
         self.asked: list[Asked] = []
         self.claims: dict[str, Any] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import itertools
 import warnings
 from html import unescape
 from pathlib import Path
@@ -17,9 +18,10 @@ from urllib.parse import parse_qs, urlsplit
 import xmlsec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from lxml import etree
+
+from tests.token_keys import shared_key
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -67,8 +69,12 @@ class XmlsecBinding(saml2.sigver.CryptoBackend):
         return True
 
 
+# Providers made one after the other never have the same key.
+_numbers = itertools.cycle(range(100, 104))
+
+
 def key_pair(directory: Path, name: str) -> tuple[str, str]:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = shared_key(next(_numbers))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (

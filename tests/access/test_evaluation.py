@@ -377,14 +377,14 @@ def decide(specs: list[Any], who: Context) -> Any:
     return evaluate(policies_of(specs), GROUPS, who)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spec_lists, specs, st.integers(0, 5), people)
 def test_ac_82_adding_a_block_never_widens(before: list[Any], spec: Any, at: int, who: Context) -> None:
     after = [*before[:at], (D, *spec[1:]), *before[at:]]
     assert not decide(after, who).allowed or decide(before, who).allowed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spec_lists, st.integers(0, 4), st.sampled_from(ALL), people)
 def test_ac_82_adding_a_require_never_widens(before: list[Any], at: int, rule: Any, who: Context) -> None:
     if at >= len(before) or before[at][0] == D:
@@ -394,7 +394,7 @@ def test_ac_82_adding_a_require_never_widens(before: list[Any], at: int, rule: A
     assert not decide(after, who).allowed or decide(before, who).allowed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spec_lists, st.integers(0, 4), st.sampled_from(ALL), people)
 def test_adding_an_exclude_to_an_allow_never_widens(before: list[Any], at: int, rule: Any, who: Context) -> None:
     if at >= len(before) or before[at][0] == D:
@@ -404,7 +404,7 @@ def test_adding_an_exclude_to_an_allow_never_widens(before: list[Any], at: int, 
     assert not decide(after, who).allowed or decide(before, who).allowed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spec_lists, people, st.randoms(use_true_random=False))
 def test_order_inside_a_list_is_irrelevant(before: list[Any], who: Context, rng: random.Random) -> None:
     after = [(d, *(rng.sample(rules, len(rules)) for rules in lists)) for d, *lists in before]
@@ -412,7 +412,7 @@ def test_order_inside_a_list_is_irrelevant(before: list[Any], who: Context, rng:
     assert (first.outcome, first.policy_id) == (second.outcome, second.policy_id)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     spec_lists,
     st.sampled_from(["include", "require", "exclude"]),
@@ -429,7 +429,7 @@ def test_an_unanswerable_rule_in_the_first_policy_denies(
     assert not decision.allowed
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),

@@ -20,7 +20,7 @@ from tests.access import policy_strategies as some
 
 Groups = dict[str, Group]
 GETS_IN = {Outcome.ALLOW, Outcome.BYPASS, Outcome.SERVICE_AUTH}
-often = settings(max_examples=200, deadline=None)
+often = settings(max_examples=100, deadline=None)
 pytestmark = pytest.mark.once
 one_rule = some.RULES.map(lambda item: read_rules([item])[0])
 
@@ -71,7 +71,7 @@ def test_adding_an_exclude_never_widens(
 
 
 @pytest.mark.parametrize("selector", sorted(some.RULES_BY_SELECTOR))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_require_and_exclude_of_each_selector_narrow(selector: str, data: st.DataObject) -> None:
     """The two properties above, sure to meet each selector: the policy lets everybody in but for this rule."""

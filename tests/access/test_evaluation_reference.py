@@ -34,13 +34,13 @@ def test_the_strategies_know_every_selector() -> None:
     assert not some.missing_selectors()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(some.policy_lists(), some.groups(), some.REQUESTS)
 def test_any_rules_any_request(policies: list[Policy], groups: dict[str, Group], context: Context) -> None:
     assert_same(policies, groups, context)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     some.policy_lists(rules=some.RULES_BY_SELECTOR["group"]),
     some.groups(rules=st.one_of(some.RULES_BY_SELECTOR["group"], some.RULES_BY_SELECTOR["everyone"])),

@@ -221,7 +221,7 @@ def test_what_is_no_certificate_cannot_be_parsed(text: str) -> None:
     assert any("cannot be parsed" in problem for problem in problems(text))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_any_changed_byte_is_noticed(data: st.DataObject) -> None:
     kind, encoded = signed().split(" ")
@@ -277,7 +277,7 @@ def test_ac_23_an_intent_out_of_bounds_is_never_signed(changes: dict[str, object
         sshcert.check_intent(intent)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=4))
 def test_ac_04_ac_08_only_lists_of_plain_names_pass(names: list[str]) -> None:
     plain = all(name and name.isascii() and name[0] in "abcdefghijklmnopqrstuvwxyz_" for name in names)

@@ -19,7 +19,7 @@ import pytest
 
 from demo.first_login import wait_until
 from demo.installation import ROOT, Installation, installation
-from tools.services import free_port
+from tools.services import free_port, free_ports
 
 pytestmark = [pytest.mark.integration, pytest.mark.once]
 FIELDS = {
@@ -36,7 +36,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 def _settings(**changed: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    ports = {name: str(free_port()) for name in ("PORT", "EDGE_PORT", "TUNNEL_PORT")}
+    ports = dict(zip(("PORT", "EDGE_PORT", "TUNNEL_PORT"), map(str, free_ports(3)), strict=True))
     return {**kept, **ports, **changed}
 
 
