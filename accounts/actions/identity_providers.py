@@ -24,6 +24,15 @@ from accounts.providers.signing_keys import make_signing_key
 
 MAX_CLIENT_SECRET = 2048
 
+# What says whose people a login method knows, by type; the others have one issuer for everybody.
+_ISSUER_KEYS: Mapping[IdentityProvider.Type, tuple[str, ...]] = {
+    IdentityProvider.Type.OIDC: ("issuer",),
+    IdentityProvider.Type.OKTA: ("okta_account",),
+    IdentityProvider.Type.AZURE_AD: ("cloud", "directory_id"),
+    IdentityProvider.Type.GITHUB: ("github_host",),
+    IdentityProvider.Type.SAML: ("issuer_url",),
+}
+
 
 @transaction.atomic
 def create_provider(
@@ -81,6 +90,7 @@ def update_provider(
     if config is not None:
         provider.config = clean_config(kind, config)
     given = _clean_secrets(kind, secrets or {})
+    _keep_issuer_of_people(provider, old["config"])
     _require_secrets_again(provider, old["config"], {"client_secret": client_secret, **given})
     named = {**named_secrets(provider), **given}
     _seal_client_secret(provider, client_secret)
@@ -159,6 +169,20 @@ def _seal_client_secret(provider: IdentityProvider, client_secret: str | None) -
     if len(client_secret) > MAX_CLIENT_SECRET:
         raise InvalidInput("The client secret is too long.", fields={"client_secret": "Too long."})
     provider.client_secret_sealed = seal_client_secret(provider, client_secret)
+
+
+def _keep_issuer_of_people(provider: IdentityProvider, old: Mapping[str, Any]) -> None:
+    """A subject is unique within its issuer only (OpenID Connect Core section 2): under another issuer the same
+    subject may be another person, who would be the old one here (AC-13)."""
+    keys = _ISSUER_KEYS.get(IdentityProvider.Type(provider.type), ())
+    moved = [key for key in keys if (provider.config.get(key) or "") != (old.get(key) or "")]
+    if moved and Identity.objects.filter(provider=provider).exists():
+        words = "Add another login method for the new one; then delete this one."
+        raise Conflict(
+            f"People logged in with {provider.name} already; {' and '.join(moved)} says whose people they are. {words}",
+            code="provider_has_people",
+            fields=dict.fromkeys(moved, words),
+        )
 
 
 def _require_secrets_again(provider: IdentityProvider, old: Mapping[str, Any], given: Mapping[str, str | None]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from accounts.actions.identity_providers import create_provider, update_provider
 from accounts.actor import system
 from accounts.audit import edge_version
-from accounts.errors import InvalidInput
+from accounts.errors import Conflict, InvalidInput
 from accounts.models import IdentityProvider
 from accounts.providers.entra import EntraId
 from accounts.providers.github import GitHub, api_url
@@ -92,6 +92,24 @@ def test_a_new_place_needs_the_secret_again(
     assert provider.config != before
     # What does not say where the provider is changes without it.
     update_provider(provider, actor=ACTOR, config={**provider.config, "client_id": "other"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "changes"),
+    [case for case in CASES if set(case[2]) & {"issuer", "okta_account", "directory_id", "cloud", "github_host"}],
+)
+def test_ac_13_people_of_one_issuer_never_become_those_of_another(
+    cast: Cast, kind: str, config: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    provider = make(cast, kind, config)
+    make_session(cast.widgetcorp, "zoe@widgetcorp.test", provider=provider)
+    before = IdentityProvider.objects.get(pk=provider.pk).config
+    with pytest.raises(Conflict) as refused:
+        update_provider(provider, actor=ACTOR, config={**config, **changes}, client_secret="of the new place")
+    assert (refused.value.code, set(refused.value.fields)) == ("provider_has_people", set(changes))
+    provider = IdentityProvider.objects.get(pk=provider.pk)
+    assert provider.config == before
+    update_provider(provider, actor=ACTOR, name="Renamed", config=config)
 
 
 def test_every_secret_of_the_old_place_is_asked_for(cast: Cast) -> None:
