@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -31,7 +31,8 @@ from accounts.pages import Filter, at, find, list_page, refusals, show, telling
 from accounts.permissions import Permission
 
 _OFFERED_PEOPLE = 200
-_OFFERED_APPLICATIONS = 500
+_OFFERED_APPLICATIONS = 50
+_FIND = "find"
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,37 @@ class Answer:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class Picker:
+    """The applications to choose from: those that fit a search, few at a time, and the one chosen before."""
+
+    query: str
+    rows: list[Application]
+    fitting: int
+    has_more: bool
+    chosen: str
+    kept: list[tuple[str, str]]
+
+    @property
+    def is_shown(self) -> bool:
+        return bool(self.query) or self.has_more
+
+
 @requires(Permission.ACCESS_READ)
 @require_GET
 def simulator(request: OrganizationRequest) -> HttpResponse:
-    rows = list(Application.objects.for_organization(request.organization)[:_OFFERED_APPLICATIONS])
-    data = request.GET if "who" in request.GET else None
-    initial = {"application": request.GET.get("application", "")}
-    form = AnyApplicationForm(data, initial=initial, organization=request.organization, applications=rows)
+    picker = _picker(request)
+    is_search = request.GET.get("step") == _FIND
+    data = request.GET if "who" in request.GET and not is_search else None
+    # What was typed stays while the application is looked for.
+    initial = {**request.GET.dict(), "application": picker.chosen or request.GET.get("application", "")}
+    form = AnyApplicationForm(data, initial=initial, organization=request.organization, applications=picker.rows)
     found = None
     if data is not None and form.is_valid():
-        application = next(row for row in rows if str(row.pk) == form.cleaned_data["application"])
+        application = next(row for row in picker.rows if str(row.pk) == form.cleaned_data["application"])
         found = _answer(request, form, application)
     recent = Simulation.objects.for_organization(request.organization).order_by("-created_at")[:10]
-    page = {"form": form, "answer": found, "recent": recent, "applications": rows, **_offered(request)}
+    page = {"form": form, "answer": found, "recent": recent, "picker": picker, **_offered(request)}
     return show(request, "access/simulator.html", title="Simulator", **page)
 
 
@@ -124,6 +143,28 @@ def simulation(request: OrganizationRequest, simulation_id: UUID) -> HttpRespons
         back=f"{draft}?draft={row.pk}" if draft else "",
         live=True,
     )
+
+
+def _picker(request: OrganizationRequest) -> Picker:
+    query = request.GET.get("find", "").strip()[:200]
+    everything = Application.objects.for_organization(request.organization).order_by("name", "hostname")
+    fitting = everything.filter(Q(name__icontains=query) | Q(hostname__icontains=query)) if query else everything
+    found = list(fitting[: _OFFERED_APPLICATIONS + 1])
+    rows, has_more = found[:_OFFERED_APPLICATIONS], len(found) > _OFFERED_APPLICATIONS
+    chosen = _chosen(everything, request.GET.get("application", ""))
+    if chosen is not None and chosen not in rows:
+        rows.insert(0, chosen)
+    # A search that finds one has chosen it.
+    fits = found[0] if query and len(found) == 1 else chosen
+    kept = [(name, str(value)) for name, value in request.GET.items() if name not in {"find", "application", "step"}]
+    return Picker(query, rows, len(found), has_more, str(fits.pk) if fits is not None else "", kept)
+
+
+def _chosen(rows: QuerySet[Application], value: str) -> Application | None:
+    try:
+        return rows.filter(pk=UUID(value)).first()
+    except ValueError:
+        return None
 
 
 def _answer(request: OrganizationRequest, form: SimulatorForm, application: Application) -> Answer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -493,3 +494,61 @@ class TestJob:
         shown(viewer, url("simulation", row.pk))
         other = login(cast.mallory).get(reverse("simulation", args=["evilcorp", row.pk]))
         assert other.status_code == 404
+
+
+class TestPicker:
+    """Many applications: found by a search, offered at most 50 at a time, without scripts."""
+
+    @pytest.fixture
+    def many(self, cast: Cast) -> list[Application]:
+        return Application.objects.bulk_create(
+            Application(organization=cast.widgetcorp, name=f"Host {number:03}", hostname=f"h{number:03}.corp.test")
+            for number in range(120)
+        )
+
+    @staticmethod
+    def offered(page: str) -> list[str]:
+        select = page.partition('<select name="application"')[2].partition("</select>")[0]
+        return re.findall(r'<option value="([^"]+)"', select)
+
+    def test_the_page_is_small(self, alice: Client, many: list[Application]) -> None:
+        page = shown(alice, url("simulator"))
+        assert len(self.offered(page)) == 50
+        assert "The first 50 are offered" in page
+        assert len(page.encode()) < 45_000
+
+    @pytest.mark.parametrize("query", ["Host 117", "HOST 117", "h117.corp"])
+    def test_a_search_finds_any_and_chooses_the_only_one(
+        self, alice: Client, many: list[Application], query: str
+    ) -> None:
+        page = shown(alice, f"{url('simulator')}?find={query}&step=find")
+        assert self.offered(page) == [str(many[117].pk)]
+        assert f'value="{many[117].pk}" selected' in page
+
+    def test_what_was_typed_stays_and_nothing_is_asked_yet(self, alice: Client, many: list[Application]) -> None:
+        asked = {"who": "identity", "identity": ALICE, "ip": "203.0.113.9", "find": "Host 11", "step": "find"}
+        page = text_of(alice.get(url("simulator"), asked))
+        assert len(self.offered(page)) == 10
+        assert f'value="{ALICE}"' in page and 'value="203.0.113.9"' in page
+        assert 'id="answer"' not in page and "This field is required" not in page
+
+    def test_one_that_is_not_offered_can_be_asked(
+        self, alice: Client, many: list[Application], people: dict[str, AccessSession]
+    ) -> None:
+        asked = {"application": str(many[117].pk), "who": "identity", "identity": ALICE}
+        page = text_of(alice.get(url("simulator"), asked))
+        assert "at Host 117" in page.partition('id="answer"')[2]
+        assert self.offered(page)[0] == str(many[117].pk)
+
+    def test_nothing_found_says_so_and_few_need_no_search(self, alice: Client, application: Application) -> None:
+        assert "Find application" not in shown(alice, url("simulator"))
+        page = shown(alice, f"{url('simulator')}?find=nowhere&step=find")
+        assert "No application fits" in page and self.offered(page) == []
+
+    def test_other_tenants_and_nonsense_are_not_offered(
+        self, cast: Cast, alice: Client, many: list[Application]
+    ) -> None:
+        theirs = make_application(cast.evilcorp, hostname="ssh.evilcorp.test", authority=False, name="Evil host")
+        for value in (str(theirs.pk), "nonsense"):
+            page = shown(alice, f"{url('simulator')}?find=Evil&step=find&application={value}")
+            assert self.offered(page) == []

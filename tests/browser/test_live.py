@@ -42,6 +42,20 @@ def test_asked_ever_more_rarely_while_nothing_changes(live_server: LiveServer, w
         assert 4 <= len(asked) <= 25
 
 
+def test_a_question_is_not_taken_from_under_the_hand(live_server: LiveServer, world: World) -> None:
+    with browser_page(live_server) as page:
+        asked: list[str] = []
+        path = _tunnel(page, world)
+        page.locator("#live details.ask summary", has_text="Disconnect").first.click()
+        page.on("request", lambda request: asked.append(request.url) if request.url.endswith(path) else None)
+        page.wait_for_timeout(4500)  # two rounds
+        expect(page.get_by_role("button", name="Yes, disconnect").first).to_be_visible()
+        assert asked == []
+        page.locator("#live details.ask summary", has_text="Disconnect").first.click()
+        with page.expect_request(lambda request: request.url.endswith(path)):
+            pass
+
+
 def test_says_so_when_nobody_answers_and_recovers(live_server: LiveServer, world: World) -> None:
     with browser_page(live_server, quiet=["Failed to load resource", "htmx:sendError", "htmx"]) as page:
         path = _tunnel(page, world)
