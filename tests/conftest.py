@@ -62,27 +62,35 @@ def _touches_services(item: pytest.Item) -> bool:
     )
 
 
-@pytest.fixture(autouse=True)
-def _commit_hooks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _commit_hooks_run() -> Iterator[None]:
     """Run on_commit callbacks when the code's own outermost atomic block ends.
 
     pytest-django wraps a test in a transaction that never commits, so callbacks (tasks sent after commit) would never
-    run. Two blocks belong to the test case: the class's transaction and the test's savepoint.
+    run. Blocks that belong to the test (or to its module) are marked so by whoever opened them.
     """
     leave = Atomic.__exit__
 
     def leave_and_run(self: Atomic, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         leave(self, exc_type, exc_value, traceback)
         connection = transaction.get_connection(self.using)
-        if exc_type is not None or not connection.in_atomic_block or len(connection.savepoint_ids) > 1:
+        if exc_type is not None or not connection.in_atomic_block:
+            return
+        if not all(block._from_testcase for block in connection.atomic_blocks):
             return
         while connection.run_on_commit and not connection.needs_rollback:
             _, callback, _ = connection.run_on_commit.pop(0)
             callback()
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Atomic, "__exit__", leave_and_run)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> None:
     # A real worker of an earlier test marks its whole process as "inside a task", where waiting is refused.
     celery_state._set_task_join_will_block(False)
-    monkeypatch.setattr(Atomic, "__exit__", leave_and_run)
     cache.clear()
     spent_seconds.clear()
 

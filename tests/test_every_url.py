@@ -178,7 +178,7 @@ class TestOrganizationPages:
                 answers = [client.get(address).status_code, client.post(address, data).status_code]
                 if 404 not in answers or not set(answers) <= {404, 405}:
                     wrong.append(("mallory", address, answers))
-        assert not wrong
+        assert not wrong, "\n".join(map(str, wrong))
         assert rows_of(mine.organization) == before
 
     def test_owner_gets_the_page(self, worlds: tuple[World, World], cast: Cast) -> None:
@@ -190,7 +190,7 @@ class TestOrganizationPages:
             if response.status_code == 200 and response["Content-Type"].startswith("text/html"):
                 text = response.content.decode()
                 wrong += [(url, found) for found in ("evilcorp", " style=", "<script>") if found in text]
-        assert not wrong
+        assert not wrong, "\n".join(map(str, wrong))
 
 
 class TestEveryRole:
@@ -211,7 +211,7 @@ class TestEveryRole:
                 right = status == 403
             if not right:
                 wrong.append((str(role), url, status))
-        assert not wrong
+        assert not wrong, "\n".join(map(str, wrong))
 
     @pytest.mark.parametrize("role", list(Role), ids=str)
     def test_unsafe_methods_are_refused_without_the_permission(
@@ -229,7 +229,7 @@ class TestEveryRole:
             answers = {method: getattr(client, method)(url, _CHANGES).status_code for method in methods}
             if set(answers.values()) != expected:
                 wrong.append((str(role), url, answers))
-        assert not wrong
+        assert not wrong, "\n".join(map(str, wrong))
         assert rows_of(worlds[0].organization) == before
 
     @pytest.mark.parametrize("role", _READERS, ids=str)
@@ -242,7 +242,7 @@ class TestEveryRole:
             allowed = role_allows(role, declared(route.view)[0])
             if status != (200 if allowed else 403) and not (allowed and route.name == "tunnel_edge_authority"):
                 wrong.append((str(role), url, status))
-        assert not wrong
+        assert not wrong, "\n".join(map(str, wrong))
         assert _rows_but_exports(worlds[0]) == before
 
     def test_outsiders_and_strangers(self, worlds: tuple[World, World], cast: Cast) -> None:
@@ -259,7 +259,7 @@ class TestEveryRole:
                 answer = getattr(anonymous, method)(url, _CHANGES)
                 if answer.status_code != 302 or not answer["Location"].startswith("/accounts/login/"):
                     wrong.append(("anonymous", method, url, answer.status_code))
-        assert not wrong
+        assert not wrong, "\n".join(map(str, wrong))
         assert rows_of(worlds[0].organization) == before
 
     def test_staff_in_a_support_session_look_and_change_nothing(self, worlds: tuple[World, World], cast: Cast) -> None:

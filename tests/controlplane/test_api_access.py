@@ -11,6 +11,8 @@ from accounts.models import AccessSession, AuditEvent, IdentityProvider
 from accounts.providers.secrets import named_secrets
 from tests.controlplane.api_kit import Api, Tenant, event_count, event_names, make_access_request
 
+SHARED_TENANTS = True
+
 EVERYONE: list[dict[str, Any]] = [{"everyone": {}}]
 
 

@@ -9,6 +9,8 @@ import pytest
 from access.models import Policy
 from tests.controlplane.api_kit import Api, Tenant
 
+SHARED_TENANTS = True
+
 SENT = {"allowed_authenticators": ["totp", "biometrics"], "mfa_disabled": False, "session_duration": "12h"}
 
 

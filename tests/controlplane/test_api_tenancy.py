@@ -12,6 +12,8 @@ import pytest
 from controlplane.api import ApiOperation, api
 from tests.controlplane.api_kit import CLIENT_ROOT, INGRESS, Tenant, event_count
 
+SHARED_TENANTS = True
+
 _PARAMETER = re.compile(r"{([a-z_]+)}")
 RULES = [{"everyone": {}}]
 # A body that would succeed, so that only the id can be what is refused.

@@ -16,6 +16,8 @@ from tests.controlplane.api_kit import INGRESS, SECRET, Api, Tenant, event_count
 from tunnels.models import DnsRecord, Tunnel, Zone
 from tunnels.secrets import secret_hash
 
+SHARED_TENANTS = True
+
 
 @pytest.fixture
 def api(widgetcorp: Tenant) -> Api:
