@@ -118,11 +118,18 @@ def trace_steps(trace: Any) -> list[PolicyStep]:
         if not isinstance(entry, dict):
             continue
         if "selector" in entry and steps:
-            label = _label(str(entry["selector"]))
-            steps[-1].rules.append({**entry, "label": label})
+            selector = str(entry["selector"])
+            steps[-1].rules.append({**entry, "label": _label(selector), "actual": _actual(selector, entry)})
         else:
             steps.append(PolicyStep(entry, []))
     return steps
+
+
+def _actual(selector: str, entry: dict[str, Any]) -> Any:
+    """Of an Access group the trace keeps its name: what its rules found stands in the rows beneath it."""
+    if selector != "group" or entry.get("problem"):
+        return entry.get("actual")
+    return "a member" if entry.get("verdict") == "match" else "not a member"
 
 
 def _label(selector: str) -> str:

@@ -296,6 +296,16 @@ class TestAccessLog:
             "verdict": "no_match",
             "via": ["Engineering"],
         },
+        {
+            "policy": "Engineers get in",
+            "list": "include",
+            "rule": 1,
+            "selector": "group",
+            "wanted": "Engineering",
+            "actual": "Engineering",
+            "verdict": "no_match",
+            "via": [],
+        },
         {"verdict": "left_out", "count": 3},
     ]
 
@@ -312,6 +322,8 @@ class TestAccessLog:
         assert "does not match" in page
         assert "Country" in page
         assert "in Engineering" in page
+        assert "not a member" in page
+        assert "Country not allowed" in page
         assert "3 more entries" in page
         assert "<script>alert" not in page
 
