@@ -165,6 +165,8 @@ ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_ADAPTER = "accounts.allauth_adapter.DashboardAdapter"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
+# As for people of teams: one step to either side, for clocks that differ (RFC 6238 section 5.2).
+MFA_TOTP_TOLERANCE = 1
 MFA_ADAPTER = "accounts.allauth_adapter.SealedMfaAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True

@@ -15,8 +15,9 @@ from tests.pages_kit import browser, shown, text_of
 
 
 def code(secret: str) -> str:
-    counter = next(iter(yield_hotp_counters_from_time()))
-    return f"{hotp_value(secret, counter):06d}"
+    # The step of now, not the oldest one accepted, which is over at the turn of the next half minute.
+    counters = list(yield_hotp_counters_from_time())
+    return f"{hotp_value(secret, counters[len(counters) // 2]):06d}"
 
 
 def activate(user: User) -> str:
