@@ -257,8 +257,14 @@ def _approve(request: _Request) -> Certificate:
     except PrincipalRefused as error:
         raise _Refused(error, decision) from error
     certificate = _store(request, authority, names, decision)
+    _log(request, decision)
+    transaction.on_commit(lambda: submit(sign_certificate, certificate.pk, expires_seconds=JOB_EXPIRES_SECONDS))
+    return certificate
+
+
+def _log(request: _Request, decision: Decision) -> None:
     record_decision(
-        application,
+        request.application,
         decision,
         session=request.session,
         service_token=request.service_token,
@@ -266,8 +272,6 @@ def _approve(request: _Request) -> Certificate:
         ip=request.ip,
         ray_id=request.ray_id,
     )
-    transaction.on_commit(lambda: submit(sign_certificate, certificate.pk, expires_seconds=JOB_EXPIRES_SECONDS))
-    return certificate
 
 
 def _wrong_policy(request: _Request) -> PolicyDenied:
@@ -386,15 +390,7 @@ def _record_refusal(request: _Request, refused: _Refused) -> None:
     decision = refused.decision
     if decision.allowed:
         decision = refused_after(decision, error)
-    record_decision(
-        request.application,
-        decision,
-        session=request.session,
-        service_token=request.service_token,
-        action="certificate",
-        ip=request.ip,
-        ray_id=request.ray_id,
-    )
+    _log(request, decision)
     event = _event_of(error)
     if event is None:
         return
