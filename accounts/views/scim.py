@@ -48,6 +48,10 @@ class Call:
     def method(self) -> str:
         return self.request.method or "GET"
 
+    @property
+    def if_match(self) -> str:
+        return self.request.headers.get("If-Match", "")
+
 
 @declares(Permission.PUBLIC)
 def scim(request: HttpRequest, provider_id: uuid.UUID, path: str = "") -> HttpResponse:

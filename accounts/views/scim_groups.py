@@ -46,7 +46,7 @@ def replace(call: Call, group_id: uuid.UUID) -> dict[str, Any]:
     values = read_group(call.body)
     return _shaped(
         call,
-        actions.replace_group(call.provider, group_id, values, if_match=_if_match(call), actor=call.actor),
+        actions.replace_group(call.provider, group_id, values, if_match=call.if_match, actor=call.actor),
     )
 
 
@@ -54,16 +54,12 @@ def patch(call: Call, group_id: uuid.UUID) -> dict[str, Any]:
     operations = read_operations(call.body)
     return _shaped(
         call,
-        actions.patch_group(call.provider, group_id, operations, if_match=_if_match(call), actor=call.actor),
+        actions.patch_group(call.provider, group_id, operations, if_match=call.if_match, actor=call.actor),
     )
 
 
 def delete(call: Call, group_id: uuid.UUID) -> None:
-    actions.delete_group(call.provider, group_id, if_match=_if_match(call), actor=call.actor)
-
-
-def _if_match(call: Call) -> str:
-    return call.request.headers.get("If-Match", "")
+    actions.delete_group(call.provider, group_id, if_match=call.if_match, actor=call.actor)
 
 
 def _shaped(call: Call, group: ScimGroup) -> dict[str, Any]:

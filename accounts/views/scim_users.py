@@ -46,6 +46,9 @@ class Call(Protocol):
     def actor(self) -> Actor: ...
     @property
     def body(self) -> dict[str, Any]: ...
+    @property
+    def if_match(self) -> str:
+        """The version the caller saw (RFC 7644 section 3.14), "" for any."""
 
 
 def search(call: Call, query: Mapping[str, str]) -> dict[str, Any]:
@@ -77,16 +80,12 @@ def patch(call: Call, user_id: uuid.UUID) -> dict[str, Any]:
 
 
 def delete(call: Call, user_id: uuid.UUID) -> None:
-    actions.delete_user(call.provider, user_id, if_match=_if_match(call), actor=call.actor)
+    actions.delete_user(call.provider, user_id, if_match=call.if_match, actor=call.actor)
 
 
 def _changed(call: Call, user_id: uuid.UUID, change: Any) -> dict[str, Any]:
-    user = actions.change_user(call.provider, user_id, change, if_match=_if_match(call), actor=call.actor)
+    user = actions.change_user(call.provider, user_id, change, if_match=call.if_match, actor=call.actor)
     return _shaped(call, user)
-
-
-def _if_match(call: Call) -> str:
-    return call.request.headers.get("If-Match", "")
 
 
 def _shaped(call: Call, user: ScimUser) -> dict[str, Any]:
