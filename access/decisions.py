@@ -26,6 +26,8 @@ from accounts.prepared import Parameter, PreparedRows, insert
 from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
+# The policies of an application and the groups of its organization.
+LoadedRules = tuple[list[Policy], dict[str, Group]]
 _LOAD_TRIES = 3
 _LINKS = PreparedRows(
     lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).select_related(
@@ -47,12 +49,13 @@ def decide(
     evidence: Evidence = NO_EVIDENCE,
     external_facts: ExternalFacts | None = None,
     moment: Moment = Moment.USE,
+    rules: LoadedRules | None = None,
 ) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
     `session` must come with its identity loaded. The caller has checked that it is live; a disabled identity or a
     dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
-    transaction.
+    transaction. `rules`: what `load_rules` has read in this very transaction.
     """
     return decide_loading(
         application,
@@ -63,6 +66,7 @@ def decide(
         evidence=evidence,
         external_facts=external_facts,
         moment=moment,
+        rules=rules,
     )[0]
 
 
@@ -76,10 +80,11 @@ def decide_loading(
     evidence: Evidence = NO_EVIDENCE,
     external_facts: ExternalFacts | None = None,
     moment: Moment = Moment.USE,
+    rules: LoadedRules | None = None,
 ) -> tuple[Decision, Sequence[Policy]]:
     """`decide`, with the policies it went by."""
     try:
-        policies, groups = load_rules(application)
+        policies, groups = load_rules(application) if rules is None else rules
         decision = decide_with(
             policies,
             groups,
@@ -195,7 +200,7 @@ def decide_many(
     return {application.pk: one(application) for application in applications}
 
 
-def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
+def load_rules(application: Application) -> LoadedRules:
     """One query for the policies; when any rule names a group one for the groups, and one that sees that the
     policies are still the same: no mix of old and new rules (AC-86). Raises RulesInMotion when they never are."""
     for _ in range(_LOAD_TRIES):
