@@ -1,4 +1,4 @@
-"""Let an organization of a demo installation look used: weeks of logins, certificates and sessions behind it."""
+"""Let an organization of a demo installation look used: days of logins, certificates and sessions behind it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from django.utils import timezone
 
 from access.models import SshAuthority
 from accounts.models import Organization
+from controlplane.load.days import live_through
 from controlplane.load.objects import Made
-from controlplane.load.weeks import live_through
 
 
 class Command(BaseCommand):
-    help = "Write weeks of logins, certificates and sessions for an organization. For demo installations only."
+    help = "Write days of logins, certificates and sessions for an organization. For demo installations only."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("team", help="the organization's team name")
-        parser.add_argument("--weeks", type=int, default=4)
+        parser.add_argument("--days", type=int, default=28)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.UNVERIFIED_ZONE_SUFFIX:
@@ -34,6 +34,6 @@ class Command(BaseCommand):
         if not SshAuthority.objects.for_organization(organization).exists():
             raise CommandError("Generate an SSH certificate for one of its applications first: logins lead there.")
         made = Made(organization, timezone.now(), random.Random(1))  # noqa: S311 - the same rows every time
-        written = live_through(made, weeks=options["weeks"])
+        written = live_through(made, days=options["days"])
         counts = ", ".join(f"{count:,} {name}" for name, count in written.items())
-        self.stdout.write(f"{organization.name}: {counts} in the last {options['weeks']} weeks")
+        self.stdout.write(f"{organization.name}: {counts} in the last {options['days']} days")

@@ -1,4 +1,4 @@
-"""Weeks of life for an organization that exists: people log in by day, rest at night, and a few are refused.
+"""Days of life for an organization that exists: people log in by day, rest at night, and a few are refused.
 
 Rows are written hour by hour, oldest first, and looked at by the code that looks at real ones on schedule
 (tunnels.actions.activity), so that charts and logs show what they would show had it happened.
@@ -14,23 +14,22 @@ from access.models import AccessRequest, Application, Certificate, SshAuthority
 from accounts.models import AccessSession, Identity, IdentityProvider
 from controlplane.load.objects import FIRST, LAST, Made
 from controlplane.load.rows import write_rows
-from tunnels.actions.activity import HOUR, SAMPLE_EVERY, count_hours, hour_of, sample_activity
+from tunnels.actions.activity import HOUR, count_hours, hour_of, sample_activity
 
 PEOPLE = 12
 _SESSION = timedelta(hours=8)
-_SAMPLED_CLOSELY = timedelta(hours=24)  # before that, one sample per hour is as good
 # Logins in an hour of a working day (UTC), at most. Two days of seven are quiet; the last day never is, whatever the
 # calendar says: it is the one that charts by the hour show.
 _BY_HOUR = (0, 0, 0, 0, 0, 1, 2, 4, 7, 8, 6, 5, 4, 6, 7, 6, 5, 4, 3, 2, 1, 1, 1, 0)
 _REASONS = ("no_policy_matched", "country", "blocked")
 
 
-def live_through(made: Made, *, weeks: int) -> dict[str, int]:
-    """The weeks before made.now, for the first of the organization's applications with an SSH authority."""
+def live_through(made: Made, *, days: int) -> dict[str, int]:
+    """The days before made.now, for the first of the organization's applications with an SSH authority."""
     authority = SshAuthority.objects.for_organization(made.organization).select_related("application").earliest("id")
     _meet_people(made)
     written = {"logins": 0, "certificates": 0}
-    hour = hour_of(made.now) - timedelta(weeks=weeks)
+    hour = hour_of(made.now) - timedelta(days=days)
     while hour < hour_of(made.now):
         logins = list(_logins(made, hour))
         write_rows(AccessSession, [_session(made, *login) for login in logins if login[2]])
@@ -39,8 +38,8 @@ def live_through(made: Made, *, weeks: int) -> dict[str, int]:
         write_rows(Certificate, certificates)
         written["logins"] += len(logins)
         written["certificates"] += len(certificates)
-        for slot in _slots(hour, made.now):
-            sample_activity(now=slot)
+        for minutes in (25, 55):
+            sample_activity(now=hour + timedelta(minutes=minutes))
         hour += HOUR
     count_hours(now=made.now)
     return written
@@ -77,13 +76,6 @@ def _logins(made: Made, hour: datetime) -> Iterator[tuple[int, datetime, bool]]:
     for _ in range(made.random.randint((most + 1) // 2, most)):
         moment = hour + HOUR * made.random.random()
         yield made.random.randrange(PEOPLE), moment, made.random.random() > 0.12
-
-
-def _slots(hour: datetime, now: datetime) -> Iterator[datetime]:
-    slot = hour if hour >= now - _SAMPLED_CLOSELY else hour + HOUR - SAMPLE_EVERY
-    while slot < hour + HOUR:
-        yield slot
-        slot += SAMPLE_EVERY
 
 
 def _session(made: Made, who: int, moment: datetime, _: bool) -> dict[str, Any]:
