@@ -94,7 +94,7 @@ class SavedTest(models.Model):
 
     class Expected(models.TextChoices):
         ALLOW = "allow", "Must reach it"
-        DENY = "deny", "must not reach it"
+        DENY = "deny", "Must not reach it"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="saved_tests")
