@@ -74,7 +74,7 @@ def group_delete(request: OrganizationRequest, group_id: UUID) -> HttpResponse:
         lambda: delete_group(group, actor=request.actor),
         said=f"The group {group.name} is deleted.",
         question=f"Delete the group {group.name}?",
-        consequences=["No policy and no other group uses it." if not obstacle else "It is in use."],
+        consequences=[] if obstacle else ["No policy and no other group uses it."],
         obstacle=obstacle,
         button="Delete group",
         crumbs=[("Groups", at(request, "groups"))],

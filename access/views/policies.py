@@ -97,7 +97,7 @@ def policy_delete(request: OrganizationRequest, policy_id: UUID) -> HttpResponse
         lambda: delete_policy(policy, actor=request.actor),
         said=f"{policy.name} is deleted.",
         question=f"Delete the policy {policy.name}?",
-        consequences=["No application uses it." if not obstacle else "It is in use."],
+        consequences=[] if obstacle else ["No application uses it."],
         obstacle=obstacle,
         button="Delete policy",
         crumbs=[("Policies", at(request, "policies"))],
