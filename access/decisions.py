@@ -11,7 +11,7 @@ from datetime import datetime
 from access import country
 from access.decision_facts import facts_of
 from access.evaluation import Decision, Group, Outcome, Policy, evaluate, rules_version
-from access.facts import NO_EVIDENCE, Evidence, ask_external, collect
+from access.facts import Asker, ask_external, collect
 from access.models import AccessRequest, Application, ApplicationPolicy, ApprovalRequest, Justification, ServiceToken
 from access.rule_store import groups_of, policy_of
 from access.rules import group_ids
@@ -19,7 +19,6 @@ from access.selectors import ExternalFacts, NamedList
 from accounts.errors import DomainError
 from accounts.models import AccessSession, Identity, IdentityProvider
 from accounts.prepared import Parameter, PreparedRows, insert
-from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
 _LOAD_TRIES = 3
@@ -30,61 +29,23 @@ _LINKS = PreparedRows(
 )
 
 
-def decide(
-    application: Application,
-    *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    ip: str,
-    now: datetime,
-    evidence: Evidence = NO_EVIDENCE,
-    external_facts: ExternalFacts | None = None,
-    moment: Moment = Moment.USE,
-) -> Decision:
+def decide(application: Application, asker: Asker, *, external_facts: ExternalFacts | None = None) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
-    `session` must come with its identity loaded. The caller has checked that it is live; a disabled identity or a
+    The caller has checked that the session is live; a disabled identity or a
     dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
     transaction.
     """
-    return decide_loading(
-        application,
-        session=session,
-        service_token=service_token,
-        ip=ip,
-        now=now,
-        evidence=evidence,
-        external_facts=external_facts,
-        moment=moment,
-    )[0]
+    return decide_loading(application, asker, external_facts=external_facts)[0]
 
 
 def decide_loading(
-    application: Application,
-    *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    ip: str,
-    now: datetime,
-    evidence: Evidence = NO_EVIDENCE,
-    external_facts: ExternalFacts | None = None,
-    moment: Moment = Moment.USE,
+    application: Application, asker: Asker, *, external_facts: ExternalFacts | None = None
 ) -> tuple[Decision, Sequence[Policy]]:
     """`decide`, with the policies it went by."""
     try:
         policies, groups = load_rules(application)
-        decision = decide_with(
-            policies,
-            groups,
-            application,
-            session=session,
-            service_token=service_token,
-            ip=ip,
-            now=now,
-            evidence=evidence,
-            external_facts=external_facts,
-            moment=moment,
-        )
+        decision = decide_with(policies, groups, application, asker, external_facts=external_facts)
     except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
         return _failed(application), ()
     return decision, policies
@@ -94,34 +55,17 @@ def decide_with(
     policies: Sequence[Policy],
     groups: Mapping[str, Group],
     application: Application,
+    asker: Asker,
     *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    ip: str,
-    now: datetime,
-    evidence: Evidence = NO_EVIDENCE,
     lists: Mapping[str, NamedList] | None = None,
     external_facts: ExternalFacts | None = None,
-    moment: Moment = Moment.USE,
 ) -> Decision:
     """`decide` for rules already loaded (many streams of one application). May raise."""
-    identity = session.identity if session is not None else None
-    refused = refused_before_rules(identity, service_token, now)
+    identity = asker.session.identity if asker.session is not None else None
+    refused = refused_before_rules(identity, asker.service_token, asker.now)
     if refused is not None:
         return refused
-    context = collect(
-        application,
-        policies,
-        groups,
-        session=session,
-        service_token=service_token,
-        ip=ip,
-        now=now,
-        evidence=evidence,
-        lists=lists,
-        external_facts=external_facts,
-        moment=moment,
-    )
+    context = collect(application, policies, groups, asker, lists=lists, external_facts=external_facts)
     decision = replace(
         evaluate(policies, groups, context),
         rules_version=rules_version(policies, groups, context.lists),
@@ -153,16 +97,14 @@ def _session_seconds(application: Application, decision: Decision) -> int:
     return min([seconds, *(end for end in ends if end is not None)])
 
 
-def external_facts_of(
-    application: Application, *, session: AccessSession | None, ip: str, now: datetime
-) -> ExternalFacts:
+def external_facts_of(application: Application, asker: Asker) -> ExternalFacts:
     """What external evaluators say about the person, asked before a transaction begins; nothing about a machine. Never
     raises: rules that cannot be loaded, and questions without an answer, make `decide` refuse."""
-    if session is None:
+    if asker.session is None:
         return {}
     try:
         policies, groups = load_rules(application)
-        return ask_external(policies, groups, session=session, ip=ip, now=now)
+        return ask_external(policies, groups, asker)
     except Exception:
         log.exception("external evaluation failed", extra={"application_id": str(application.pk)})
         return {}
@@ -203,43 +145,15 @@ def refused_after(decision: Decision, error: DomainError) -> Decision:
 
 
 def record_decision(
-    application: Application,
-    decision: Decision,
-    *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    action: str,
-    ip: str,
-    ray_id: str,
-    evidence: Evidence = NO_EVIDENCE,
+    application: Application, decision: Decision, asker: Asker, *, action: str, ray_id: str
 ) -> AccessRequest:
     """One row of the access log."""
-    return insert(
-        log_entry(
-            application,
-            decision,
-            session=session,
-            service_token=service_token,
-            action=action,
-            ip=ip,
-            ray_id=ray_id,
-            evidence=evidence,
-        )
-    )
+    return insert(log_entry(application, decision, asker, action=action, ray_id=ray_id))
 
 
-def log_entry(
-    application: Application,
-    decision: Decision,
-    *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    action: str,
-    ip: str,
-    ray_id: str,
-    evidence: Evidence = NO_EVIDENCE,
-) -> AccessRequest:
+def log_entry(application: Application, decision: Decision, asker: Asker, *, action: str, ray_id: str) -> AccessRequest:
     """A row of the access log, not yet stored. `action`: login, connect, certificate or cut."""
+    session, service_token, evidence = asker.session, asker.service_token, asker.evidence
     identity = session.identity if session is not None else None
     connection = "service_token" if service_token is not None else _provider_type(identity)
     return AccessRequest(
@@ -253,8 +167,8 @@ def log_entry(
         reason=decision.reason[:60],
         connection=connection or ("certificate" if evidence.certificate is not None else ""),
         ray_id=ray_id[:32],
-        ip_address=ip or None,
-        country=country.lookup(ip),
+        ip_address=asker.ip or None,
+        country=country.lookup(asker.ip),
         trace=decision.trace,
         rules_version=decision.rules_version,
         facts=decision.facts,

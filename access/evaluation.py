@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any
 
@@ -210,7 +210,7 @@ class _Run:
             verdict = judge.verdict(policy.lists)
             self.asked.append(Asked(policy, verdict, judge))
             if verdict == ERROR:
-                return self.failed(policy, lambda: judge.first_problem(policy.lists))
+                return self.failed(policy, partial(judge.first_problem, policy.lists))
             if verdict == MATCH:
                 return self._matched(policy, judge)
         return None

@@ -19,7 +19,7 @@ from django.db.models import Q
 from access import country
 from access.decisions import refused_before_rules
 from access.evaluation import Judges, Policy, may_enter
-from access.facts import ask_external, factors_of, load_lists, person_of
+from access.facts import Asker, ask_external, factors_of, load_lists, person_of
 from access.models import Application, ApplicationPolicy, ApprovalRequest, Justification
 from access.rule_store import PolicyShelf, groups_of
 from access.selectors import Context
@@ -76,7 +76,7 @@ class _Rules:
             country=country.resolve(ip),
             person=person_of(session.identity, session),
             lists=load_lists(session.organization_id, policies, groups),
-            external=ask_external(policies, groups, session=session, ip=ip, now=now),
+            external=ask_external(policies, groups, Asker(ip, now, session)),
         )
         self._judges = Judges(groups, self._base)
         self._factors = factors_of(session, now)

@@ -218,6 +218,7 @@ def _policies_tab(
         order=",".join(str(link.policy_id) for link in links),
         form=form or AttachForm(policies=attachable),
         can_attach=bool(attachable),
+        live=True,
     )
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from access.decisions import decide
 from access.evaluation import QUESTIONS
+from access.facts import Asker
 from access.models import Application, ApplicationPolicy, Group, Policy
 from access.reachable import candidates, reachable
 from access.views.launcher import TILES_PER_PAGE
@@ -37,7 +38,7 @@ def names(session: AccessSession) -> set[str]:
 
 def asked_one_by_one(session: AccessSession) -> Iterator[str]:
     for application in Application.objects.select_related("organization"):
-        decision = decide(application, session=session, service_token=None, ip=IP, now=timezone.now())
+        decision = decide(application, Asker(IP, timezone.now(), session))
         if decision.allowed or decision.reason in QUESTIONS:
             yield application.name
 
