@@ -11,3 +11,4 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         import_module("accounts.events")
         import_module("accounts.api_forms").register()
+        import_module("accounts.api_calls").register_calls()

@@ -57,7 +57,7 @@ def request_certificate(
         raise PublicKeyInvalid(str(error), code=error.reason) from error
     now = timezone.now()
     request = Request(application, session, service_token, key, ip, ray_id, actor, now)
-    spend_signing(application, asker=request.asker, actor=actor, now=now)
+    spend_signing(application, asker=request.asker_id, actor=actor, now=now)
     try:
         _check_possession(request, shown)
         return approve(request)

@@ -26,7 +26,7 @@ from access.actions.principals import claim_machine_principals, claim_principals
 from access.decisions import LoadedRules, decide, external_facts_of, load_rules, log_entry
 from access.dispatch import submit
 from access.evaluation import Decision, Outcome
-from access.facts import evaluators_in
+from access.facts import Asker, evaluators_in
 from access.models import AccessRequest, Application, Certificate, ServiceToken, SshAuthority
 from access.principals import PrincipalRefused
 from access.selectors import ExternalFacts
@@ -91,9 +91,14 @@ class Request:
     external_facts: ExternalFacts | None = None
 
     @property
-    def asker(self) -> str:
-        asker = self.session.identity_id if self.session is not None else cast(ServiceToken, self.service_token).pk
-        return str(asker)
+    def asker(self) -> Asker:
+        return Asker(self.ip, self.now, self.session, self.service_token)
+
+    @property
+    def asker_id(self) -> str:
+        """Of the identity or the service token."""
+        holder = self.session.identity_id if self.session is not None else cast(ServiceToken, self.service_token).pk
+        return str(holder)
 
     @property
     def label(self) -> str:
@@ -166,7 +171,7 @@ def _approve_alone(request: Request) -> Certificate:
 
 
 def _ask_external(request: Request) -> ExternalFacts:
-    return external_facts_of(request.application, session=request.session, ip=request.ip, now=request.now)
+    return external_facts_of(request.application, request.asker)
 
 
 @transaction.atomic
@@ -179,7 +184,7 @@ def _approve_together(requests: Sequence[Request]) -> Sequence[Certificate | Ref
     logs: list[AccessRequest] = []
     with audit.together():
         for request in requests:
-            if keys.setdefault(request.key.fingerprint, request.asker) != request.asker:
+            if keys.setdefault(request.key.fingerprint, request.asker_id) != request.asker_id:
                 raise _Alone  # the database will know whose key it is (AC-21)
             try:
                 authority, decision = _decide(request, rules)
@@ -227,15 +232,7 @@ def _decide(request: Request, in_use: _RulesInUse) -> tuple[SshAuthority, Decisi
     facts = request.external_facts
     if facts is None and request.session is not None and rules is not None and evaluators_in(*rules):
         raise _Alone
-    decision = decide(
-        application,
-        session=request.session,
-        service_token=request.service_token,
-        ip=request.ip,
-        now=request.now,
-        external_facts=facts or {},
-        rules=rules,
-    )
+    decision = decide(application, request.asker, external_facts=facts or {}, rules=rules)
     if not decision.allowed:
         raise Refused(PolicyDenied(decision.message, code=decision.reason), decision)
     if decision.outcome is not (Outcome.ALLOW if request.session is not None else Outcome.SERVICE_AUTH):
@@ -260,15 +257,7 @@ def _intend(request: Request, authority: SshAuthority, decision: Decision) -> Ce
 
 
 def request_log_entry(request: Request, decision: Decision) -> AccessRequest:
-    return log_entry(
-        request.application,
-        decision,
-        session=request.session,
-        service_token=request.service_token,
-        action="certificate",
-        ip=request.ip,
-        ray_id=request.ray_id,
-    )
+    return log_entry(request.application, decision, request.asker, action="certificate", ray_id=request.ray_id)
 
 
 def _wrong_policy(request: Request) -> PolicyDenied:

@@ -31,6 +31,11 @@ def update_login_page(
 
 
 @transaction.atomic
+def set_logo(organization: Organization, logo: bytes, *, actor: Actor) -> Organization:
+    return _save(organization, {}, _store_logo(organization, logo), actor)
+
+
+@transaction.atomic
 def remove_logo(organization: Organization, *, actor: Actor) -> Organization:
     OrganizationLogo.objects.for_organization(organization).delete()
     return _save(organization, {}, "", actor)
