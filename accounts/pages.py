@@ -23,10 +23,12 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.actions.deletions import UNDO_HINT
 from accounts.api_requests import has_api_request
 from accounts.errors import DomainError, NotFound, PermissionDenied
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest
+from accounts.models import DeletedObject
 from accounts.permissions import Permission
 from accounts.repeats import answer_once
 
@@ -80,8 +82,10 @@ def confirmed(
     back: str = "",
     danger: bool = True,
     form: forms.BaseForm | None = None,
+    can_undo: bool = False,
 ) -> HttpResponse:
-    """Ask first; once confirmed, `act`, say what was done and go on to `to`, or answer with what `act` answers.
+    """Ask first; once confirmed, `act`, say what was done and go on to `to`, or answer with what `act` answers. What
+    `act` keeps (a DeletedObject) gets an Undo button in the message; `can_undo` says so beforehand.
 
     `back`, where Cancel leads and by default `to` too, is the last of `crumbs` unless it is named.
     """
@@ -92,7 +96,7 @@ def confirmed(
             answer = act()
             if isinstance(answer, HttpResponseBase):
                 return cast(HttpResponse, answer)
-            messages.success(request, said)
+            messages.success(request, said, extra_tags=_undo_tag(request, answer))
             return HttpResponseRedirect(to or back)
     return show(
         request,
@@ -100,12 +104,17 @@ def confirmed(
         title=title or button,
         crumbs=crumbs,
         question=question,
-        consequences=consequences,
+        consequences=[*consequences, UNDO_HINT] if can_undo else consequences,
         button=button,
         danger=danger,
         back=back,
         form=form,
     )
+
+
+def _undo_tag(request: OrganizationRequest, answer: object) -> str:
+    """Where the message's Undo button posts to (components/_messages.html)."""
+    return f"undo:{at(request, 'deleted_restore', answer.pk)}" if isinstance(answer, DeletedObject) else ""
 
 
 @contextmanager

@@ -75,6 +75,7 @@ def group_delete(request: OrganizationRequest, group_id: UUID) -> HttpResponse:
         question=f"Delete the group {group.name}?",
         consequences=["It can only be deleted while no policy and no other group uses it."],
         button="Delete group",
+        can_undo=True,
         crumbs=[("Groups", at(request, "groups"))],
     )
 

@@ -98,6 +98,7 @@ def policy_delete(request: OrganizationRequest, policy_id: UUID) -> HttpResponse
         question=f"Delete the policy {policy.name}?",
         consequences=["It can only be deleted while no application uses it."],
         button="Delete policy",
+        can_undo=True,
         crumbs=[("Policies", at(request, "policies"))],
     )
 
