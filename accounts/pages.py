@@ -57,7 +57,8 @@ def show(
     allowed = {permission.name.lower(): request.can(permission) for permission in Permission}
     match = request.resolver_match
     api_request = match is not None and has_api_request(match.url_name or "")
-    page: dict[str, Any] = {"title": title, "crumbs": [*crumbs, (title, None)], "can": allowed}
+    last = context.pop("crumb", title)  # where the title says again what the way to the page says
+    page: dict[str, Any] = {"title": title, "crumbs": [*crumbs, (last, None)], "can": allowed}
     page |= {"api_request": api_request, "live": api_request, **context}
     return render(request, template, page, status=status)
 
@@ -83,11 +84,13 @@ def confirmed(
     danger: bool = True,
     form: forms.BaseForm | None = None,
     can_undo: bool = False,
+    obstacle: str = "",
 ) -> HttpResponse:
     """Ask first; once confirmed, `act`, say what was done and go on to `to`, or answer with what `act` answers. What
     `act` keeps (a DeletedObject) gets an Undo button in the message; `can_undo` says so beforehand.
 
-    `back`, where Cancel leads and by default `to` too, is the last of `crumbs` unless it is named.
+    `back`, where Cancel leads and by default `to` too, is the last of `crumbs` unless it is named. With an `obstacle`,
+    which `act` would refuse, there is no button to press in vain.
     """
     form = PlainForm(posted(request)) if form is None else form
     back = back or crumbs[-1][1] or ""
@@ -104,9 +107,10 @@ def confirmed(
         title=title or button,
         crumbs=crumbs,
         question=question,
-        consequences=[*consequences, UNDO_HINT] if can_undo else consequences,
+        consequences=[*consequences, UNDO_HINT] if can_undo and not obstacle else consequences,
         button=button,
         danger=danger,
+        obstacle=obstacle,
         back=back,
         form=form,
     )
