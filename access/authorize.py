@@ -20,7 +20,7 @@ from access.decisions import decide_loading, record_decision, refused_after
 from access.denial import denial_of, refusal_page
 from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import QUESTIONS, Decision, Outcome, Policy
-from access.evidence import ShownCertificate, evidence_of_request, explained
+from access.evidence import evidence_of_request, explained
 from access.facts import NO_EVIDENCE, Evidence
 from access.login_links import app_session_cookie, login_url, new_app_session
 from access.models import Application, ServiceToken
@@ -30,6 +30,7 @@ from access.stream_ends import Opened, ends_at, seconds_until
 from accounts.errors import DomainError, PermissionDenied
 from accounts.models import AccessSession, public_url
 from accounts.ratelimits import SERVICE_TOKEN_FAILURE_BY_ADDRESS, spend
+from dataplane.wire.shown import ShownCertificate
 
 __all__ = ["AuthorizeRequest", "AuthorizeResult", "as_json", "authorize_request", "login_redirect", "recheck_streams"]
 

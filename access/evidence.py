@@ -8,8 +8,8 @@ certificates with it, at the next request and for live streams at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -22,49 +22,11 @@ from access.selectors import Certificate
 from access.sessions import session_of_nonce
 from accounts.errors import DomainError
 from accounts.models import Organization
+from dataplane.wire.shown import ShownCertificate, read_certificate
 
 MAX_DOCUMENT_CHARACTERS = 8192
 # Reasons of a refusal that a good certificate might have turned.
 _ASKING_FOR_ONE = frozenset({"certificate_required", "service_token_required"})
-
-
-@dataclass(frozen=True, slots=True)
-class ShownCertificate:
-    """As the edge reports it. `roots`: SHA-256 of the roots it was verified against."""
-
-    common_name: str
-    fingerprint: str
-    expires_at: float
-    roots: tuple[str, ...]
-    # Digest of the issuer's name, and the serial number in hexadecimal; "" from edges that do not tell.
-    issuer: str = ""
-    serial: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "common_name": self.common_name,
-            "fingerprint": self.fingerprint,
-            "expires_at": self.expires_at,
-            "roots": list(self.roots),
-            "issuer": self.issuer,
-            "serial": self.serial,
-        }
-
-
-def read_certificate(values: Any) -> ShownCertificate | None:
-    """None for nothing. Raises ValueError for what no edge of ours sends."""
-    if values is None:
-        return None
-    if not isinstance(values, Mapping):
-        raise ValueError("a certificate is an object")
-    roots = values.get("roots")
-    texts = [values.get("common_name"), values.get("fingerprint"), *(roots if isinstance(roots, list) else [None])]
-    expires_at = values.get("expires_at")
-    if not all(isinstance(text, str) and len(text) <= 500 for text in texts) or not isinstance(expires_at, int | float):
-        raise ValueError("a certificate has common_name, fingerprint, expires_at and roots")
-    issuer, serial = (str(values.get(name) or "")[:200] for name in ("issuer", "serial"))
-    roots_shown = tuple(str(text) for text in texts[2:])
-    return ShownCertificate(str(texts[0]), str(texts[1]), float(expires_at), roots_shown, issuer, serial)
 
 
 def evidence_of_request(
@@ -84,7 +46,7 @@ def evidence_of_request(
         problem = _problem(application.organization, hostname, certificate, now)
         if not problem:
             verified = Certificate(certificate.common_name, certificate.fingerprint)
-            document["certificate"] = certificate.as_dict()
+            document["certificate"] = certificate.to_document()
     linked = _linked(application.organization, linked_token, now) if linked_token else None
     if linked is not None:
         document["linked"] = {"application": linked[0], "session": linked[1]}

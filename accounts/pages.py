@@ -1,6 +1,6 @@
 """What dashboard pages share: rendering with title and permissions, search and paging, refusals shown in forms.
 
-A view parses input, calls one action and answers: `show` a page, or `done` (message and redirect). Inside
+A view parses input, calls one action and answers: `show` a page, `done` (message and redirect), or `confirmed`. Inside
 `refusals(form)` an action's DomainError becomes an error of the form, and the page is shown again with its input.
 """
 
@@ -18,12 +18,14 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts.api_requests import has_api_request
 from accounts.errors import DomainError, NotFound, PermissionDenied
+from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest
 from accounts.permissions import Permission
 from accounts.repeats import answer_once
@@ -62,6 +64,48 @@ def done(request: OrganizationRequest, message: str, name: str, *args: object) -
     """Say what happened and go on to a page of the organization."""
     messages.success(request, message)
     return HttpResponseRedirect(at(request, name, *args))
+
+
+def confirmed(
+    request: OrganizationRequest,
+    act: Callable[[], object],
+    *,
+    said: str = "",
+    to: str = "",
+    question: str,
+    consequences: Sequence[str],
+    button: str,
+    crumbs: Crumbs,
+    title: str = "",
+    back: str = "",
+    danger: bool = True,
+    form: forms.BaseForm | None = None,
+) -> HttpResponse:
+    """Ask first; once confirmed, `act`, say what was done and go on to `to`, or answer with what `act` answers.
+
+    `back`, where Cancel leads and by default `to` too, is the last of `crumbs` unless it is named.
+    """
+    form = PlainForm(posted(request)) if form is None else form
+    back = back or crumbs[-1][1] or ""
+    if request.method == "POST" and form.is_valid():
+        with refusals(form):
+            answer = act()
+            if isinstance(answer, HttpResponseBase):
+                return cast(HttpResponse, answer)
+            messages.success(request, said)
+            return HttpResponseRedirect(to or back)
+    return show(
+        request,
+        "confirm.html",
+        title=title or button,
+        crumbs=crumbs,
+        question=question,
+        consequences=consequences,
+        button=button,
+        danger=danger,
+        back=back,
+        form=form,
+    )
 
 
 @contextmanager

@@ -1,34 +1,58 @@
 """Takes the pictures of docs/screenshots/: a filled installation, each section of the dashboard and the pages of
 end users, in light and dark, on a desktop and on a phone.
 
-`python -m tools.screenshots [FOLDER]`; visits every page it finds a link to and prints its status and whatever the
-browser complained about; PICTURES says which of them are kept, in which forms.
+`python -m tools.screenshots` renews the kept set: PICTURES says which pages, in which forms. To look at the rest,
+`python -m tools.screenshots --all --only '^tunnels' --forms light,phone-dark FOLDER`: every page a link leads to and
+every scene of tools/scenes.py. With `--again`, each line on standard input takes them once more, with the templates
+and styles as they are then; the line is the new filter. Prints whatever the browser complained about.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import contextlib
+import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from nacl.public import PrivateKey
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from demo.first_login import HOSTNAME, build_application, create_tunnel, identity_provider, operator_cli, run_tunnel
+from demo.first_login import (
+    HOSTNAME,
+    build_application,
+    create_tunnel,
+    identity_provider,
+    operator_cli,
+    run_tunnel,
+    wait_until,
+)
 from demo.installation import Installation, installation
 from demo.person import Person
 from demo.sshd import sshd
 from tools.chromium import chromium
+from tools.scenes import SCENES
 from tools.services import free_port
 
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-FORMS = {"light": ("light", WIDE), "dark": ("dark", WIDE), "phone": ("light", PHONE), "phone-dark": ("dark", PHONE)}
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 780}
+FORMS = {
+    "light": ("light", WIDE),
+    "dark": ("dark", WIDE),
+    "phone": ("light", PHONE),
+    "phone-dark": ("dark", PHONE),
+    "huge": ("light", {"width": 3840, "height": 2160}),
+}
 _MAX_PAGES = 150
-_MAX_HEIGHT = 980  # pixels, except for Home; the folder stays below 6 MB, and what follows is more of the same
+_KEPT_HEIGHT, _MAX_HEIGHT = 980, 6000  # pixels; the kept folder stays small: what follows is more of the same
 _DOWNLOADS = (".pub", ".pem", ".sh", ".csv", ".json")  # no pages
 
 # Which pages are kept, and in which forms: each section in light, one page of each section also in the others.
@@ -68,17 +92,80 @@ PICTURES = {
 _ORGANIZATION = "/accounts/{account}"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which pictures to take, and where they go."""
+
+    folder: Path
+    forms: tuple[str, ...]
+    only: str  # a regular expression searched in the page's name
+    everything: bool  # or what PICTURES keeps
+
+    def includes(self, name: str, form: str) -> bool:
+        kept = self.everything or form in PICTURES.get(name, ())
+        return kept and form in self.forms and re.search(self.only, name) is not None
+
+    def height(self, name: str) -> int:
+        return _MAX_HEIGHT if self.everything or name == "home" else _KEPT_HEIGHT
+
+
 def main() -> int:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
+    options = _options()
+    wanted = Wanted(options.folder, tuple(options.forms.split(",")), options.only, options.all)
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    names: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="sallyport-pictures-") as directory, contextlib.ExitStack() as stack:
         here = fill(Path(directory), stack)
-        with chromium() as browser:
-            complaints = photograph(browser, here, folder)
-            complaints += photograph_people(browser, here, folder)
-    complaints += [f"{name} was not found" for name in PICTURES if not (folder / f"{name}-light.png").exists()]
-    print("\n".join(complaints) or "no complaints from the browser")
+        browser = stack.enter_context(chromium())
+        complaints = take(browser, here, wanted, names)
+        for line in sys.stdin if options.again else ():
+            reload_pages(here)
+            wanted = replace(wanted, only=line.strip())
+            complaints = take(browser, here, wanted, names)
     return 1 if complaints else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Take pictures of a filled demo installation.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/screenshots"))
+    parser.add_argument("--all", action="store_true", help="every page and scene, not only those that are kept")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only pages whose name it is found in")
+    parser.add_argument("--forms", default=",".join(FORMS), help="of %(default)s; the default is all of them")
+    parser.add_argument("--again", action="store_true", help="once more for each line read, which is the next --only")
+    options = parser.parse_args()
+    if options.all and options.folder == Path("docs/screenshots"):
+        parser.error("--all needs a folder of its own")
+    return options
+
+
+def take(browser: Browser, here: Installation, wanted: Wanted, names: dict[str, str]) -> list[str]:
+    complaints = photograph(browser, here, wanted, names) + photograph_people(browser, here, wanted)
+    known = set(names.values()) | SCENES.keys()
+    unknown = [name for name in PICTURES if name not in known and not name.startswith("people-")]
+    complaints += [f"{name} was not found" for name in unknown]
+    print("\n".join(complaints) or "no complaints from the browser", flush=True)
+    return complaints
+
+
+def reload_pages(here: Installation) -> None:
+    """Templates and styles are read once, at the start of the web server's worker: have it start a new one."""
+    web = ["pgrep", "--parent", str(here.process.pid), "--full", "granian"]
+    server = int(subprocess.run(web, capture_output=True, text=True, check=True).stdout.split()[0])
+    workers = _children(server)
+    os.kill(server, signal.SIGHUP)
+    wait_until(lambda: _children(server).isdisjoint(workers), "a new worker", 60)
+    wait_until(lambda: _answers(here), "its first answer", 60)
+
+
+def _children(process: int) -> set[str]:
+    listed = subprocess.run(["pgrep", "--parent", str(process)], capture_output=True, text=True, check=False)
+    return set(listed.stdout.split())
+
+
+def _answers(here: Installation) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{here.facts['dashboard_url']}/healthz", timeout=5):
+        return True
+    return False
 
 
 def fill(base: Path, stack: contextlib.ExitStack) -> Installation:
@@ -120,46 +207,59 @@ def furnish(here: Installation) -> None:
     here.api("PUT", f"{_ORGANIZATION}/access/apps/{made['id']}/policies/{policy}/make_reusable", {})
 
 
-def photograph(browser: Browser, here: Installation, folder: Path) -> list[str]:
+def photograph(browser: Browser, here: Installation, wanted: Wanted, names: dict[str, str]) -> list[str]:
+    """Pages of the dashboard; `names` (name by address) is filled the first time."""
     complaints: list[str] = []
-    names: dict[str, str] = {}
-    for form, (scheme, size) in FORMS.items():
-        context = browser.new_context(color_scheme=scheme, viewport=size, ignore_https_errors=True)  # type: ignore[arg-type]
-        page = context.new_page()
-        listen(page, complaints)
-        sign_in(page, here)
-        for address in names or collect(page, here, names):
-            if form not in PICTURES.get(names[address], ()):
-                continue
-            answer = page.goto(address)
-            if answer is None or answer.status != 200:
-                complaints.append(f"{address}: {answer.status if answer else 'no answer'}")
-            keep(page, folder, names[address], form, complaints)
-        context.close()
+    for form in wanted.forms:
+        with window(browser, form, complaints) as page:
+            sign_in(page, here)
+            home = page.url
+            for address, name in (names or collect(page, here, names)).items():
+                if not wanted.includes(name, form):
+                    continue
+                answer = page.goto(address)
+                if answer is None or answer.status != 200:
+                    complaints.append(f"{address}: {answer.status if answer else 'no answer'}")
+                keep(page, wanted, name, form, complaints)
+            for name, scene in SCENES.items():
+                if wanted.includes(name, form):
+                    page.goto(home)
+                    scene(page, home)
+                    keep(page, wanted, name, form, complaints)
     return complaints
 
 
-def photograph_people(browser: Browser, here: Installation, folder: Path) -> list[str]:
+@contextlib.contextmanager
+def window(browser: Browser, form: str, complaints: list[str]) -> Iterator[Page]:
+    scheme, size = FORMS[form]
+    context = browser.new_context(color_scheme=scheme, viewport=size, ignore_https_errors=True)  # type: ignore[arg-type]
+    page = context.new_page()
+    listen(page, complaints)
+    yield page
+    context.close()
+
+
+def photograph_people(browser: Browser, here: Installation, wanted: Wanted) -> list[str]:
     """What people see who are no members: login, start page, account, the question of the client, a refusal."""
     complaints: list[str] = []
     port = urlsplit(here.facts["edge_url"]).port
     start = f"https://{here.facts['team_domain']}:{port}/"
     key = base64.urlsafe_b64encode(bytes(PrivateKey.generate().public_key)).decode()
     client = f"https://{HOSTNAME}:{port}/cdn-cgi/access/cli?{urlencode({'send_org_token': 'true', 'token': key})}"
-    for form, (scheme, size) in FORMS.items():
+    for form in wanted.forms:
         for person, pages in (
             ("alice", {"people-start": start, "people-account": f"{start}account", "people-approve": client}),
             ("carol", {"people-denied": client}),
         ):
-            context = browser.new_context(color_scheme=scheme, viewport=size, ignore_https_errors=True)  # type: ignore[arg-type]
-            page = context.new_page()
-            page.goto(start)
-            keep(page, folder, "people-login", form, complaints)
-            log_in(page, person)
-            for name, address in pages.items():
-                page.goto(address)
-                keep(page, folder, name, form, complaints)
-            context.close()
+            if not any(wanted.includes(name, form) for name in ("people-login", *pages)):
+                continue
+            with window(browser, form, []) as page:  # a refusal is an error to the browser's console
+                page.goto(start)
+                keep(page, wanted, "people-login", form, complaints)
+                log_in(page, person)
+                for name, address in pages.items():
+                    page.goto(address)
+                    keep(page, wanted, name, form, complaints)
     return complaints
 
 
@@ -171,13 +271,13 @@ def log_in(page: Page, person: str) -> None:
     page.wait_for_url("https://**/")
 
 
-def keep(page: Page, folder: Path, name: str, form: str, complaints: list[str]) -> None:
-    if form not in PICTURES[name]:
+def keep(page: Page, wanted: Wanted, name: str, form: str, complaints: list[str]) -> None:
+    if not wanted.includes(name, form):
         return
-    height = page.evaluate("document.documentElement.scrollHeight")
-    height = height if name == "home" else min(height, _MAX_HEIGHT)
-    area = {"x": 0.0, "y": 0.0, "width": float(FORMS[form][1]["width"]), "height": float(height)}
-    page.screenshot(path=str(folder / f"{name}-{form}.png"), full_page=True, clip=area)  # type: ignore[arg-type]
+    size = FORMS[form][1]
+    tall: int = page.evaluate("document.documentElement.scrollHeight")
+    area = {"x": 0.0, "y": 0.0, "width": float(size["width"]), "height": float(min(tall, wanted.height(name)))}
+    page.screenshot(path=str(wanted.folder / f"{name}-{form}.png"), full_page=True, clip=area)  # type: ignore[arg-type]
     if page.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1"):
         complaints.append(f"{name} scrolls sideways ({form})")
 
@@ -186,7 +286,7 @@ def listen(page: Page, complaints: list[str]) -> None:
     """Collect what the browser finds wrong: refused scripts and styles (CSP), missing files, exceptions."""
 
     def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and "status of 422" not in message.text:  # a form with faults is one
             complaints.append(f"{message.location.get('url', '')}: {message.text}")
 
     page.on("console", on_console)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from access.authorize import AuthorizeRequest
-from access.evidence import ShownCertificate, read_certificate
 from accounts.errors import InvalidInput
+from dataplane.wire.shown import ShownCertificate, read_certificate
 
 # A header line of the edge is at most this long; nothing in a question can be longer.
 MAX_TEXT_CHARACTERS = 32 * 1024

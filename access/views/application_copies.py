@@ -17,7 +17,7 @@ from access.views.applications import crumbs, own_application
 from accounts.errors import PermissionDenied
 from accounts.forms import TypedNameForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, posted, refusals, sent_once, show
+from accounts.pages import at, confirmed, done, posted, refusals, show
 from accounts.permissions import Permission
 
 _MAX_NAMED = 8
@@ -25,7 +25,6 @@ _MAX_NAMED = 8
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def application_duplicate(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     """Asks for what cannot be the same: name and domain."""
     application = own_application(request, application_id)
@@ -59,25 +58,17 @@ def application_duplicate(request: OrganizationRequest, application_id: UUID) ->
 @require_http_methods(["GET", "POST"])
 def application_delete(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    name = application.name
-    form = TypedNameForm(posted(request), name=name)
-    if request.method == "POST" and form.is_valid():
-        with refusals(form):
-            keep = KeptDraft(request.user, data_of(application))
-            delete_application(application, actor=request.actor, keep=keep)
-            message = f"{name} is deleted. Its settings and policies are kept as a draft for {KEPT.days} days."
-            return done(request, message, "application_drafts")
-    return show(
+    name, keep = application.name, KeptDraft(request.user, data_of(application))
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete application",
-        crumbs=crumbs(request, application),
+        lambda: delete_application(application, actor=request.actor, keep=keep),
+        form=TypedNameForm(posted(request), name=name),
+        said=f"{name} is deleted. Its settings and policies are kept as a draft for {KEPT.days} days.",
+        to=at(request, "application_drafts"),
         question=f"Delete {name}?",
         consequences=_consequences(application),
         button="Delete application",
-        danger=True,
-        back=at(request, "application_detail", application.pk),
-        form=form,
+        crumbs=crumbs(request, application),
     )
 
 

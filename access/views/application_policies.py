@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from access.views.policies import UNSENT, policy_page, policy_values, rules_of, 
 from access.views.trials import COMPARE, REPLAY, proposed_policy, start_trial
 from accounts.errors import Conflict
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, find, posted, refusals, sent_once, show, telling
+from accounts.pages import at, confirmed, done, find, posted, refusals, telling
 from accounts.permissions import Permission
 
 
@@ -43,7 +44,6 @@ def application_policies(request: OrganizationRequest, application_id: UUID) -> 
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def application_policy_add(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form, builder, step = sent_policy(request)
@@ -99,30 +99,28 @@ def application_policy_delete(request: OrganizationRequest, application_id: UUID
     application = own_application(request, application_id)
     policy = _link(application, policy_id).policy
     form = OverridableForm(posted(request))
-    if request.method == "POST" and form.is_valid():
+    verb, past = ("Detach", "detached") if policy.reusable else ("Delete", "deleted")
+
+    def take_away() -> None:
         reason = form.cleaned_data["override_reason"]
-        with refusals(form):
-            if policy.reusable:
-                detach_policy(application, policy, actor=request.actor, override_reason=reason)
-            else:
-                delete_policy(policy, actor=request.actor, override_reason=reason)
-            done_word = "detached" if policy.reusable else "deleted"
-            return done(request, f"{policy.name} is {done_word}.", "application_policies", application.pk)
-    verb = "Detach" if policy.reusable else "Delete"
-    return show(
+        if policy.reusable:
+            detach_policy(application, policy, actor=request.actor, override_reason=reason)
+        else:
+            delete_policy(policy, actor=request.actor, override_reason=reason)
+
+    return confirmed(
         request,
-        "confirm.html",
-        title=f"{verb} policy",
-        crumbs=crumbs(request, application),
+        take_away,
+        form=form,
+        said=f"{policy.name} is {past}.",
         question=f"{verb} the policy {policy.name}?",
         consequences=[
             "Whoever only this policy lets in is refused from now on; running sessions are cut within seconds.",
             "An application without policies lets nobody in.",
         ],
         button=f"{verb} policy",
-        danger=True,
+        crumbs=crumbs(request, application),
         back=at(request, "application_policies", application.pk),
-        form=form,
     )
 
 
@@ -139,17 +137,7 @@ def application_policy_move(request: OrganizationRequest, application_id: UUID, 
     if 0 <= target < len(order):
         order[place], order[target] = order[target], order[place]
         form = MoveForm(request.POST)
-        if form.is_valid():
-            with refusals(form):
-                reorder_policies(
-                    application,
-                    order,
-                    seen=form.cleaned_data["seen"] or None,
-                    actor=request.actor,
-                    override_reason=form.cleaned_data["override_reason"],
-                )
-                return done(request, "The order is changed.", "application_policies", application.pk)
-        return _confirm_move(request, application, form)
+        return _reordered(request, application, form, order=order, said="The order is changed.")
     return redirect(at(request, "application_policies", application.pk))
 
 
@@ -159,40 +147,44 @@ def application_policies_order(request: OrganizationRequest, application_id: UUI
     """The whole order (POST order=ids, seen=ids as they were shown)."""
     application = own_application(request, application_id)
     form = OrderForm(request.POST)
-    if not form.is_valid():
-        return redirect(at(request, "application_policies", application.pk))
-    try:
-        reorder_policies(
-            application,
-            form.cleaned_data["order"],
-            seen=form.cleaned_data["seen"],
-            actor=request.actor,
-            override_reason=form.cleaned_data["override_reason"],
-        )
-        return done(request, "The order is saved.", "application_policies", application.pk)
-    except Conflict as error:
-        # Asked to confirm with a reason, the same order can be sent again; an order that is out of date cannot.
-        if error.code != "policies_changed":
-            with refusals(form):
-                raise
-            return _confirm_move(request, application, form)
-        messages.error(request, error.message)
+    if form.is_valid():
+        return _reordered(request, application, form, order=form.cleaned_data["order"], said="The order is saved.")
     return redirect(at(request, "application_policies", application.pk))
 
 
-def _confirm_move(request: OrganizationRequest, application: Application, form: OverridableForm) -> HttpResponse:
-    """Shown only when the move was refused."""
-    return show(
+def _reordered(
+    request: OrganizationRequest,
+    application: Application,
+    form: MoveForm | OrderForm,
+    *,
+    order: Sequence[str | UUID],
+    said: str,
+) -> HttpResponse:
+    """Done as asked; the question is shown only when it was refused."""
+    back = at(request, "application_policies", application.pk)
+
+    def reorder() -> HttpResponse | None:
+        seen, reason = form.cleaned_data["seen"] or None, form.cleaned_data["override_reason"]
+        try:
+            reorder_policies(application, order, seen=seen, actor=request.actor, override_reason=reason)
+        except Conflict as error:
+            # Asked to confirm with a reason, the same order can be sent again; an order that is out of date cannot.
+            if error.code != "policies_changed":
+                raise
+            messages.error(request, error.message)
+            return redirect(back)
+        return None
+
+    return confirmed(
         request,
-        "confirm.html",
-        title="Change the order",
-        crumbs=crumbs(request, application),
+        reorder,
+        form=form,
+        said=said,
         question="Change the order of the policies?",
         consequences=["The first policy that matches decides, so another order is another answer."],
         button="Change the order",
-        danger=True,
-        back=at(request, "application_policies", application.pk),
-        form=form,
+        crumbs=crumbs(request, application),
+        back=back,
     )
 
 

@@ -32,9 +32,8 @@ from access.selectors import GROUP
 from access.views.policies import policy_page, policy_values, sent_policy
 from access.views.trials import proposed_policy
 from accounts.errors import Conflict, DomainError, PermissionDenied
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, list_page, refusals, sent_once, show
+from accounts.pages import Crumbs, at, confirmed, done, find, list_page, refusals, show
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -53,7 +52,6 @@ def application_drafts(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def application_add(request: OrganizationRequest) -> HttpResponse:
     """Step 1 of a new application; its first save makes the draft."""
     return _configure(request, None)
@@ -160,7 +158,6 @@ def application_draft_arrange(request: OrganizationRequest, draft_id: UUID) -> H
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def application_draft_setup(request: OrganizationRequest, draft_id: UUID) -> HttpResponse:
     """Step 3: the SSH profile, cookies, other sites; then the application is made, with everything at once."""
     draft = _own_draft(request, draft_id)
@@ -193,20 +190,15 @@ def application_draft_setup(request: OrganizationRequest, draft_id: UUID) -> Htt
 @require_http_methods(["GET", "POST"])
 def application_draft_discard(request: OrganizationRequest, draft_id: UUID) -> HttpResponse:
     draft = _own_draft(request, draft_id)
-    if request.method == "POST":
-        discard_draft(draft, actor=request.actor)
-        return done(request, f"The draft {draft} is discarded.", "application_drafts")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Discard draft",
-        crumbs=_crumbs(request),
+        lambda: discard_draft(draft, actor=request.actor),
+        said=f"The draft {draft} is discarded.",
         question=f"Discard the draft {draft}?",
         consequences=["What was filled in is gone for good. Applications that are already added are not touched."],
         button="Discard draft",
-        danger=True,
+        crumbs=_crumbs(request),
         back=at(request, "application_drafts"),
-        form=PlainForm(),
     )
 
 

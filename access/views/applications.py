@@ -15,9 +15,8 @@ from access.application_forms import RENAMED, AuthenticationForm, SettingsForm, 
 from access.forms import SshProfileForm
 from access.models import Application, SshAuthority
 from access.rule_text import RuleNames
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, posted, refusals, show
+from accounts.pages import Crumbs, at, confirmed, done, find, posted, refusals, show
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -45,26 +44,17 @@ def application_detail(request: OrganizationRequest, application_id: UUID) -> Ht
 @require_http_methods(["GET", "POST"])
 def application_revoke_tokens(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            revoke_application_tokens(application, actor=request.actor)
-            message = f"Tokens of {application.name} are revoked: everybody logs in again."
-            return done(request, message, "application_detail", application.pk)
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Revoke existing tokens",
-        crumbs=crumbs(request, application),
+        lambda: revoke_application_tokens(application, actor=request.actor),
+        said=f"Tokens of {application.name} are revoked: everybody logs in again.",
         question=f"Revoke the existing tokens of {application.name}?",
         consequences=[
             "Every token issued up to now stops being accepted; connections that run over one are cut within seconds.",
             "Whoever is still logged in to the team gets a new one by themselves; command-line users log in again.",
         ],
         button="Revoke existing tokens",
-        danger=True,
-        back=at(request, "application_detail", application.pk),
-        form=form,
+        crumbs=crumbs(request, application),
     )
 
 

@@ -25,9 +25,8 @@ from access.actions.consent import (
 )
 from access.models import ApprovalRequest
 from accounts.errors import PermissionDenied
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Filter, at, done, find, list_page, posted, refusals, show, telling
+from accounts.pages import Filter, at, confirmed, find, list_page, show, telling
 from accounts.permissions import Permission
 
 _STATES = (("pending", "Waiting"), ("active", "Active now"), ("past", "Past"))
@@ -109,25 +108,18 @@ def approval_answer(request: OrganizationRequest, approval_id: UUID) -> HttpResp
 @require_http_methods(["GET", "POST"])
 def approval_end(request: OrganizationRequest, approval_id: UUID) -> HttpResponse:
     asked = find(_rows(request), pk=approval_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            end_approval(asked, now=timezone.now(), actor=request.actor)
-            return done(request, f"The temporary access of {asked.identity} is ended.", "approvals")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="End temporary access",
-        crumbs=[("Approvals", at(request, "approvals"))],
+        lambda: end_approval(asked, now=timezone.now(), actor=request.actor),
+        said=f"The temporary access of {asked.identity} is ended.",
         question=f"End the temporary access of {asked.identity} to {asked.application.name} now?",
         consequences=[
             "Sessions that run under it are cut within seconds, and new ones are refused.",
             "They get a mail, and can ask again.",
         ],
         button="End access now",
-        danger=True,
-        back=at(request, "approvals"),
-        form=form,
+        title="End temporary access",
+        crumbs=[("Approvals", at(request, "approvals"))],
     )
 
 

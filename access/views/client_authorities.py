@@ -19,9 +19,8 @@ from access.actions.client_authorities import (
 )
 from access.forms import ClientAuthorityForm, RevocationForm
 from access.models import ClientAuthority, ClientHostname
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import Crumbs, at, confirmed, done, find, list_page, posted, refusals, show
 from accounts.permissions import Permission
 
 
@@ -45,7 +44,6 @@ def client_authorities(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def client_authority_add(request: OrganizationRequest) -> HttpResponse:
     form = ClientAuthorityForm(posted(request))
     if request.method == "POST" and form.is_valid():
@@ -89,22 +87,15 @@ def client_authority_edit(request: OrganizationRequest, root_id: UUID) -> HttpRe
 @require_http_methods(["GET", "POST"])
 def client_authority_delete(request: OrganizationRequest, root_id: UUID) -> HttpResponse:
     row = _own(request, root_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_client_authority(row, actor=request.actor)
-            return done(request, f"{row.name} is deleted.", "client_authorities")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete client certificate authority",
-        crumbs=_crumbs(request),
+        lambda: delete_client_authority(row, actor=request.actor),
+        said=f"{row.name} is deleted.",
         question=f"Delete {row.name}?",
         consequences=["Client certificates signed by it open nothing any more; running sessions are cut in seconds."],
         button="Delete authority",
-        danger=True,
-        back=at(request, "client_authorities"),
-        form=form,
+        title="Delete client certificate authority",
+        crumbs=_crumbs(request),
     )
 
 

@@ -23,9 +23,8 @@ from access.models import CustomPage
 from access.safe_html import sanitized
 from access.views.applications import own_application, tab
 from accounts.api_requests import asks_for_request
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import at, confirmed, done, find, list_page, posted, refusals, show
 from accounts.permissions import Permission
 
 
@@ -54,7 +53,6 @@ def custom_pages_choose(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def custom_page_add(request: OrganizationRequest) -> HttpResponse:
     form = CustomPageForm(posted(request))
     if request.method == "POST" and form.is_valid():
@@ -84,22 +82,15 @@ def custom_page_edit(request: OrganizationRequest, page_id: UUID) -> HttpRespons
 @require_http_methods(["GET", "POST"])
 def custom_page_delete(request: OrganizationRequest, page_id: UUID) -> HttpResponse:
     page = _own(request, page_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_custom_page(page, actor=request.actor)
-            return done(request, f"The page {page.name} is deleted.", "custom_pages")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete custom page",
-        crumbs=[("Custom pages", at(request, "custom_pages"))],
+        lambda: delete_custom_page(page, actor=request.actor),
+        said=f"The page {page.name} is deleted.",
         question=f"Delete the page {page.name}?",
         consequences=["It can only be deleted while no application and not the whole organization shows it."],
         button="Delete page",
-        danger=True,
-        back=at(request, "custom_pages"),
-        form=form,
+        title="Delete custom page",
+        crumbs=[("Custom pages", at(request, "custom_pages"))],
     )
 
 

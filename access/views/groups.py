@@ -18,9 +18,8 @@ from access.rule_text import RuleNames
 from access.saved_tests import applications_using
 from access.simulation import Proposal
 from access.views.trials import COMPARE, REPLAY, REPLAY_DAYS, asked_step, kept_draft, proposed_group, start_trial
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show, with_input
+from accounts.pages import at, confirmed, done, find, list_page, refusals, show, with_input
 from accounts.permissions import Permission
 
 
@@ -35,7 +34,6 @@ def groups(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def group_add(request: OrganizationRequest) -> HttpResponse:
     form, builder, step = _sent(request)
     lists: dict[str, Any] | None = builder.read() if step == "save" else None
@@ -70,22 +68,14 @@ def group_edit(request: OrganizationRequest, group_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def group_delete(request: OrganizationRequest, group_id: UUID) -> HttpResponse:
     group = find(Group.objects.for_organization(request.organization).select_related("organization"), pk=group_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_group(group, actor=request.actor)
-            return done(request, f"The group {group.name} is deleted.", "groups")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete group",
-        crumbs=[("Groups", at(request, "groups"))],
+        lambda: delete_group(group, actor=request.actor),
+        said=f"The group {group.name} is deleted.",
         question=f"Delete the group {group.name}?",
         consequences=["It can only be deleted while no policy and no other group uses it."],
         button="Delete group",
-        danger=True,
-        back=at(request, "groups"),
-        form=form,
+        crumbs=[("Groups", at(request, "groups"))],
     )
 
 

@@ -12,9 +12,8 @@ from django.views.decorators.http import require_GET, require_http_methods
 from access.actions.lists import create_list, delete_list, update_list, users_of_lists
 from access.forms import ListForm
 from access.models import AccessList
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Filter, at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import Filter, at, confirmed, done, find, list_page, posted, refusals, show
 from accounts.permissions import Permission
 
 _CHANGED = ("name", "description", "items", "override_reason")
@@ -35,7 +34,6 @@ def lists(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def list_add(request: OrganizationRequest) -> HttpResponse:
     form = ListForm(posted(request))
     if request.method == "POST" and form.is_valid():
@@ -63,22 +61,14 @@ def list_edit(request: OrganizationRequest, list_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def list_delete(request: OrganizationRequest, list_id: UUID) -> HttpResponse:
     row = _own(request, list_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_list(row, actor=request.actor)
-            return done(request, f"The list {row.name} is deleted.", "lists")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete list",
-        crumbs=[("Lists", at(request, "lists"))],
+        lambda: delete_list(row, actor=request.actor),
+        said=f"The list {row.name} is deleted.",
         question=f"Delete the list {row.name}?",
         consequences=["It can only be deleted while no policy and no group uses it."],
         button="Delete list",
-        danger=True,
-        back=at(request, "lists"),
-        form=form,
+        crumbs=[("Lists", at(request, "lists"))],
     )
 
 

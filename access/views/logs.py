@@ -14,10 +14,9 @@ from access.actions.certificates import revoke_certificate
 from access.log_shapes import ACCESS_BOOK, certificate_book
 from access.models import AccessRequest, Certificate, TokenKey
 from access.selectors import SELECTORS
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.log_pages import show_log
-from accounts.pages import at, done, find, list_page, posted, refusals, show
+from accounts.pages import at, confirmed, find, list_page, show
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -67,16 +66,10 @@ def certificate_revoke(request: OrganizationRequest, certificate_id: UUID) -> Ht
     rows = _certificates(request).select_related("organization", "application", "identity", "service_token")
     certificate = find(rows, pk=certificate_id)
     holder = certificate.identity or certificate.service_token
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            revoke_certificate(certificate, actor=request.actor)
-            return done(request, f"Certificate {certificate.serial} is revoked.", "certificate_detail", certificate.pk)
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Revoke certificate",
-        crumbs=[("Certificates", at(request, "certificates"))],
+        lambda: revoke_certificate(certificate, actor=request.actor),
+        said=f"Certificate {certificate.serial} is revoked.",
         question=f"Revoke certificate {certificate.serial} of {holder}?",
         consequences=[
             f"Hosts of {certificate.application.name} that use the revocation list refuse it from their next fetch on.",
@@ -84,9 +77,8 @@ def certificate_revoke(request: OrganizationRequest, certificate_id: UUID) -> Ht
             "disable them to stop that.",
         ],
         button="Revoke certificate",
-        danger=True,
+        crumbs=[("Certificates", at(request, "certificates"))],
         back=at(request, "certificate_detail", certificate.pk),
-        form=form,
     )
 
 

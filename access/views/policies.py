@@ -18,10 +18,20 @@ from access.rule_builder import RuleBuilder
 from access.rule_text import RuleNames
 from access.simulation import Proposal
 from access.views.trials import COMPARE, REPLAY, REPLAY_DAYS, asked_step, kept_draft, proposed_policy, start_trial
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.mfa_forms import REQUIRED
-from accounts.pages import Crumbs, Filter, at, done, find, list_page, posted, refusals, sent_once, show, with_input
+from accounts.pages import (
+    Crumbs,
+    Filter,
+    at,
+    confirmed,
+    done,
+    find,
+    list_page,
+    refusals,
+    show,
+    with_input,
+)
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -48,7 +58,6 @@ def policies(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def policy_add(request: OrganizationRequest) -> HttpResponse:
     form, builder, step = sent_policy(request)
     values = policy_values(request, form, builder) if step not in UNSENT else None
@@ -82,22 +91,14 @@ def policy_edit(request: OrganizationRequest, policy_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def policy_delete(request: OrganizationRequest, policy_id: UUID) -> HttpResponse:
     policy = find(_reusable(request).select_related("organization"), pk=policy_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_policy(policy, actor=request.actor)
-            return done(request, f"{policy.name} is deleted.", "policies")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete policy",
-        crumbs=[("Policies", at(request, "policies"))],
+        lambda: delete_policy(policy, actor=request.actor),
+        said=f"{policy.name} is deleted.",
         question=f"Delete the policy {policy.name}?",
         consequences=["It can only be deleted while no application uses it."],
         button="Delete policy",
-        danger=True,
-        back=at(request, "policies"),
-        form=form,
+        crumbs=[("Policies", at(request, "policies"))],
     )
 
 

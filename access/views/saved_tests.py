@@ -15,10 +15,9 @@ from access.question_forms import SavedTestForm
 from access.questions import IDENTITY, MACHINE, NOBODY, Question
 from access.saved_tests import run_application
 from access.views.applications import crumbs, own_application, tab
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import Identity
-from accounts.pages import at, done, find, posted, refusals, sent_once, show
+from accounts.pages import at, confirmed, done, find, posted, refusals, show
 from accounts.permissions import Permission
 
 
@@ -35,7 +34,6 @@ def application_tests(request: OrganizationRequest, application_id: UUID) -> Htt
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def application_test_add(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     form = SavedTestForm(posted(request), organization=request.organization)
@@ -77,22 +75,15 @@ def application_test_edit(request: OrganizationRequest, application_id: UUID, te
 def application_test_delete(request: OrganizationRequest, application_id: UUID, test_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
     test = _own_test(application, test_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_saved_test(test, actor=request.actor)
-            return done(request, f"The test {test.name} is deleted.", "application_tests", application.pk)
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete test",
-        crumbs=crumbs(request, application),
+        lambda: delete_saved_test(test, actor=request.actor),
+        said=f"The test {test.name} is deleted.",
         question=f"Delete the test {test.name}?",
         consequences=["Changes of policies and groups are no longer held back by it."],
         button="Delete test",
-        danger=True,
+        crumbs=crumbs(request, application),
         back=at(request, "application_tests", application.pk),
-        form=form,
     )
 
 

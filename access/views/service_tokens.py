@@ -21,9 +21,8 @@ from access.actions.service_tokens import (
 )
 from access.forms import RotateForm, ServiceTokenForm
 from access.models import EXPIRY_WARNING, ServiceToken
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show, telling
+from accounts.pages import Crumbs, at, confirmed, done, find, list_page, posted, refusals, show, telling
 from accounts.permissions import Permission
 
 _MAX_NAMED = 20
@@ -50,7 +49,6 @@ def service_tokens(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.SERVICE_TOKENS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def service_token_create(request: OrganizationRequest) -> HttpResponse:
     form = ServiceTokenForm(posted(request))
     if request.method == "POST" and form.is_valid():
@@ -86,7 +84,6 @@ def service_token_refresh(request: OrganizationRequest, token_id: UUID) -> HttpR
 
 @requires(Permission.SERVICE_TOKENS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def service_token_rotate(request: OrganizationRequest, token_id: UUID) -> HttpResponse:
     token = _token(request, token_id)
     form = RotateForm(posted(request))
@@ -131,22 +128,14 @@ def service_token_enable(request: OrganizationRequest, token_id: UUID) -> HttpRe
 @require_http_methods(["GET", "POST"])
 def service_token_delete(request: OrganizationRequest, token_id: UUID) -> HttpResponse:
     token = _token(request, token_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_service_token(token, actor=request.actor)
-            return done(request, f"{token.name} is deleted.", "service_tokens")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete service token",
-        crumbs=_crumbs(request),
+        lambda: delete_service_token(token, actor=request.actor),
+        said=f"{token.name} is deleted.",
         question=f"Delete the service token {token.name}?",
         consequences=["Machines that use it are refused from now on, and their running connections are cut."],
         button="Delete service token",
-        danger=True,
-        back=at(request, "service_tokens"),
-        form=form,
+        crumbs=_crumbs(request),
     )
 
 

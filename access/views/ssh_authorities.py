@@ -30,7 +30,7 @@ from access.views.applications import own_application
 from access.views.host_files import script_response
 from accounts.forms import TypedNameForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show, telling
+from accounts.pages import Crumbs, at, confirmed, done, find, list_page, posted, refusals, show, telling
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -51,7 +51,6 @@ def ssh_authorities(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ACCESS_EDIT)
 @require_POST
-@sent_once
 def ssh_authority_generate(request: OrganizationRequest) -> HttpResponse:
     form = GenerateForm(request.POST, applications=_without_authority(request))
     if form.is_valid():
@@ -168,16 +167,12 @@ def ssh_authority_delete(request: OrganizationRequest, application_id: UUID) -> 
     application = own_application(request, application_id)
     if not _authorities(request).filter(application=application).exists():
         raise Http404
-    form = TypedNameForm(posted(request), name=application.name)
-    if request.method == "POST" and form.is_valid():
-        with refusals(form):
-            delete_authorities(application, actor=request.actor)
-            return done(request, f"The certificate authority of {application.name} is deleted.", "ssh_authorities")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete certificate authority",
-        crumbs=_crumbs(request),
+        lambda: delete_authorities(application, actor=request.actor),
+        form=TypedNameForm(posted(request), name=application.name),
+        said=f"The certificate authority of {application.name} is deleted.",
+        to=at(request, "ssh_authorities"),
         question=f"Delete the SSH certificate authority of {application.name}?",
         consequences=[
             "No new certificates are signed. Hosts keep trusting the old public key until you take it out of their "
@@ -185,9 +180,8 @@ def ssh_authority_delete(request: OrganizationRequest, application_id: UUID) -> 
             "The private key is gone for good. A new authority has another key.",
         ],
         button="Delete certificate authority",
-        danger=True,
+        crumbs=_crumbs(request),
         back=at(request, "ssh_authority_detail", application.pk),
-        form=form,
     )
 
 

@@ -12,9 +12,8 @@ from django.views.decorators.http import require_GET, require_http_methods
 from access.actions.tags import create_tag, delete_tag, update_tag
 from access.forms import TagForm
 from access.models import Tag
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import at, confirmed, done, find, list_page, posted, refusals, show
 from accounts.permissions import Permission
 
 
@@ -28,7 +27,6 @@ def tags(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.ACCESS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def tag_add(request: OrganizationRequest) -> HttpResponse:
     form = TagForm(posted(request))
     if request.method == "POST" and form.is_valid():
@@ -54,25 +52,17 @@ def tag_edit(request: OrganizationRequest, tag_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def tag_delete(request: OrganizationRequest, tag_id: UUID) -> HttpResponse:
     tag = _own(request, tag_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_tag(tag, actor=request.actor)
-            return done(request, f"The tag {tag.name} is deleted.", "tags")
     carried = tag.applications.count()
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete tag",
-        crumbs=[("Tags", at(request, "tags"))],
+        lambda: delete_tag(tag, actor=request.actor),
+        said=f"The tag {tag.name} is deleted.",
         question=f"Delete the tag {tag.name}?",
         consequences=[
             f"It is taken off {carried} application{'' if carried == 1 else 's'}. Who may reach them does not change."
         ],
         button="Delete tag",
-        danger=True,
-        back=at(request, "tags"),
-        form=form,
+        crumbs=[("Tags", at(request, "tags"))],
     )
 
 

@@ -7,10 +7,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.actions.api_tokens import create_api_token, revoke_api_token
-from accounts.forms import ApiTokenForm, PlainForm
+from accounts.forms import ApiTokenForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import ApiToken
-from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import at, confirmed, find, list_page, posted, refusals, show
 from accounts.permissions import Permission
 
 
@@ -24,7 +24,6 @@ def api_tokens(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.TOKENS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def api_token_create(request: OrganizationRequest) -> HttpResponse:
     allowed = [permission for permission in Permission if request.can(permission)]
     form = ApiTokenForm(posted(request), allowed=allowed)
@@ -65,22 +64,15 @@ def api_token_create(request: OrganizationRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def api_token_revoke(request: OrganizationRequest, token_id: str) -> HttpResponse:
     token = find(ApiToken.objects.for_organization(request.organization).select_related("organization"), pk=token_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            revoke_api_token(token, actor=request.actor)
-            return done(request, f"The API token {token.name} is revoked.", "api_tokens")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Revoke API token",
-        crumbs=[("API tokens", at(request, "api_tokens"))],
+        lambda: revoke_api_token(token, actor=request.actor),
+        said=f"The API token {token.name} is revoked.",
         question=f"Revoke the API token {token.name}?",
         consequences=[
             "Programs that use it are refused from now on. This cannot be undone; create a new token instead."
         ],
         button="Revoke token",
-        danger=True,
-        back=at(request, "api_tokens"),
-        form=form,
+        title="Revoke API token",
+        crumbs=[("API tokens", at(request, "api_tokens"))],
     )

@@ -8,18 +8,16 @@ from uuid import UUID
 from django.contrib import messages
 from django.db.models import Q
 from django.http import Http404, HttpResponse, HttpResponseRedirect
-from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.actions.log_views import delete_log_view, save_log_view
 from accounts.actor import ActorKind
 from accounts.audit import registered_events
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.log_pages import LogBook, show_log
 from accounts.logbook import Condition, LogFilter, LogShape
 from accounts.models import AuditChain, AuditEvent, SavedLogView
-from accounts.pages import at, done, find, posted, refusals, show, telling
+from accounts.pages import at, confirmed, find, show, telling
 from accounts.permissions import Permission
 from accounts.templatetags.pages import words
 
@@ -80,25 +78,17 @@ def log_view_save(request: OrganizationRequest, log: str) -> HttpResponse:
 def log_view_delete(request: OrganizationRequest, view_id: UUID) -> HttpResponse:
     rows = SavedLogView.objects.for_organization(request.organization).select_related("organization")
     view = find(rows, pk=view_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_log_view(view, actor=request.actor)
-            return done(request, f"The view {view.name} is deleted.", _PAGES[view.log])
-        return redirect(at(request, _PAGES[view.log]))
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete saved view",
-        crumbs=[(f"{view.get_log_display()} log", at(request, _PAGES[view.log]))],
+        lambda: delete_log_view(view, actor=request.actor),
+        said=f"The view {view.name} is deleted.",
         question=f"Delete the saved view {view.name}?",
         consequences=[
             "It disappears for everybody. No log entry is touched; links with the same filters keep working."
         ],
         button="Delete view",
-        danger=True,
-        back=at(request, _PAGES[view.log]),
-        form=form,
+        title="Delete saved view",
+        crumbs=[(f"{view.get_log_display()} log", at(request, _PAGES[view.log]))],
     )
 
 

@@ -8,10 +8,9 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods
 
 from accounts.actions.authenticators import reset_authenticators
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import Identity
-from accounts.pages import at, done, find, posted, refusals, show
+from accounts.pages import at, confirmed, find
 from accounts.permissions import Permission
 
 
@@ -20,16 +19,10 @@ from accounts.permissions import Permission
 def user_reset_authenticators(request: OrganizationRequest, identity_id: UUID) -> HttpResponse:
     rows = Identity.objects.for_organization(request.organization).select_related("organization")
     identity = find(rows, pk=identity_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST" and form.is_valid():
-        with refusals(form):
-            reset_authenticators(identity, actor=request.actor)
-            return done(request, f"The authenticators of {identity} are reset.", "user_detail", identity.pk)
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Reset authenticators",
-        crumbs=[("Users", at(request, "users")), (str(identity), at(request, "user_detail", identity.pk))],
+        lambda: reset_authenticators(identity, actor=request.actor),
+        said=f"The authenticators of {identity} are reset.",
         question=f"Reset the authenticators of {identity}?",
         consequences=[
             "All of them and all recovery codes are gone: at the next application that asks for a second factor, this "
@@ -37,7 +30,5 @@ def user_reset_authenticators(request: OrganizationRequest, identity_id: UUID) -
             "Sessions in which a second factor was given end now, with their connections.",
         ],
         button="Reset authenticators",
-        danger=True,
-        back=at(request, "user_detail", identity.pk),
-        form=form,
+        crumbs=[("Users", at(request, "users")), (str(identity), at(request, "user_detail", identity.pk))],
     )

@@ -22,16 +22,15 @@ from accounts.actions.invitations import (
 )
 from accounts.allauth_adapter import remember_invitation
 from accounts.errors import DomainError
-from accounts.forms import InvitationForm, PlainForm
+from accounts.forms import InvitationForm
 from accounts.http import OrganizationRequest, declares, requires
 from accounts.models import Invitation, User
-from accounts.pages import at, done, find, posted, refusals, sent_once, show, telling
+from accounts.pages import at, confirmed, done, find, posted, refusals, show, telling
 from accounts.permissions import Permission, role_table
 
 
 @requires(Permission.MEMBERS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def member_invite(request: OrganizationRequest) -> HttpResponse:
     form = InvitationForm(posted(request))
     if request.method == "POST" and form.is_valid():
@@ -70,22 +69,14 @@ def invitation_resend(request: OrganizationRequest, invitation_id: UUID) -> Http
 @require_http_methods(["GET", "POST"])
 def invitation_withdraw(request: OrganizationRequest, invitation_id: UUID) -> HttpResponse:
     invitation = _invitation(request, invitation_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            withdraw_invitation(invitation, actor=request.actor)
-            return done(request, f"The invitation of {invitation.email} is withdrawn.", "members")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Withdraw invitation",
-        crumbs=[("Members", at(request, "members"))],
+        lambda: withdraw_invitation(invitation, actor=request.actor),
+        said=f"The invitation of {invitation.email} is withdrawn.",
         question=f"Withdraw the invitation of {invitation.email}?",
         consequences=["The link in the mail stops working at once. You can invite them again."],
         button="Withdraw invitation",
-        danger=True,
-        back=at(request, "members"),
-        form=form,
+        crumbs=[("Members", at(request, "members"))],
     )
 
 

@@ -12,10 +12,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.actions.identity_providers import create_provider, delete_provider, update_provider
 from accounts.actions.provider_tests import start_provider_test
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import IdentityProvider, ProviderTest
-from accounts.pages import at, done, find, list_page, posted, refusals, sent_once, show
+from accounts.pages import at, confirmed, done, find, list_page, posted, refusals, show
 from accounts.permissions import Permission
 from accounts.provider_forms import PROVIDER_FORMS, ProviderForm
 from accounts.providers import redirect_url
@@ -58,7 +57,6 @@ def login_method_add(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.IDENTITY_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def login_method_create(request: OrganizationRequest, kind: str) -> HttpResponse:
     if kind not in PROVIDER_FORMS:
         raise Http404
@@ -102,25 +100,17 @@ def login_method_edit(request: OrganizationRequest, provider_id: UUID) -> HttpRe
 @require_http_methods(["GET", "POST"])
 def login_method_delete(request: OrganizationRequest, provider_id: UUID) -> HttpResponse:
     provider = _provider(request, provider_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_provider(provider, actor=request.actor)
-            return done(request, f"{provider.name} is deleted.", "login_methods")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete login method",
-        crumbs=_crumbs(request),
+        lambda: delete_provider(provider, actor=request.actor),
+        said=f"{provider.name} is deleted.",
         question=f"Delete the login method {provider.name}?",
         consequences=[
             "People who log in with it lose their sessions and cannot log in this way again.",
             "Rules that name it match nobody from then on.",
         ],
         button="Delete login method",
-        danger=True,
-        back=at(request, "login_methods"),
-        form=form,
+        crumbs=_crumbs(request),
     )
 
 

@@ -11,11 +11,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.actions.login_page import remove_logo, update_login_page
 from accounts.colours import LIGHT_SURFACE, parse_colour, readable_against
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.login_design import MAX_LOGO_BYTES, MAX_TEXT, LoginDesign, design_of
 from accounts.models import IdentityProvider, OrganizationLogo
-from accounts.pages import at, done, posted, refusals, show
+from accounts.pages import at, confirmed, done, refusals, show
 from accounts.permissions import Permission
 
 _FIELDS = ("header_text", "footer_text", "background_color", "button_color")
@@ -98,22 +97,14 @@ def login_page_logo(request: OrganizationRequest) -> HttpResponse:
 @requires(Permission.ORGANIZATION_EDIT)
 @require_http_methods(["GET", "POST"])
 def login_page_remove_logo(request: OrganizationRequest) -> HttpResponse:
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            remove_logo(request.organization, actor=request.actor)
-            return done(request, "The logo is removed.", "login_page")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Remove logo",
-        crumbs=[("Login page", at(request, "login_page"))],
+        lambda: remove_logo(request.organization, actor=request.actor),
+        said="The logo is removed.",
         question="Remove the logo?",
         consequences=["Login pages show the organization's name only. You can upload it again."],
         button="Remove logo",
-        danger=True,
-        back=at(request, "login_page"),
-        form=form,
+        crumbs=[("Login page", at(request, "login_page"))],
     )
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpResponse
-from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.actions.invitations import inviter_may
 from accounts.actions.members import change_role, remove_member
-from accounts.forms import PlainForm, RoleForm
+from accounts.forms import RoleForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import Invitation, Membership
-from accounts.pages import Filter, at, done, find, list_page, posted, refusals, show
+from accounts.pages import Filter, at, confirmed, done, find, list_page, posted, refusals, show
 from accounts.permissions import Permission, Role, role_table
 
 MAX_INVITATIONS_SHOWN = 100
@@ -65,26 +64,18 @@ def member_change_role(request: OrganizationRequest, membership_id: int) -> Http
 def member_remove(request: OrganizationRequest, membership_id: int) -> HttpResponse:
     membership = _membership(request, membership_id)
     email, own = membership.user.email, membership.user_id == request.user.pk
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            remove_member(membership, actor=request.actor)
-            messages.success(request, f"{email} is no longer a member of {request.organization.name}.")
-            return redirect("home") if own else redirect(at(request, "members"))
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Remove member",
-        crumbs=[("Members", at(request, "members"))],
+        lambda: remove_member(membership, actor=request.actor),
+        said=f"{email} is no longer a member of {request.organization.name}.",
+        to=reverse("home") if own else "",
         question=f"Remove {email} from {request.organization.name}?",
         consequences=[
             "They lose the dashboard of this organization at once. Their account and other organizations stay.",
             "API tokens they made are revoked, and invitations they sent stop working.",
         ],
         button="Remove member",
-        danger=True,
-        back=at(request, "members"),
-        form=form,
+        crumbs=[("Members", at(request, "members"))],
     )
 
 

@@ -8,10 +8,10 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods
 
 from accounts.actions.scim_settings import refresh_scim_secret, scim_base_url, set_scim
-from accounts.forms import PlainForm, ScimForm
+from accounts.forms import ScimForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import IdentityProvider, ScimUpdate
-from accounts.pages import at, done, find, posted, refusals, sent_once, show
+from accounts.pages import at, confirmed, done, find, posted, refusals, show
 from accounts.permissions import Permission
 
 SHOWN_UPDATES = 20
@@ -19,7 +19,6 @@ SHOWN_UPDATES = 20
 
 @requires(Permission.IDENTITY_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def login_method_scim(request: OrganizationRequest, provider_id: UUID) -> HttpResponse:
     provider = _provider(request, provider_id)
     initial = {
@@ -53,23 +52,18 @@ def login_method_scim(request: OrganizationRequest, provider_id: UUID) -> HttpRe
 
 @requires(Permission.IDENTITY_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def login_method_scim_secret(request: OrganizationRequest, provider_id: UUID) -> HttpResponse:
     provider = _provider(request, provider_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            return _secret_page(request, provider, refresh_scim_secret(provider, actor=request.actor))
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="New SCIM secret",
-        crumbs=[("Authentication", at(request, "login_methods"))],
+        lambda: _secret_page(request, provider, refresh_scim_secret(provider, actor=request.actor)),
         question=f"Make a new SCIM secret for {provider.name}?",
         consequences=["The present secret stops working at once: the provider cannot push changes until it has this."],
         button="Make a new secret",
+        title="New SCIM secret",
+        crumbs=[("Authentication", at(request, "login_methods"))],
         back=at(request, "login_method_scim", provider.pk),
-        form=form,
+        danger=False,
     )
 
 

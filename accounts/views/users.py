@@ -16,10 +16,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.actions.identities import disable_identity, enable_identity
 from accounts.actions.sessions import revoke_identity_sessions, revoke_session
 from accounts.devices import device_of
-from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
 from accounts.models import AccessSession, Identity, IdentityProvider
-from accounts.pages import Filter, at, done, find, list_page, posted, refusals, show, telling
+from accounts.pages import Crumbs, Filter, at, confirmed, done, find, list_page, show, telling
 from accounts.permissions import Permission
 
 MAX_SHOWN = 20
@@ -86,18 +85,17 @@ def _history(identity: Identity) -> dict[str, Any]:
 @require_http_methods(["GET", "POST"])
 def user_disable(request: OrganizationRequest, identity_id: UUID) -> HttpResponse:
     identity = _identity(request, identity_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            disable_identity(identity, actor=request.actor)
-            message = f"{identity} is disabled: sessions ended, no new logins or certificates. Enable user undoes it."
-            return done(request, message, "user_detail", identity.pk)
-    consequences = [
-        "All sessions end now; live connections are cut within seconds.",
-        "No login, token or certificate is given to them until somebody enables them again, whatever policies say.",
-    ]
-    return _confirm(
-        request, identity, form, question=f"Disable {identity}?", consequences=consequences, button="Disable user"
+    return confirmed(
+        request,
+        lambda: disable_identity(identity, actor=request.actor),
+        said=f"{identity} is disabled: sessions ended, no new logins or certificates. Enable user undoes it.",
+        question=f"Disable {identity}?",
+        consequences=[
+            "All sessions end now; live connections are cut within seconds.",
+            "No login, token or certificate is given to them until somebody enables them again, whatever policies say.",
+        ],
+        button="Disable user",
+        crumbs=_crumbs(request, identity),
     )
 
 
@@ -115,18 +113,24 @@ def user_enable(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
 @require_http_methods(["GET", "POST"])
 def user_revoke_sessions(request: OrganizationRequest, identity_id: UUID) -> HttpResponse:
     identity = _identity(request, identity_id)
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            count = revoke_identity_sessions(identity, actor=request.actor)
-            message = f"{count} session{'' if count == 1 else 's'} of {identity} ended."
-            return done(request, message, "user_detail", identity.pk)
-    consequences = [
-        "Every browser and command-line client of this user is signed out; live connections are cut within seconds.",
-        "They may log in again at once. To stop that, disable the user.",
-    ]
-    question = f"End all sessions of {identity}?"
-    return _confirm(request, identity, form, question=question, consequences=consequences, button="End all sessions")
+
+    def end() -> HttpResponse:
+        count = revoke_identity_sessions(identity, actor=request.actor)
+        message = f"{count} session{'' if count == 1 else 's'} of {identity} ended."
+        return done(request, message, "user_detail", identity.pk)
+
+    return confirmed(
+        request,
+        end,
+        question=f"End all sessions of {identity}?",
+        consequences=[
+            "Every browser and command-line client of this user is signed out; live connections are cut within "
+            "seconds.",
+            "They may log in again at once. To stop that, disable the user.",
+        ],
+        button="End all sessions",
+        crumbs=_crumbs(request, identity),
+    )
 
 
 @requires(Permission.IDENTITY_EDIT)
@@ -134,43 +138,28 @@ def user_revoke_sessions(request: OrganizationRequest, identity_id: UUID) -> Htt
 def session_revoke(request: OrganizationRequest, session_id: UUID) -> HttpResponse:
     rows = AccessSession.objects.for_organization(request.organization).select_related("identity", "organization")
     session = find(rows, pk=session_id)
-    identity, form = session.identity, PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            ended = revoke_session(session, actor=request.actor)
-            message = "is ended" if ended else "had ended already"
-            return done(request, f"The session of {identity} {message}.", "user_detail", identity.pk)
+    identity = session.identity
     device = f"{device_of(session.user_agent)} at {session.ip_address or 'an unknown address'}"
-    consequences = [
-        f"{device}: signed out of all applications, its live connections are cut within seconds.",
-        "They may log in again there. Other sessions go on.",
-    ]
-    question = f"End this session of {identity}?"
-    return _confirm(request, identity, form, question=question, consequences=consequences, button="End session")
 
+    def end() -> HttpResponse:
+        message = "is ended" if revoke_session(session, actor=request.actor) else "had ended already"
+        return done(request, f"The session of {identity} {message}.", "user_detail", identity.pk)
 
-def _confirm(
-    request: OrganizationRequest,
-    identity: Identity,
-    form: PlainForm,
-    *,
-    question: str,
-    consequences: list[str],
-    button: str,
-) -> HttpResponse:
-    back = at(request, "user_detail", identity.pk)
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title=button,
-        crumbs=[("Users", at(request, "users")), (str(identity), back)],
-        question=question,
-        consequences=consequences,
-        button=button,
-        danger=True,
-        back=back,
-        form=form,
+        end,
+        question=f"End this session of {identity}?",
+        consequences=[
+            f"{device}: signed out of all applications, its live connections are cut within seconds.",
+            "They may log in again there. Other sessions go on.",
+        ],
+        button="End session",
+        crumbs=_crumbs(request, identity),
     )
+
+
+def _crumbs(request: OrganizationRequest, identity: Identity) -> Crumbs:
+    return [("Users", at(request, "users")), (str(identity), at(request, "user_detail", identity.pk))]
 
 
 def _identity(request: OrganizationRequest, identity_id: UUID) -> Identity:

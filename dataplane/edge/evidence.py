@@ -13,35 +13,18 @@ from cryptography.x509.oid import NameOID
 
 from dataplane.edge.heads import RequestHead
 from dataplane.edge.snapshot import Application
+from dataplane.wire.shown import MAX_TEXT, ShownCertificate
 
 # Set on a connection's TLS object when its client was asked for a certificate: SHA-256 of the roots it had to chain to.
 ROOTS_ATTRIBUTE = "sallyport_client_roots"
 MAX_TOKEN_CHARACTERS = 8192
-MAX_COMMON_NAME_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class ClientCertificate:
-    """Verified in the handshake, against `roots` and nothing else."""
+class ClientCertificate(ShownCertificate):
+    """With the certificate itself, which goes to origins that want it and to nobody else."""
 
-    common_name: str
-    fingerprint: str
-    expires_at: float
-    roots: tuple[str, ...]
-    # For revocation lists: digest of the issuer's name, and the serial number in hexadecimal.
-    issuer: str = ""
-    serial: str = ""
     der: bytes = field(default=b"", repr=False)
-
-    def to_document(self) -> dict[str, object]:
-        return {
-            "common_name": self.common_name,
-            "fingerprint": self.fingerprint,
-            "expires_at": self.expires_at,
-            "roots": list(self.roots),
-            "issuer": self.issuer,
-            "serial": self.serial,
-        }
 
 
 def client_certificate(tls: object) -> ClientCertificate | None:
@@ -66,7 +49,7 @@ def client_certificate(tls: object) -> ClientCertificate | None:
     # Two common names would leave open which one a rule means.
     name = names[0] if len(names) == 1 and names[0].isprintable() else ""
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-    return ClientCertificate(name[:MAX_COMMON_NAME_CHARACTERS], fingerprint, expires_at, roots, issuer, serial, der)
+    return ClientCertificate(name[:MAX_TEXT], fingerprint, expires_at, roots, issuer, serial, der)
 
 
 def linked_token(head: RequestHead, application: Application) -> str | None:

@@ -119,6 +119,9 @@ class Gateway:
         snapshot: Snapshot,
     ) -> None:
         # Routes are read anew: the answer of the control plane may have taken its time.
+        if self._snapshots.current.find_route(head.hostname) is None:
+            # The record may have been made this very second. Only for those allowed: it costs a question.
+            await self._snapshots.refresh()
         current = self._snapshots.current
         route = _find_route(head, application, current)
         rule = self._services.find(self._config_of(route, current), head.hostname, head.path)

@@ -4,6 +4,7 @@ changes."""
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class SnapshotStore:
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._lock = asyncio.Lock()
         self._is_reachable = True
+        self._last_asked = float("-inf")
         # A copy from disk is served, but never offered as the version we have: the first poll fetches in
         # full.
         self._known_version: int | None = None
@@ -37,9 +39,13 @@ class SnapshotStore:
         self._listeners.append(listener)
 
     async def refresh(self) -> bool:
-        """Asks once, now. False when the control plane gave no usable answer; the current snapshot then
-        stays."""
+        """Asks once, now; whoever waits meanwhile shares the next answer. False when the control plane gave no usable
+        one; the current snapshot then stays."""
+        wanted = time.monotonic()
         async with self._lock:
+            if self._last_asked >= wanted:
+                return self._is_reachable
+            self._last_asked = time.monotonic()
             try:
                 document = await self._agent.fetch_snapshot(self._known_version)
                 if document is not None:

@@ -17,10 +17,10 @@ from access.actions.client_authorities import (
     update_client_authority,
 )
 from access.client_crls import name_digest
-from access.evidence import ShownCertificate
 from access.models import AccessRequest, Application, ClientAuthority
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import Organization
+from dataplane.wire.shown import ShownCertificate
 from tests.access.makers import ACTOR, EVERYONE, HOSTNAME, app_token, make_application, make_session
 from tests.access.test_authorize import ask, reasons
 from tests.client_roots import Root

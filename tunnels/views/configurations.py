@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.errors import Conflict
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show, telling
+from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, show, telling
 from accounts.permissions import Permission
 from tunnels.actions.configurations import current_configuration, publish_configuration
 from tunnels.actions.records import route_hostname
@@ -27,7 +27,6 @@ _MAX_COMPARED = 200
 
 @requires(Permission.TUNNELS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def tunnel_hostnames(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
     """The editor. Saving publishes a new version; one that was published meanwhile is not overwritten."""
     tunnel = own_tunnel(request, tunnel_id)
@@ -103,7 +102,6 @@ def tunnel_version(request: OrganizationRequest, tunnel_id: UUID, version: int) 
 
 @requires(Permission.TUNNELS_EDIT)
 @require_POST
-@sent_once
 def tunnel_version_publish(request: OrganizationRequest, tunnel_id: UUID, version: int) -> HttpResponse:
     """Roll back: an old version's content becomes a new version."""
     tunnel = own_tunnel(request, tunnel_id)
@@ -121,7 +119,6 @@ def tunnel_version_publish(request: OrganizationRequest, tunnel_id: UUID, versio
 
 @requires(Permission.DNS_EDIT)
 @require_POST
-@sent_once
 def tunnel_route_hostname(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
     """Make the CNAME record for a published hostname (POST hostname=)."""
     tunnel = own_tunnel(request, tunnel_id)

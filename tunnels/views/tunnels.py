@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -15,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, at, done, find, list_page, posted, refusals, sent_once, show, telling
+from accounts.pages import Crumbs, at, confirmed, done, find, list_page, posted, refusals, show, telling
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 from tunnels.actions.configurations import current_configuration
@@ -45,7 +44,6 @@ def tunnels(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.TUNNELS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def tunnel_create(request: OrganizationRequest) -> HttpResponse:
     form = TunnelForm(posted(request))
     if request.method == "POST" and form.is_valid():
@@ -110,7 +108,7 @@ def tunnel_install(request: OrganizationRequest, tunnel_id: UUID) -> HttpRespons
         request,
         "tunnels/tunnel_install.html",
         title="Run a connector",
-        crumbs=[*_crumbs(request), (tunnel.name, at(request, "tunnel_detail", tunnel.pk))],
+        crumbs=_crumbs(request, tunnel),
         tunnel=tunnel,
         health=tunnel_status(tunnel, now),
         connector_count=len(live_connectors(tunnel, now)),
@@ -147,7 +145,7 @@ def tunnel_rename(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse
         request,
         "form.html",
         title=f"Rename {tunnel.name}",
-        crumbs=[*_crumbs(request), (tunnel.name, at(request, "tunnel_detail", tunnel.pk))],
+        crumbs=_crumbs(request, tunnel),
         form=form,
         button="Rename",
         back=at(request, "tunnel_detail", tunnel.pk),
@@ -156,20 +154,15 @@ def tunnel_rename(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse
 
 @requires(Permission.TUNNELS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def tunnel_rotate_token(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
     tunnel = own_tunnel(request, tunnel_id)
     form = RotateTokenForm(posted(request))
-    if request.method == "POST" and form.is_valid():
-        with refusals(form):
-            rotate_tunnel_token(tunnel, cut=form.cleaned_data["cut"], actor=request.actor)
-            return done(
-                request, f"{tunnel.name} has a new token. Run its connectors with it.", "tunnel_install", tunnel.pk
-            )
-    return _confirm(
+    return confirmed(
         request,
-        tunnel,
-        form,
+        lambda: rotate_tunnel_token(tunnel, cut=form.cleaned_data["cut"], actor=request.actor),
+        form=form,
+        said=f"{tunnel.name} has a new token. Run its connectors with it.",
+        to=at(request, "tunnel_install", tunnel.pk),
         question=f"Make a new token for {tunnel.name}?",
         consequences=[
             "The old token and credentials files no longer open new connections, also when a connector reconnects. "
@@ -178,6 +171,9 @@ def tunnel_rotate_token(request: OrganizationRequest, tunnel_id: UUID) -> HttpRe
             "shows which of them still live by the old one.",
         ],
         button="Rotate token",
+        title=f"Make a new token for {tunnel.name}",
+        crumbs=_crumbs(request, tunnel),
+        danger=False,
     )
 
 
@@ -197,18 +193,17 @@ def tunnel_disconnect(request: OrganizationRequest, tunnel_id: UUID) -> HttpResp
 def tunnel_delete(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse:
     tunnel = own_tunnel(request, tunnel_id)
     form = DeleteTunnelForm(posted(request), name=tunnel.name)
-    if request.method == "POST" and form.is_valid():
-        with refusals(form):
-            delete_tunnel(tunnel, cascade=form.cleaned_data["cascade"], actor=request.actor)
-            return done(request, f"The tunnel {tunnel.name} is deleted.", "tunnels")
-    return _confirm(
+    return confirmed(
         request,
-        tunnel,
-        form,
+        lambda: delete_tunnel(tunnel, cascade=form.cleaned_data["cascade"], actor=request.actor),
+        form=form,
+        said=f"The tunnel {tunnel.name} is deleted.",
+        to=at(request, "tunnels"),
         question=f"Delete the tunnel {tunnel.name}?",
         consequences=_taken_along(tunnel),
         button="Delete tunnel",
-        danger=True,
+        title=f"Delete the tunnel {tunnel.name}",
+        crumbs=_crumbs(request, tunnel),
     )
 
 
@@ -250,20 +245,6 @@ def _taken_along(tunnel: Tunnel) -> list[str]:
     return lines
 
 
-def _confirm(request: OrganizationRequest, tunnel: Tunnel, form: Any, *, question: str, **context: Any) -> HttpResponse:
-    back = at(request, "tunnel_detail", tunnel.pk)
-    crumbs = [*_crumbs(request), (tunnel.name, back)]
-    return show(
-        request,
-        "confirm.html",
-        title=question.rstrip("?"),
-        crumbs=crumbs,
-        form=form,
-        question=question,
-        back=back,
-        **context,
-    )
-
-
-def _crumbs(request: OrganizationRequest) -> Crumbs:
-    return [("Tunnels", at(request, "tunnels"))]
+def _crumbs(request: OrganizationRequest, tunnel: Tunnel | None = None) -> Crumbs:
+    tunnels = ("Tunnels", at(request, "tunnels"))
+    return [tunnels] if tunnel is None else [tunnels, (tunnel.name, at(request, "tunnel_detail", tunnel.pk))]

@@ -10,9 +10,21 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts.forms import PlainForm, TypedNameForm
+from accounts.forms import TypedNameForm
 from accounts.http import OrganizationRequest, requires
-from accounts.pages import Crumbs, Filter, at, done, find, list_page, posted, refusals, sent_once, show, telling
+from accounts.pages import (
+    Crumbs,
+    Filter,
+    at,
+    confirmed,
+    done,
+    find,
+    list_page,
+    posted,
+    refusals,
+    show,
+    telling,
+)
 from accounts.permissions import Permission
 from tunnels.actions.records import create_record, delete_record, update_record, verify_record
 from tunnels.actions.zones import create_zone, delete_zone, verify_zone
@@ -31,7 +43,6 @@ def zones(request: OrganizationRequest) -> HttpResponse:
 
 @requires(Permission.DNS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def zone_add(request: OrganizationRequest) -> HttpResponse:
     form = ZoneForm(posted(request))
     if request.method == "POST" and form.is_valid():
@@ -91,28 +102,21 @@ def zone_verify(request: OrganizationRequest, zone_id: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def zone_delete(request: OrganizationRequest, zone_id: str) -> HttpResponse:
     zone = _zone(request, zone_id)
-    form = TypedNameForm(posted(request), name=zone.name)
-    if request.method == "POST" and form.is_valid():
-        with refusals(form):
-            delete_zone(zone, actor=request.actor)
-            return done(request, f"The zone {zone.name} is deleted.", "zones")
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete zone",
-        crumbs=_crumbs(request, zone),
+        lambda: delete_zone(zone, actor=request.actor),
+        form=TypedNameForm(posted(request), name=zone.name),
+        said=f"The zone {zone.name} is deleted.",
+        to=at(request, "zones"),
         question=f"Delete the zone {zone.name}?",
         consequences=["Its records go with it, and nothing is served under these names any more."],
         button="Delete zone",
-        danger=True,
-        back=at(request, "zone_detail", zone.pk),
-        form=form,
+        crumbs=_crumbs(request, zone),
     )
 
 
 @requires(Permission.DNS_EDIT)
 @require_http_methods(["GET", "POST"])
-@sent_once
 def record_add(request: OrganizationRequest, zone_id: str) -> HttpResponse:
     zone = _zone(request, zone_id)
     initial = {
@@ -157,22 +161,14 @@ def record_check(request: OrganizationRequest, record_id: str) -> HttpResponse:
 def record_delete(request: OrganizationRequest, record_id: str) -> HttpResponse:
     record = _record(request, record_id)
     zone, name = record.zone, record.name
-    form = PlainForm(posted(request))
-    if request.method == "POST":
-        with refusals(form):
-            delete_record(record, actor=request.actor)
-            return done(request, f"{name} is deleted.", "zone_detail", zone.pk)
-    return show(
+    return confirmed(
         request,
-        "confirm.html",
-        title="Delete record",
-        crumbs=_crumbs(request, zone),
+        lambda: delete_record(record, actor=request.actor),
+        said=f"{name} is deleted.",
         question=f"Delete the {record.type} record {name}?",
         consequences=["If it routes an application to a tunnel, that application is no longer reachable."],
         button="Delete record",
-        danger=True,
-        back=at(request, "zone_detail", zone.pk),
-        form=form,
+        crumbs=_crumbs(request, zone),
     )
 
 

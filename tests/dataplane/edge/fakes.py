@@ -139,6 +139,7 @@ class FakeControlPlane:
 
     def __init__(self) -> None:
         self.snapshot = make_snapshot()
+        self.snapshots_asked = 0
         self.authorized: list[dict[str, Any]] = []
         self.rechecked: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
@@ -147,7 +148,7 @@ class FakeControlPlane:
         self.cut: dict[str, str] | None = None
         self.ends_in_seconds: float | None = None
         self.cache_seconds = 0
-        self.decide: Callable[[dict[str, Any]], dict[str, Any]] = self._allow
+        self.decide: Callable[[dict[str, Any]], dict[str, Any]] = self.allow
         self.url = ""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -173,7 +174,7 @@ class FakeControlPlane:
     def change_tunnel(self, **changes: Any) -> int:
         return self.change(tunnels=[{**self.snapshot["tunnels"][0], **changes}])
 
-    def _allow(self, question: dict[str, Any]) -> dict[str, Any]:
+    def allow(self, question: dict[str, Any]) -> dict[str, Any]:
         names = {SSH_HOST: "ssh", WEB_HOST: "web", FOREIGN_HOST: "foreign"}
         name = names.get(question["hostname"], question["hostname"].partition(".")[0])
         if question["hostname"] == WEB_HOST and question["path"].startswith("/admin"):
@@ -219,6 +220,7 @@ class FakeControlPlane:
         if headers.get("authorization") != f"Bearer {EDGE_TOKEN}":
             return 401, "", b"{}"
         if target == "/agent/v1/snapshot":
+            self.snapshots_asked += 1
             if headers.get("if-none-match") == f'"{self.snapshot["version"]}"':
                 return 304, "", b""
             return 200, "", _json(self.snapshot)

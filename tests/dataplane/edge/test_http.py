@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from tests.dataplane.edge.conftest import Stage
-from tests.dataplane.edge.fakes import EDGE_TOKEN, FOREIGN_HOST, SSH_HOST, TEAM, WEB_HOST, Key, aud, make_token
+from tests.dataplane.edge.fakes import (
+    EDGE_TOKEN,
+    FOREIGN_HOST,
+    ORG,
+    SSH_HOST,
+    TEAM,
+    TUNNEL_ID,
+    WEB_HOST,
+    Key,
+    aud,
+    make_token,
+)
 
 NO_RULE_HOST = "norule.widgetcorp.localhost"
 
@@ -276,6 +287,32 @@ async def test_path_tricks_do_not_change_the_application(stage: Stage) -> None:
         assert (response.status, response.reason) == (404, "unknown_application"), path
     assert (await eyeball.request("GET", "/admin/x", web_token("admin"))).status == 200
     assert (await eyeball.request("GET", "/admin/x", web_token("web"))).status == 403
+
+
+async def test_a_record_made_this_second_is_found(stage: Stage) -> None:
+    """The edge is one poll behind: who is allowed waits for a question to the control plane, not for a refusal."""
+    await stage.connector()
+    host = "unrouted.widgetcorp.localhost"
+
+    def add_the_record(question: dict[str, Any]) -> dict[str, Any]:
+        routes = stage.control.snapshot["routes"]
+        if all(route["hostname"] != host for route in routes):
+            stage.control.change(routes=[*routes, {"hostname": host, "tunnel_id": TUNNEL_ID, "organization_id": ORG}])
+        return stage.control.allow(question)
+
+    stage.control.decide = add_the_record
+    eyeball = await stage.eyeball(host)
+    response = await eyeball.request("GET", "/", web_token("unrouted"))
+    assert (response.status, response.reason) != (503, "no_route")
+
+
+async def test_questions_of_one_moment_are_not_asked_twenty_times(stage: Stage) -> None:
+    before = stage.control.snapshots_asked
+    refresh = stage.edge.snapshots.refresh
+    asked = [asyncio.run_coroutine_threadsafe(refresh(), stage.thread.loop) for _ in range(20)]
+    assert all(await asyncio.gather(*map(asyncio.wrap_future, asked)))
+    # One under way, one for those who came after it had begun, a few for calls that arrived late, the poll's own.
+    assert stage.control.snapshots_asked - before <= 5
 
 
 async def test_route_of_another_tenant_never_carries(stage: Stage) -> None:
