@@ -17,6 +17,7 @@ from access.evaluation import Decision
 from access.models import Application, CustomPage
 from access.safe_html import sanitized
 from access.stylesheet import stylesheet_url
+from accounts.login_design import design_of
 from accounts.models import Identity
 
 _PAGE_TYPES = {True: CustomPage.Type.IDENTITY_DENIED, False: CustomPage.Type.FORBIDDEN}
@@ -59,6 +60,7 @@ def refusal_page(
     context = {
         "organization": application.organization,
         "stylesheet": stylesheet_url(),
+        "look": design_of(application.organization.settings),
         "application": application,
         "hostname": hostname,
         "identity": identity,

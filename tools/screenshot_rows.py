@@ -48,6 +48,22 @@ class _Made:
     password: str
 
 
+_REFUSALS = (
+    ("login", "country_not_allowed"),
+    ("login", "group_not_allowed"),
+    ("login", "mfa_required"),
+    ("login", "email_not_verified"),
+    ("connect", "destination_not_allowed"),
+    ("connect", "session_expired"),
+    ("cut", "session_revoked"),
+    ("certificate", "principal_reserved"),
+    ("login", "policy_error"),
+    ("login", "identity_disabled"),
+    ("connect", "service_token_invalid"),
+    ("login", "no_policy_matches"),
+)
+
+
 def add() -> None:
     """Prints one JSON object: the password of all accounts made here, and ids for addresses."""
 
@@ -95,7 +111,7 @@ def _login_methods(made: _Made) -> Any:
             provider=rows["okta"],
             started_by=owner,
             ticket_sha256=secrets.token_hex(32),
-            expires_at=made.now + timedelta(minutes=10),
+            expires_at=made.now + timedelta(days=1),
             finished_at=made.now,
             result=result,
         )
@@ -186,14 +202,7 @@ def _logs(made: _Made, identity: Any) -> None:
 
     application = Application.objects.get(organization=made.organization, name="SSH bastion")
     common = {"organization": made.organization, "application": application, "identity": identity}
-    for number, (action, reason) in enumerate(
-        (
-            ("login", "country"), ("login", "not_in_group"), ("login", "mfa_required"), ("login", "email_not_verified"),
-            ("connect", "destination_not_allowed"), ("connect", "session_expired"), ("cut", "session_revoked"),
-            ("certificate", "principal_reserved"), ("login", "policy_error"), ("login", "identity_disabled"),
-            ("connect", "service_token_invalid"), ("login", "no_policy_matched"),
-        )
-    ):  # fmt: skip
+    for number, (action, reason) in enumerate(_REFUSALS):
         entry = AccessRequest.objects.create(
             **common,
             application_label=application.name,
