@@ -1,7 +1,8 @@
 """What a refused person gets to see: the organization's or application's own words, page or address.
 
 The first of these that is there: an address to go to, the application's page, the organization's page, the built-in
-page. Reason and reference stand on each page of ours; an address gets them as parameters.
+page. The sentence of the refusal and its reference stand on each page of ours; an address gets reason and reference as
+parameters.
 """
 
 from __future__ import annotations
