@@ -21,7 +21,7 @@ from access.denial import denial_of, refusal_page
 from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import QUESTIONS, Decision, Outcome, Policy
 from access.evidence import evidence_of_request, explained
-from access.facts import NO_EVIDENCE, Evidence
+from access.facts import NO_EVIDENCE, Asker, Evidence
 from access.login_links import app_session_cookie, login_url, new_app_session
 from access.models import Application, ServiceToken
 from access.recheck import recheck_streams
@@ -204,14 +204,7 @@ class _Authorization:
             linked_token=self.payload.linked_token,
             now=self.now,
         )
-        decision, self.policies = decide_loading(
-            self.application,
-            session=self.session,
-            service_token=self.service_token,
-            ip=self.payload.client_ip,
-            now=self.now,
-            evidence=self.evidence,
-        )
+        decision, self.policies = decide_loading(self.application, self._asker())
         if not decision.allowed:
             return self._refuse(explained(decision, self.evidence))
         try:
@@ -343,17 +336,11 @@ class _Authorization:
         left = [int((end - self.now).total_seconds()) for end in ends if end is not None]
         return max(0, min([MAX_CACHE_SECONDS, *approved, *left]))
 
+    def _asker(self) -> Asker:
+        return Asker(self.payload.client_ip, self.now, self.session, self.service_token, self.evidence)
+
     def _record(self, decision: Decision) -> None:
-        record_decision(
-            self.application,
-            decision,
-            session=self.session,
-            service_token=self.service_token,
-            action="connect",
-            ip=self.payload.client_ip,
-            ray_id=self.payload.ray_id,
-            evidence=self.evidence,
-        )
+        record_decision(self.application, decision, self._asker(), action="connect", ray_id=self.payload.ray_id)
 
 
 class ServiceTokenRefused(DomainError):

@@ -7,23 +7,18 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from operator import attrgetter
 
 from access import country
 from access.decision_facts import facts_of
-from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy, rules_version
-from access.facts import NO_EVIDENCE, Evidence, ask_external, collect
-from access.kept import Kept
+from access.evaluation import Decision, Group, Outcome, Policy, evaluate, rules_version
+from access.facts import Asker, ask_external, collect
 from access.models import AccessRequest, Application, ApplicationPolicy, ApprovalRequest, Justification, ServiceToken
-from access.models import Group as GroupRow
-from access.models import Policy as PolicyRow
+from access.rule_store import groups_of, policy_of
 from access.rules import group_ids
 from access.selectors import ExternalFacts, NamedList
-from access.terms import SshRights, Terms
 from accounts.errors import DomainError
-from accounts.models import AccessSession, Identity, IdentityProvider, Organization
+from accounts.models import AccessSession, Identity, IdentityProvider
 from accounts.prepared import Parameter, PreparedRows, insert
-from accounts.second_factor import Moment
 
 log = logging.getLogger(__name__)
 _LOAD_TRIES = 3
@@ -32,66 +27,25 @@ _LINKS = PreparedRows(
         "policy"
     )
 )
-_GROUPS = PreparedRows(
-    lambda: GroupRow.objects.filter(organization=Parameter("organization", Organization._meta.pk)).order_by()
-)
 
 
-def decide(
-    application: Application,
-    *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    ip: str,
-    now: datetime,
-    evidence: Evidence = NO_EVIDENCE,
-    external_facts: ExternalFacts | None = None,
-    moment: Moment = Moment.USE,
-) -> Decision:
+def decide(application: Application, asker: Asker, *, external_facts: ExternalFacts | None = None) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
-    `session` must come with its identity loaded. The caller has checked that it is live; a disabled identity or a
+    The caller has checked that the session is live; a disabled identity or a
     dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
     transaction.
     """
-    return decide_loading(
-        application,
-        session=session,
-        service_token=service_token,
-        ip=ip,
-        now=now,
-        evidence=evidence,
-        external_facts=external_facts,
-        moment=moment,
-    )[0]
+    return decide_loading(application, asker, external_facts=external_facts)[0]
 
 
 def decide_loading(
-    application: Application,
-    *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    ip: str,
-    now: datetime,
-    evidence: Evidence = NO_EVIDENCE,
-    external_facts: ExternalFacts | None = None,
-    moment: Moment = Moment.USE,
+    application: Application, asker: Asker, *, external_facts: ExternalFacts | None = None
 ) -> tuple[Decision, Sequence[Policy]]:
     """`decide`, with the policies it went by."""
     try:
         policies, groups = load_rules(application)
-        decision = decide_with(
-            policies,
-            groups,
-            application,
-            session=session,
-            service_token=service_token,
-            ip=ip,
-            now=now,
-            evidence=evidence,
-            external_facts=external_facts,
-            moment=moment,
-        )
+        decision = decide_with(policies, groups, application, asker, external_facts=external_facts)
     except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
         return _failed(application), ()
     return decision, policies
@@ -101,34 +55,17 @@ def decide_with(
     policies: Sequence[Policy],
     groups: Mapping[str, Group],
     application: Application,
+    asker: Asker,
     *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    ip: str,
-    now: datetime,
-    evidence: Evidence = NO_EVIDENCE,
     lists: Mapping[str, NamedList] | None = None,
     external_facts: ExternalFacts | None = None,
-    moment: Moment = Moment.USE,
 ) -> Decision:
     """`decide` for rules already loaded (many streams of one application). May raise."""
-    identity = session.identity if session is not None else None
-    refused = refused_before_rules(identity, service_token, now)
+    identity = asker.session.identity if asker.session is not None else None
+    refused = refused_before_rules(identity, asker.service_token, asker.now)
     if refused is not None:
         return refused
-    context = collect(
-        application,
-        policies,
-        groups,
-        session=session,
-        service_token=service_token,
-        ip=ip,
-        now=now,
-        evidence=evidence,
-        lists=lists,
-        external_facts=external_facts,
-        moment=moment,
-    )
+    context = collect(application, policies, groups, asker, lists=lists, external_facts=external_facts)
     decision = replace(
         evaluate(policies, groups, context),
         rules_version=rules_version(policies, groups, context.lists),
@@ -160,39 +97,17 @@ def _session_seconds(application: Application, decision: Decision) -> int:
     return min([seconds, *(end for end in ends if end is not None)])
 
 
-def external_facts_of(
-    application: Application, *, session: AccessSession | None, ip: str, now: datetime
-) -> ExternalFacts:
+def external_facts_of(application: Application, asker: Asker) -> ExternalFacts:
     """What external evaluators say about the person, asked before a transaction begins; nothing about a machine. Never
     raises: rules that cannot be loaded, and questions without an answer, make `decide` refuse."""
-    if session is None:
+    if asker.session is None:
         return {}
     try:
         policies, groups = load_rules(application)
-        return ask_external(policies, groups, session=session, ip=ip, now=now)
+        return ask_external(policies, groups, asker)
     except Exception:
         log.exception("external evaluation failed", extra={"application_id": str(application.pk)})
         return {}
-
-
-def decide_many(
-    applications: Sequence[Application], *, session: AccessSession, ip: str, now: datetime
-) -> dict[uuid.UUID, Decision]:
-    """`decide` for a page of applications of one organization, in two queries. An error refuses, as in `decide`."""
-    links = ApplicationPolicy.objects.filter(application__in=applications).select_related("policy")
-    policies: dict[uuid.UUID, list[ApplicationPolicy]] = {}
-    for link in links:
-        policies.setdefault(link.application_id, []).append(link)
-    groups = _load_groups(applications[0]) if applications else {}
-
-    def one(application: Application) -> Decision:
-        try:
-            rules = [policy_of(link) for link in policies.get(application.pk, [])]
-            return decide_with(rules, groups, application, session=session, service_token=None, ip=ip, now=now)
-        except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
-            return _failed(application)
-
-    return {application.pk: one(application) for application in applications}
 
 
 def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
@@ -216,33 +131,6 @@ class RulesInMotion(Exception):
     """Policies could not be read as one set."""
 
 
-def policy_of(link: ApplicationPolicy) -> Policy:
-    return _KEPT_POLICIES.of((link.policy_id, link.precedence), link)
-
-
-def _read_policy(link: ApplicationPolicy) -> Policy:
-    policy = link.policy
-    return parse_policy(
-        id=str(policy.pk),
-        name=policy.name,
-        decision=policy.decision,
-        precedence=link.precedence,
-        include=policy.include,
-        require=policy.require,
-        exclude=policy.exclude,
-        session_duration_seconds=policy.session_duration_seconds,
-        version=policy.updated_at.isoformat(),
-        terms=Terms(
-            ssh=None if policy.ssh is None else SshRights.from_dict(policy.ssh),
-            needs_purpose=policy.purpose_justification_required,
-            purpose_prompt=policy.purpose_justification_prompt,
-            needs_approval=policy.approval_required,
-            approval_groups=tuple(policy.approval_groups),
-            mfa_config=policy.mfa_config,
-        ),
-    )
-
-
 def _failed(application: Application) -> Decision:
     log.exception("policy evaluation failed", extra={"application_id": str(application.pk)})
     message = "The policies of this application could not be evaluated, so access is refused. Tell its administrator."
@@ -257,43 +145,15 @@ def refused_after(decision: Decision, error: DomainError) -> Decision:
 
 
 def record_decision(
-    application: Application,
-    decision: Decision,
-    *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    action: str,
-    ip: str,
-    ray_id: str,
-    evidence: Evidence = NO_EVIDENCE,
+    application: Application, decision: Decision, asker: Asker, *, action: str, ray_id: str
 ) -> AccessRequest:
     """One row of the access log."""
-    return insert(
-        log_entry(
-            application,
-            decision,
-            session=session,
-            service_token=service_token,
-            action=action,
-            ip=ip,
-            ray_id=ray_id,
-            evidence=evidence,
-        )
-    )
+    return insert(log_entry(application, decision, asker, action=action, ray_id=ray_id))
 
 
-def log_entry(
-    application: Application,
-    decision: Decision,
-    *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    action: str,
-    ip: str,
-    ray_id: str,
-    evidence: Evidence = NO_EVIDENCE,
-) -> AccessRequest:
+def log_entry(application: Application, decision: Decision, asker: Asker, *, action: str, ray_id: str) -> AccessRequest:
     """A row of the access log, not yet stored. `action`: login, connect, certificate or cut."""
+    session, service_token, evidence = asker.session, asker.service_token, asker.evidence
     identity = session.identity if session is not None else None
     connection = "service_token" if service_token is not None else _provider_type(identity)
     return AccessRequest(
@@ -307,8 +167,8 @@ def log_entry(
         reason=decision.reason[:60],
         connection=connection or ("certificate" if evidence.certificate is not None else ""),
         ray_id=ray_id[:32],
-        ip_address=ip or None,
-        country=country.lookup(ip),
+        ip_address=asker.ip or None,
+        country=country.lookup(asker.ip),
         trace=decision.trace,
         rules_version=decision.rules_version,
         facts=decision.facts,
@@ -365,23 +225,7 @@ def _approvers(application: Application, decision: Decision, session: AccessSess
 
 
 def _load_groups(application: Application) -> dict[str, Group]:
-    rows = _GROUPS.all(organization=application.organization_id)
-    return {str(row.pk): group_of(row) for row in rows}
-
-
-def group_of(row: GroupRow) -> Group:
-    return _KEPT_GROUPS.of(row.pk, row)
-
-
-def _read_group(row: GroupRow) -> Group:
-    return parse_group(
-        id=str(row.pk),
-        name=row.name,
-        include=row.include,
-        require=row.require,
-        exclude=row.exclude,
-        version=row.updated_at.isoformat(),
-    )
+    return groups_of(application.organization_id)
 
 
 def _label(identity: Identity | None, service_token: ServiceToken | None) -> str:
@@ -392,10 +236,3 @@ def _label(identity: Identity | None, service_token: ServiceToken | None) -> str
 
 def _provider_type(identity: Identity | None) -> str:
     return identity.provider.type if identity is not None else ""
-
-
-# Every column: one that is added later is compared from its first day.
-_policy_columns = attrgetter(*(column.attname for column in PolicyRow._meta.concrete_fields))
-_group_columns = attrgetter(*(column.attname for column in GroupRow._meta.concrete_fields))
-_KEPT_POLICIES = Kept(_read_policy, lambda link: _policy_columns(link.policy), lambda policy: policy.lists.size)
-_KEPT_GROUPS = Kept(_read_group, _group_columns, lambda group: group.lists.size)

@@ -49,39 +49,47 @@ class Evidence:
 NO_EVIDENCE = Evidence()
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for an application: somebody's session, a machine, or nobody known; from where, when, with what to show.
+
+    `session` comes with its identity loaded."""
+
+    ip: str
+    now: datetime
+    session: AccessSession | None = None
+    service_token: ServiceToken | None = None
+    evidence: Evidence = NO_EVIDENCE
+    moment: Moment = Moment.USE
+
+
 def collect(
     application: Application,
     policies: Iterable[Policy],
     groups: Mapping[str, Group],
+    asker: Asker,
     *,
-    session: AccessSession | None,
-    service_token: ServiceToken | None,
-    ip: str,
-    now: datetime,
-    evidence: Evidence = NO_EVIDENCE,
     lists: Mapping[str, NamedList] | None = None,
     external_facts: ExternalFacts | None = None,
-    moment: Moment = Moment.USE,
 ) -> Context:
     """`lists` and `external_facts` may be given when they were loaded before; only what the policies want is loaded."""
-    policies = list(policies)
-    place = country.resolve(ip)
+    policies, session, service_token = list(policies), asker.session, asker.service_token
     if lists is None:
         lists = load_lists(application.organization_id, policies, groups)
     if external_facts is None:
-        external_facts = ask_external(policies, groups, session=session, ip=ip, now=now)
+        external_facts = ask_external(policies, groups, asker)
     return Context(
-        ip=ip,
-        country=place,
+        ip=asker.ip,
+        country=country.resolve(asker.ip),
         person=person_of(session.identity, session) if session is not None else None,
         service_token_id=str(service_token.pk) if service_token is not None else "",
-        certificate=evidence.certificate,
-        linked_applications=evidence.linked_applications,
+        certificate=asker.evidence.certificate,
+        linked_applications=asker.evidence.linked_applications,
         lists=lists,
         external=external_facts,
-        approvals=_approvals(application, policies, session, now),
+        approvals=_approvals(application, policies, session, asker.now),
         is_justified=_is_justified(application, policies, session),
-        mfa=_factor_facts(application, session, moment, now),
+        mfa=_factor_facts(application, session, asker.moment, asker.now),
     )
 
 
@@ -125,33 +133,27 @@ def person_of(identity: Identity, session: AccessSession | None = None) -> Perso
     )
 
 
-def ask_external(
-    policies: Iterable[Policy],
-    groups: Mapping[str, Group],
-    *,
-    session: AccessSession | None,
-    ip: str,
-    now: datetime,
-) -> ExternalFacts:
+def ask_external(policies: Iterable[Policy], groups: Mapping[str, Group], asker: Asker) -> ExternalFacts:
     """Over the network when a policy wants it and somebody is logged in: not to be called inside a transaction."""
-    if session is None:
+    if asker.session is None:
         return {}
     pairs = evaluators_in(policies, groups)
     if not pairs:
         return {}
-    return external.ask_all(pairs, session=session, ip=ip, country=country.lookup(ip), now=now)
+    place = country.lookup(asker.ip)
+    return external.ask_all(pairs, session=asker.session, ip=asker.ip, country=place, now=asker.now)
 
 
 def evaluators_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> set[tuple[str, str]]:
     """(evaluate_url, keys_url) of each."""
-    return {(rule.value, rule.detail) for rule in rules_in(policies, groups) if rule.selector == EXTERNAL}
+    return {(rule.value, rule.detail) for rule in rules_outside(policies, groups) if rule.selector == EXTERNAL}
 
 
 def load_lists(
     organization_id: str, policies: Iterable[Policy], groups: Mapping[str, Group]
 ) -> Mapping[str, NamedList]:
     """One query when any rule names a list. An entry that cannot be read leaves its list out: its rules are errors."""
-    named = {rule.value for rule in rules_in(policies, groups) if rule.selector in LIST_TYPES}
+    named = {rule.value for rule in rules_outside(policies, groups) if rule.selector in LIST_TYPES}
     if not named:
         return {}
     rows = AccessList.objects.filter(organization_id=organization_id, pk__in=named)
@@ -168,6 +170,19 @@ def rules_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterato
         if rule.selector == GROUP and rule.value in groups and rule.value not in seen:
             seen.add(rule.value)
             open_rules += groups[rule.value].rules()
+
+
+def rules_outside(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterator[Rule]:
+    """Those of `rules_in` that ask about named lists or external evaluators."""
+    open_lists = [policy.lists for policy in policies]
+    seen: set[str] = set()
+    while open_lists:
+        lists = open_lists.pop()
+        yield from lists.outside
+        for key in lists.groups:
+            if key in groups and key not in seen:
+                seen.add(key)
+                open_lists.append(groups[key].lists)
 
 
 def _read(row: AccessList) -> NamedList | None:

@@ -24,7 +24,7 @@ from access.decisions import decide_with, load_rules, log_entry
 from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Group, Outcome, Policy
 from access.evidence import evidence_of_stream
-from access.facts import evaluators_in, load_lists
+from access.facts import Asker, evaluators_in, load_lists
 from access.live_answers import LiveAnswers, Unfinished
 from access.models import AccessRequest, Application, ServiceToken
 from access.routing import most_specific, names_serving
@@ -240,19 +240,9 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
         return refused
     rules = facts.rules_of(application)
     answers = facts.answers.about(session, rules.evaluators, application=application, ip=stream.client_ip, now=now)
-    decision = decide_with(
-        rules.policies,
-        rules.groups,
-        application,
-        session=session,
-        service_token=service_token,
-        ip=stream.client_ip,
-        now=now,
-        evidence=evidence_of_stream(application, stream.evidence, now=now),
-        lists=rules.lists,
-        external_facts=answers,
-        moment=Moment.STREAM,
-    )
+    evidence = evidence_of_stream(application, stream.evidence, now=now)
+    asker = Asker(stream.client_ip, now, session, service_token, evidence, Moment.STREAM)
+    decision = decide_with(rules.policies, rules.groups, application, asker, lists=rules.lists, external_facts=answers)
     if not decision.allowed:
         return Verdict(decision.reason, _CUT_MESSAGES.get(decision.reason, decision.message), decision=decision)
     if is_session_over(decision, rules.policies, opened, now):
@@ -320,18 +310,17 @@ def _cut_entry(stream: Stream, verdict: Verdict, facts: _Facts) -> AccessRequest
         return None
     session = facts.sessions.get(stream.session_nonce or "")
     service_token = facts.service_tokens.get(stream.service_token_id or "")
-    own = application.organization_id
+    own, now = application.organization_id, timezone.now()
     try:
-        return log_entry(
-            application,
-            verdict.decision or Decision(False, Outcome.DENY, verdict.reason, verdict.message),
-            session=session if session is not None and session.organization_id == own else None,
-            service_token=service_token if service_token is not None and service_token.organization_id == own else None,
-            action="cut",
-            ip=stream.client_ip,
-            ray_id=secrets.token_hex(8),
-            evidence=evidence_of_stream(application, stream.evidence, now=timezone.now()),
+        asker = Asker(
+            stream.client_ip,
+            now,
+            session if session is not None and session.organization_id == own else None,
+            service_token if service_token is not None and service_token.organization_id == own else None,
+            evidence_of_stream(application, stream.evidence, now=now),
         )
+        decision = verdict.decision or Decision(False, Outcome.DENY, verdict.reason, verdict.message)
+        return log_entry(application, decision, asker, action="cut", ray_id=secrets.token_hex(8))
     except Exception:
         log.exception("a cut could not be logged", extra={"stream_id": stream.stream_id})
         return None

@@ -23,7 +23,6 @@ from access.rule_rows import (
     CHOICE_KEYS,
     KEPT,
     LISTS,
-    MAX_ROWS,
     MAX_VALUES,
     NO_VALUE,
     PLAIN_KEYS,
@@ -38,10 +37,11 @@ from access.rule_rows import (
 )
 from access.rule_text import RuleNames
 from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES, Rule, RuleError
+from accounts.form_rows import MAX_ROWS, FormRows, row_prefixes
 from accounts.models import IdentityProvider, Organization
 
 
-class RuleBuilder:
+class RuleBuilder(FormRows[Row]):
     """The rows, and what their drop-downs offer."""
 
     lists = LISTS
@@ -49,8 +49,8 @@ class RuleBuilder:
     countries = sorted(COUNTRIES.items(), key=lambda item: item[1])
 
     def __init__(self, organization: Organization, rows: list[Row]) -> None:
+        super().__init__(rows)
         self.names = RuleNames(organization)
-        self.rows = rows
         self.organization = organization
         self.error = ""
         # The whole policy in words.
@@ -74,34 +74,23 @@ class RuleBuilder:
     @classmethod
     def sent(cls, organization: Organization, data: QueryDict) -> RuleBuilder:
         """From a submitted form. Unknown lists and selectors become the first choice; nothing else is judged here."""
-        numbers = sorted(
-            int(part) for key in data if (part := key.removeprefix("rule-").removesuffix("-list")).isdigit()
-        )
-        rows = [_sent_row(data, f"rule-{number}-") for number in numbers[:MAX_ROWS]]
+        rows = [_sent_row(data, prefix) for prefix in row_prefixes(data, "rule-", "-list")]
         for row in rows:
             if row.selector != KEPT:
                 row.value = "\n".join(_values(row))
         return cls(organization, rows or [Row()])
 
-    def take_step(self, step: str) -> bool:
-        """Do what an "Add row", "Remove" or "Update" button asks. False: the form wants to be saved."""
-        if step == "add-row":
-            if len(self.rows) < MAX_ROWS:
-                self.rows.append(Row(list=self.rows[-1].list if self.rows else "include"))
-            return True
-        place = step.removeprefix("remove-row-").split("-value-") if step.startswith("remove-row-") else []
-        numbers = [int(part) for part in place if part.isdigit() and len(part) < 6]
-        if numbers and len(numbers) == len(place) <= 2 and numbers[0] < len(self.rows):
-            self._remove(*numbers)
-            return True
-        return step == "refresh"
+    def new_row(self) -> Row:
+        return Row(list=self.rows[-1].list if self.rows else "include")
 
-    def _remove(self, number: int, place: int | None = None) -> None:
-        row = self.rows[number]
-        if place is None:
-            del self.rows[number]
-            self.rows = self.rows or [Row()]
-        else:
+    def take_step(self, step: str) -> bool:
+        return super().take_step(step) or step == "refresh"
+
+    def remove(self, number: int = MAX_ROWS, place: int | None = None) -> None:
+        super().remove(number, place)
+        self.rows = self.rows or [Row()]
+        if place is not None and number < len(self.rows):
+            row = self.rows[number]
             row.value = "\n".join(value for at, value in enumerate(row.values) if at != place)
 
     def read(self) -> dict[str, list[Any]] | None:

@@ -9,7 +9,6 @@ from access.country_names import country_code, country_name
 from access.known_values import Known, Wanted
 from access.selectors import EXTERNAL, GITHUB, GROUP, LIST_TYPES
 
-MAX_ROWS = 200
 # Values of one row; beyond, a row shows one field with a value per line.
 MAX_FIELDS = 40
 MAX_VALUES = 1000

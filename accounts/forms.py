@@ -21,6 +21,7 @@ _SCOPE_AREAS = {
     "identity": "Login methods, users, sessions",
     "access": "Applications, policies, groups, SSH authorities",
     "service_tokens": "Service tokens",
+    "tokens": "API tokens, with no more rights than this one",
     "tunnels": "Tunnels",
     "dns": "Zones and DNS records",
     "logs": "Logs",

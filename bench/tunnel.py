@@ -310,71 +310,82 @@ async def measure_throughput(ways: list[Way], token: str, total: int) -> None:
         print(f"tunnel / {anchor.name} MB/s {rates[tunnel.name] / rates[anchor.name]:.2f}")
 
 
+def start_edge(control: FakeControlPlane, state_dir: Path) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    """The process, and the addresses it is reached at."""
+    edge, line = start(
+        ["dataplane.cli", "edge", "run"],
+        lambda text: text.startswith("edge ready"),
+        EDGE_PORT="0",
+        TUNNEL_PORT="0",
+        CONTROL_PLANE_URL=control.url,
+        EDGE_TOKEN=EDGE_TOKEN,
+        EDGE_STATE_DIR=str(state_dir),
+        EDGE_LOG_LEVEL="ERROR",
+        EDGE_DRAIN_SECONDS="0",
+    )
+    return edge, dict(word.split("=", 1) for word in line.split() if "=" in word)
+
+
+def start_connector(tunnel_address: str, ca_file: Path, home: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dataplane.cli", "tunnel", "run", "--ha-connections", "1", "--loglevel", "error"],
+        env={
+            **os.environ,
+            "HOME": str(home),
+            "TUNNEL_TOKEN": TunnelCredentials(ORG, SECRET, uuid.UUID(TUNNEL_ID)).to_token(),
+            "TUNNEL_EDGE": tunnel_address,
+            "TUNNEL_CACERT": str(ca_file),
+        },
+        text=True,
+    )
+
+
+async def run(state: Path, control: FakeControlPlane, children: list[subprocess.Popen[str]], total: int) -> None:
+    """Starts what a stream goes through, and measures; `children` are the caller's to end."""
+    origin, line = start(["bench.tunnel", "origin", str(state / "origin")], bool)
+    children.append(origin)
+    plain_port, tls_port = (int(text) for text in line.split())
+    control.change_tunnel(config={"ingress": [{"service": f"tcp://127.0.0.1:{plain_port}"}]})
+    # In a thread: the edge asks this very process for its snapshot before it is ready.
+    edge, facts = await asyncio.to_thread(start_edge, control, state / "edge")
+    children.append(edge)
+    connector = start_connector(facts["tunnel"], state / "edge" / "ca.pem", state / "home")
+    children.append(connector)
+    async with asyncio.timeout(20):
+        while not any(c["applied_version"] == 3 for r in control.reports[-1:] for c in r["connections"]):
+            await asyncio.sleep(0.05)
+    origin_tls = ssl.create_default_context(cafile=state / "origin" / "ca.pem")
+    edge_tls = ssl.create_default_context(cafile=state / "edge" / "ca.pem")
+    public_port = int(facts["public"].rpartition(":")[2])
+    with relays(state / "haproxy", plain_port) as haproxy:
+        haproxy_tls = ssl.create_default_context(cafile=haproxy.ca_file)
+        both = (haproxy.near_pid, haproxy.far_pid)
+        ways = [
+            Way(DIRECT[0], plain_port, None, None),
+            Way(DIRECT[1], tls_port, origin_tls, ORIGIN_NAME),
+            Way("haproxy", haproxy.far_port, haproxy_tls, HAPROXY_NAME, pids=(haproxy.far_pid,)),
+            Way("haproxy twice", haproxy.near_port, haproxy_tls, HAPROXY_NAME, pids=both),
+            Way("tunnel", public_port, edge_tls, SSH_HOST, is_tunnel=True, pids=(edge.pid, connector.pid)),
+        ]
+        await measure(ways, make_token(), total)
+
+
 async def main(mebibytes: int) -> None:
     control = FakeControlPlane()
     await control.start()
     children: list[subprocess.Popen[str]] = []
-    directory = tempfile.TemporaryDirectory()
-    state = Path(directory.name)
-    for name in ("origin", "edge", "home"):
-        (state / name).mkdir()
-    try:
-        origin, line = start(["bench.tunnel", "origin", str(state / "origin")], bool)
-        children.append(origin)
-        plain_port, tls_port = (int(text) for text in line.split())
-        ingress = {"ingress": [{"service": f"tcp://127.0.0.1:{plain_port}"}]}
-        control.change_tunnel(config=ingress)
-        # In a thread: the edge asks this very process for its snapshot before it is ready.
-        edge, line = await asyncio.to_thread(
-            start,
-            ["dataplane.cli", "edge", "run"],
-            lambda text: text.startswith("edge ready"),
-            EDGE_PORT="0",
-            TUNNEL_PORT="0",
-            CONTROL_PLANE_URL=control.url,
-            EDGE_TOKEN=EDGE_TOKEN,
-            EDGE_STATE_DIR=str(state / "edge"),
-            EDGE_LOG_LEVEL="ERROR",
-            EDGE_DRAIN_SECONDS="0",
-        )
-        children.append(edge)
-        facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        connector = subprocess.Popen(
-            [sys.executable, "-m", "dataplane.cli", "tunnel", "run", "--ha-connections", "1", "--loglevel", "error"],
-            env={
-                **os.environ,
-                "HOME": str(state / "home"),
-                "TUNNEL_TOKEN": TunnelCredentials(ORG, SECRET, uuid.UUID(TUNNEL_ID)).to_token(),
-                "TUNNEL_EDGE": facts["tunnel"],
-                "TUNNEL_CACERT": str(state / "edge" / "ca.pem"),
-            },
-            text=True,
-        )
-        children.append(connector)
-        async with asyncio.timeout(20):
-            while not any(c["applied_version"] == 3 for r in control.reports[-1:] for c in r["connections"]):
-                await asyncio.sleep(0.05)
-        origin_tls = ssl.create_default_context(cafile=state / "origin" / "ca.pem")
-        edge_tls = ssl.create_default_context(cafile=state / "edge" / "ca.pem")
-        public_port = int(facts["public"].rpartition(":")[2])
-        with relays(state / "haproxy", plain_port) as haproxy:
-            haproxy_tls = ssl.create_default_context(cafile=haproxy.ca_file)
-            both = (haproxy.near_pid, haproxy.far_pid)
-            ways = [
-                Way(DIRECT[0], plain_port, None, None),
-                Way(DIRECT[1], tls_port, origin_tls, ORIGIN_NAME),
-                Way("haproxy", haproxy.far_port, haproxy_tls, HAPROXY_NAME, pids=(haproxy.far_pid,)),
-                Way("haproxy twice", haproxy.near_port, haproxy_tls, HAPROXY_NAME, pids=both),
-                Way("tunnel", public_port, edge_tls, SSH_HOST, is_tunnel=True, pids=(edge.pid, connector.pid)),
-            ]
-            await measure(ways, make_token(), mebibytes << 20)
-    finally:
-        for child in reversed(children):
-            child.terminate()
-        for child in children:
-            await asyncio.to_thread(child.wait, 15)
-        await control.stop()
-        directory.cleanup()
+    with tempfile.TemporaryDirectory() as directory:
+        state = Path(directory)
+        for name in ("origin", "edge", "home"):
+            (state / name).mkdir()
+        try:
+            await run(state, control, children, mebibytes << 20)
+        finally:
+            for child in reversed(children):
+                child.terminate()
+            for child in children:
+                await asyncio.to_thread(child.wait, 15)
+            await control.stop()
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class IdentityProviderServer:
         self._access: dict[str, Person] = {}
         self._lock = threading.Lock()
         self.rotate_key()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"provider": self}))
         self._server.daemon_threads = True
         self._thread: threading.Thread | None = None
 
@@ -194,92 +194,90 @@ class IdentityProviderServer:
         return person.claims() if person is not None else None
 
 
-def _handler(provider: IdentityProviderServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        server_version = "demo-idp"
-        timeout = REQUEST_TIMEOUT_SECONDS
+class _Handler(BaseHTTPRequestHandler):
+    provider: IdentityProviderServer
+    protocol_version = "HTTP/1.1"
+    server_version = "demo-idp"
+    timeout = REQUEST_TIMEOUT_SECONDS
 
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            provider.requests.append(parts.path)
-            if parts.path == "/.well-known/openid-configuration":
-                self._json(_discovery(provider))
-            elif parts.path == "/jwks":
-                self._json(provider.jwks())
-            elif parts.path == "/authorize":
-                self._login_form(_flat(parts.query))
-            elif parts.path == "/userinfo":
-                self._userinfo()
-            else:
-                self._json({"error": "not_found"}, HTTPStatus.NOT_FOUND)
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        self.provider.requests.append(parts.path)
+        if parts.path == "/.well-known/openid-configuration":
+            self._json(_discovery(self.provider))
+        elif parts.path == "/jwks":
+            self._json(self.provider.jwks())
+        elif parts.path == "/authorize":
+            self._login_form(_flat(parts.query))
+        elif parts.path == "/userinfo":
+            self._userinfo()
+        else:
+            self._json({"error": "not_found"}, HTTPStatus.NOT_FOUND)
 
-        def do_POST(self) -> None:
-            parts = urlsplit(self.path)
-            provider.requests.append(parts.path)
-            length = min(int(self.headers.get("Content-Length", 0)), MAX_BODY_BYTES)
-            form = _flat(self.rfile.read(length).decode())
-            if parts.path == "/token":
-                self._token(form)
-            elif parts.path == "/authorize":
-                self._authorize(form)
-            else:
-                self._json({"error": "not_found"}, HTTPStatus.NOT_FOUND)
+    def do_POST(self) -> None:
+        parts = urlsplit(self.path)
+        self.provider.requests.append(parts.path)
+        length = min(int(self.headers.get("Content-Length", 0)), MAX_BODY_BYTES)
+        form = _flat(self.rfile.read(length).decode())
+        if parts.path == "/token":
+            self._token(form)
+        elif parts.path == "/authorize":
+            self._authorize(form)
+        else:
+            self._json({"error": "not_found"}, HTTPStatus.NOT_FOUND)
 
-        def _login_form(self, query: Mapping[str, str]) -> None:
-            if query.get("client_id") != provider.client_id or not query.get("redirect_uri"):
-                self._json({"error": "invalid_client"}, HTTPStatus.BAD_REQUEST)
-                return
-            if query.get("code_challenge_method") != "S256" or query.get("response_type") != "code":
-                self._json({"error": "invalid_request"}, HTTPStatus.BAD_REQUEST)
-                return
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", _form_page(provider, query).encode())
+    def _login_form(self, query: Mapping[str, str]) -> None:
+        if query.get("client_id") != self.provider.client_id or not query.get("redirect_uri"):
+            self._json({"error": "invalid_client"}, HTTPStatus.BAD_REQUEST)
+            return
+        if query.get("code_challenge_method") != "S256" or query.get("response_type") != "code":
+            self._json({"error": "invalid_request"}, HTTPStatus.BAD_REQUEST)
+            return
+        self._send(HTTPStatus.OK, "text/html; charset=utf-8", _form_page(self.provider, query).encode())
 
-        def _authorize(self, form: Mapping[str, str]) -> None:
-            target = form.get("redirect_uri", "")
-            person = provider.find_person(form.get("username", ""))
-            answer = {"state": form.get("state", ""), "iss": provider.issuer}
-            if form.get("client_id") != provider.client_id or not target:
-                self._json({"error": "invalid_client"}, HTTPStatus.BAD_REQUEST)
-                return
-            answer |= {"error": "access_denied"} if person is None else {"code": provider.grant_code(person, form)}
-            self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", f"{target}?{urlencode(answer)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def _authorize(self, form: Mapping[str, str]) -> None:
+        target = form.get("redirect_uri", "")
+        person = self.provider.find_person(form.get("username", ""))
+        answer = {"state": form.get("state", ""), "iss": self.provider.issuer}
+        if form.get("client_id") != self.provider.client_id or not target:
+            self._json({"error": "invalid_client"}, HTTPStatus.BAD_REQUEST)
+            return
+        answer |= {"error": "access_denied"} if person is None else {"code": self.provider.grant_code(person, form)}
+        self.send_response(HTTPStatus.FOUND)
+        self.send_header("Location", f"{target}?{urlencode(answer)}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
-        def _token(self, form: Mapping[str, str]) -> None:
-            if not self._is_client(form):
-                self._json({"error": "invalid_client"}, HTTPStatus.UNAUTHORIZED)
-                return
-            tokens = provider.exchange(form)
-            self._json(tokens or {"error": "invalid_grant"}, HTTPStatus.OK if tokens else HTTPStatus.BAD_REQUEST)
+    def _token(self, form: Mapping[str, str]) -> None:
+        if not self._is_client(form):
+            self._json({"error": "invalid_client"}, HTTPStatus.UNAUTHORIZED)
+            return
+        tokens = self.provider.exchange(form)
+        self._json(tokens or {"error": "invalid_grant"}, HTTPStatus.OK if tokens else HTTPStatus.BAD_REQUEST)
 
-        def _is_client(self, form: Mapping[str, str]) -> bool:
-            pair = f"{form.get('client_id', '')}:{form.get('client_secret', '')}"
-            header = self.headers.get("Authorization", "")
-            if header.startswith("Basic "):
-                pair = base64.b64decode(header.removeprefix("Basic ")).decode()
-            return secrets.compare_digest(pair, f"{provider.client_id}:{provider.client_secret}")
+    def _is_client(self, form: Mapping[str, str]) -> bool:
+        pair = f"{form.get('client_id', '')}:{form.get('client_secret', '')}"
+        header = self.headers.get("Authorization", "")
+        if header.startswith("Basic "):
+            pair = base64.b64decode(header.removeprefix("Basic ")).decode()
+        return secrets.compare_digest(pair, f"{self.provider.client_id}:{self.provider.client_secret}")
 
-        def _userinfo(self) -> None:
-            claims = provider.userinfo(self.headers.get("Authorization", "").removeprefix("Bearer "))
-            self._json(claims or {"error": "invalid_token"}, HTTPStatus.OK if claims else HTTPStatus.UNAUTHORIZED)
+    def _userinfo(self) -> None:
+        claims = self.provider.userinfo(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        self._json(claims or {"error": "invalid_token"}, HTTPStatus.OK if claims else HTTPStatus.UNAUTHORIZED)
 
-        def _json(self, document: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
-            self._send(status, "application/json", json.dumps(document).encode())
+    def _json(self, document: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._send(status, "application/json", json.dumps(document).encode())
 
-        def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-            """Silent: query strings hold states and codes."""
-
-    return Handler
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Silent: query strings hold states and codes."""
 
 
 def _form_page(provider: IdentityProviderServer, query: Mapping[str, str]) -> str:

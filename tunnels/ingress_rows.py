@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from accounts.form_rows import FormRows, row_prefixes
 from dataplane.wire.ingress import IngressError, parse_ingress
 
-MAX_ROWS = 200
 KINDS = (
     ("ssh", "SSH"),
     ("bastion", "Bastion"),
@@ -50,13 +50,13 @@ class IngressRow:
         return self.target
 
 
-class IngressRows:
+class IngressRows(FormRows[IngressRow]):
     """The rows, the catch-all service, and what else the configuration holds."""
 
     kinds = KINDS
 
     def __init__(self, rows: list[IngressRow], *, fallback: str = NOT_FOUND) -> None:
-        self.rows = rows
+        super().__init__(rows)
         self.fallback = fallback
         self.fallback_error = ""
 
@@ -68,27 +68,11 @@ class IngressRows:
 
     @classmethod
     def sent(cls, data: Mapping[str, str]) -> IngressRows:
-        numbers = sorted(
-            int(part) for key in data if (part := key.removeprefix("host-").removesuffix("-hostname")).isdigit()
-        )
-        rows = [_sent_row(data, f"host-{number}-") for number in numbers[:MAX_ROWS]]
+        rows = [_sent_row(data, prefix) for prefix in row_prefixes(data, "host-", "-hostname")]
         return cls(rows, fallback=data.get("fallback", "").strip()[:300] or NOT_FOUND)
 
-    def take_step(self, step: str) -> bool:
-        """Do what "Add hostname", "Remove" or "Move up" asks. False: the form wants to be published."""
-        if step == "add-row":
-            if len(self.rows) < MAX_ROWS:
-                self.rows.append(IngressRow())
-            return True
-        name, _, digits = step.rpartition("-")
-        number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else MAX_ROWS
-        if name == "remove-row" and number < len(self.rows):
-            del self.rows[number]
-            return True
-        if name == "move-up" and 0 < number < len(self.rows):
-            self.rows[number - 1], self.rows[number] = self.rows[number], self.rows[number - 1]
-            return True
-        return name in {"remove-row", "move-up"}
+    def new_row(self) -> IngressRow:
+        return IngressRow()
 
     def config(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
         """The new configuration on top of the current one; None when a row cannot be read (its `error` says why)."""

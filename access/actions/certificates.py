@@ -24,6 +24,7 @@ from access.actions.principals import (
 from access.decisions import decide, external_facts_of, record_decision, refused_after
 from access.dispatch import await_result, submit
 from access.evaluation import Decision, Outcome
+from access.facts import Asker
 from access.krl import build_krl
 from access.models import Application, Certificate, ServiceToken, SshAuthority
 from access.possession import Shown, check_possession
@@ -85,6 +86,10 @@ class _Request:
     external_facts: ExternalFacts
 
     @property
+    def asker(self) -> Asker:
+        return Asker(self.ip, self.now, self.session, self.service_token)
+
+    @property
     def label(self) -> str:
         if self.session is not None:
             return self.session.identity.email
@@ -138,7 +143,7 @@ def request_certificate(
     now = timezone.now()
     asker = session.identity_id if session is not None else service_token.pk if service_token is not None else ""
     spend_signing(application, asker=str(asker), actor=actor, now=now)
-    facts = external_facts_of(application, session=session, ip=ip, now=now)
+    facts = external_facts_of(application, Asker(ip, now, session))
     request = _Request(application, session, service_token, key, ip, ray_id, actor, now, facts)
     try:
         _check_possession(request, shown)
@@ -233,14 +238,7 @@ def _approve_in_time(request: _Request) -> Certificate:
 @transaction.atomic
 def _approve(request: _Request) -> Certificate:
     application = request.application
-    decision = decide(
-        application,
-        session=request.session,
-        service_token=request.service_token,
-        ip=request.ip,
-        now=request.now,
-        external_facts=request.external_facts,
-    )
+    decision = decide(application, request.asker, external_facts=request.external_facts)
     if not decision.allowed:
         raise _Refused(PolicyDenied(decision.message, code=decision.reason), decision)
     if decision.outcome is not (Outcome.ALLOW if request.session is not None else Outcome.SERVICE_AUTH):
@@ -263,15 +261,7 @@ def _approve(request: _Request) -> Certificate:
 
 
 def _log(request: _Request, decision: Decision) -> None:
-    record_decision(
-        request.application,
-        decision,
-        session=request.session,
-        service_token=request.service_token,
-        action="certificate",
-        ip=request.ip,
-        ray_id=request.ray_id,
-    )
+    record_decision(request.application, decision, request.asker, action="certificate", ray_id=request.ray_id)
 
 
 def _wrong_policy(request: _Request) -> PolicyDenied:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
@@ -13,10 +13,11 @@ from access.actions.groups import checked_name
 from access.models import Application, CustomPage
 from access.safe_html import MAX_HTML_CHARACTERS
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actions.organizations import update_organization
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 MAX_PAGES = 100
 # Where the organization's settings and an application's name their pages, as the public API has it.
@@ -33,10 +34,12 @@ def create_custom_page(
     type: str,  # noqa: A002 - the field's name
     custom_html: str,
     contract_version: int | None = None,
+    key: UUID | None = None,
 ) -> CustomPage:
+    """`key`: the id it had, when its deletion is undone."""
     if CustomPage.objects.for_organization(organization).count() >= MAX_PAGES:
         raise Conflict(f"An organization has at most {MAX_PAGES} custom pages.", code="too_many_custom_pages")
-    page = CustomPage(organization=organization, name=checked_name(name), type=_checked_type(type))
+    page = CustomPage(pk=key or uuid4(), organization=organization, name=checked_name(name), type=_checked_type(type))
     page.custom_html, page.contract_version = _checked_html(custom_html), contract_version
     _save(page)
     audit.record(events.CUSTOM_PAGE_CREATED, organization=organization, actor=actor, target=page, new=_facts(page))
@@ -70,13 +73,16 @@ def update_custom_page(
 
 
 @transaction.atomic
-def delete_custom_page(page: CustomPage, *, actor: Actor) -> None:
+def delete_custom_page(page: CustomPage, *, actor: Actor) -> DeletedObject:
     """Refused while an application or the organization shows it."""
     organization = Organization.objects.select_for_update().get(pk=page.organization_id)
     page = CustomPage.objects.for_organization(organization).get(pk=page.pk)
     _refuse_used(page, "Choose another page there first.")
     audit.record(events.CUSTOM_PAGE_DELETED, organization=organization, actor=actor, target=page, old=_facts(page))
+    document = {**_facts(page), "contract_version": page.contract_version}
+    kept = keep_deleted("custom_page", organization, key=page.pk, name=page.name, document=document, actor=actor)
     page.delete()
+    return kept
 
 
 def choose_custom_page(organization: Organization, kind: str, page: CustomPage | None, *, actor: Actor) -> None:

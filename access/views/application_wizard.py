@@ -234,8 +234,7 @@ def _add(
     request: OrganizationRequest, draft: ApplicationDraft, configured: ConfigureForm, setup: SetupForm
 ) -> Application:
     values = configured.cleaned_data
-    base = draft.data.get("settings", {})
-    settings = settings_from(setup.cleaned_data, settings_from(values, base))
+    settings = settings_from(setup.cleaned_data, settings_from(values, {}))
     ensure_tags(request.organization, values["tags"], actor=request.actor)
     profile = (
         *("certificate_lifetime_seconds", "certificate_extensions", "bastion_destinations", "principal_overrides"),
@@ -250,7 +249,6 @@ def _add(
         skip_interstitial=setup.cleaned_data["skip_interstitial"],
         **{name: values[name] for name in _CONFIGURED},
         **{name: setup.cleaned_data[name] for name in profile},
-        **draft.data.get("extra", {}),
     )
     draft.delete()
     return application

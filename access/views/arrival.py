@@ -13,6 +13,7 @@ from access.actions.logins import identity_actor, issue_hand_over
 from access.decisions import decide, record_decision
 from access.denial import denial_of
 from access.evaluation import MFA_REQUIRED, PURPOSE_REQUIRED, Decision
+from access.facts import Asker
 from access.login_links import LoginContext
 from access.models import Application
 from access.sessions import MIN_REMAINING
@@ -104,20 +105,11 @@ def proceed(request: PublicRequest, session: AccessSession, context: LoginContex
 def decide_login(
     request: PublicRequest, session: AccessSession, application: Application, *, now: datetime
 ) -> Decision:
-    decision = decide(
-        application, session=session, service_token=None, ip=request.client_ip, now=now, moment=Moment.LOGIN
-    )
+    asker = Asker(request.client_ip, now, session, moment=Moment.LOGIN)
+    decision = decide(application, asker)
     if decision.reason in {PURPOSE_REQUIRED, MFA_REQUIRED}:
         return decision  # a question, no answer yet
-    record_decision(
-        application,
-        decision,
-        session=session,
-        service_token=None,
-        action="login",
-        ip=request.client_ip,
-        ray_id=request.ray_id,
-    )
+    record_decision(application, decision, asker, action="login", ray_id=request.ray_id)
     return decision
 
 

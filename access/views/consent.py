@@ -21,6 +21,7 @@ from access.actions.consent import (
 from access.actions.logins import identity_actor
 from access.decisions import decide
 from access.evaluation import APPROVAL_REQUIRED
+from access.facts import Asker
 from access.login_links import LoginContext, read_signed
 from access.models import Application, ApprovalRequest
 from access.views.arrival import application_of, login_page, proceed, why_login_again
@@ -63,14 +64,7 @@ def ask_approval(request: PublicRequest) -> HttpResponse:
     if session is None or why_login_again(request, session, application, now=timezone.now()):
         return login_page(request, context)
     spend(HAND_OVER_BY_SESSION, str(session.id))
-    decision = decide(
-        application,
-        session=session,
-        service_token=None,
-        ip=request.client_ip,
-        now=timezone.now(),
-        moment=Moment.LOGIN,
-    )
+    decision = decide(application, Asker(request.client_ip, timezone.now(), session, moment=Moment.LOGIN))
     if decision.reason != APPROVAL_REQUIRED or decision.policy_id is None:
         return redirect_to(_resume(context), status=303)
     reason, duration = request.POST.get("reason", ""), request.POST.get("duration", "")

@@ -89,6 +89,7 @@ def custom_page_delete(request: OrganizationRequest, page_id: UUID) -> HttpRespo
         question=f"Delete the page {page.name}?",
         consequences=["It can only be deleted while no application and not the whole organization shows it."],
         button="Delete page",
+        can_undo=True,
         title="Delete custom page",
         crumbs=[("Custom pages", at(request, "custom_pages"))],
     )

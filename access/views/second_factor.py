@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from access.actions.logins import identity_actor
 from access.decisions import decide
+from access.facts import Asker
 from access.login_links import LoginContext, read_signed
 from access.models import Application
 from access.stylesheet import script_url
@@ -117,9 +118,7 @@ def missing(request: PublicRequest, session: AccessSession, context: LoginContex
 def _missing_rule(
     request: PublicRequest, session: AccessSession, application: Application, now: datetime
 ) -> MfaRule | None:
-    decision = decide(
-        application, session=session, service_token=None, ip=request.client_ip, now=now, moment=Moment.LOGIN
-    )
+    decision = decide(application, Asker(request.client_ip, now, session, moment=Moment.LOGIN))
     return decision.missing_factor
 
 

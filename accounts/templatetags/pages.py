@@ -41,6 +41,13 @@ def form_head(context: Context) -> SafeString:
 
 
 @register.filter
+def undo_address(message: Any) -> str:
+    """Where a message's Undo button posts to, when what it tells of can be undone (accounts.pages)."""
+    tag = str(message.extra_tags or "")
+    return tag.removeprefix("undo:") if tag.startswith("undo:/") else ""
+
+
+@register.filter
 def when(value: datetime | None, missing: str = "never") -> SafeString | str:
     """How long ago (or ahead), with the exact instant in the viewer's zone on hover."""
     if value is None:

@@ -24,7 +24,9 @@ from accounts.prepared import insert
 from accounts.ratelimits import SCIM_WRONG_SECRET_BY_ADDRESS, TooManyAttempts, refuse_if_spent, spend
 from accounts.scim import schemas
 from accounts.scim.errors import ScimError
-from accounts.views import scim_groups, scim_users
+from accounts.views.scim_groups import Groups
+from accounts.views.scim_resources import Resources
+from accounts.views.scim_users import Users
 
 CONTENT_TYPE = "application/scim+json"
 MAX_BODY_BYTES = 1024 * 1024
@@ -106,8 +108,7 @@ def _answer(call: Call) -> HttpResponse:
     if kind in {"Users", "Groups"}:
         if len(rest) > 1:
             raise ScimError(404, "There is nothing under this address.")
-        module = scim_users if kind == "Users" else scim_groups
-        return _resources(call, module, rest[0] if rest else "")
+        return _resources(call, Users() if kind == "Users" else Groups(), rest[0] if rest else "")
     if call.parts == (".search",):
         raise ScimError(501, "Users and groups are searched one at a time: POST /Users/.search or /Groups/.search.")
     if call.method not in {"GET", "HEAD"}:
@@ -115,29 +116,29 @@ def _answer(call: Call) -> HttpResponse:
     return _discovery(call, kind, rest)
 
 
-def _resources(call: Call, module: Any, identifier: str) -> HttpResponse:
+def _resources(call: Call, kind: Resources[Any], identifier: str) -> HttpResponse:
     if identifier == ".search":
         if call.method != "POST":
             raise ScimError(405, "Send POST.")
-        return _json(module.search(call, _as_query(call.body)))
+        return _json(kind.search(call, _as_query(call.body)))
     if not identifier:
         if call.method == "GET":
-            return _json(module.search(call, call.request.GET))
+            return _json(kind.search(call, call.request.GET))
         if call.method != "POST":
             raise ScimError(405, "Send GET or POST.")
-        return _resource(module.create(call), status=201)
+        return _resource(kind.create(call), status=201)
     key = _uuid(identifier)
     if call.method == "GET":
-        found = module.get(call, key)
+        found = kind.get(call, key)
         if found["meta"]["version"] in call.request.headers.get("If-None-Match", ""):
             return HttpResponse(status=304, headers={"ETag": found["meta"]["version"]})
         return _resource(found)
     if call.method == "DELETE":
-        module.delete(call, key)
+        kind.delete(call, key)
         return HttpResponse(status=204)
     if call.method not in {"PUT", "PATCH"}:
         raise ScimError(405, "Send GET, PUT, PATCH or DELETE.")
-    return _resource(module.replace(call, key) if call.method == "PUT" else module.patch(call, key))
+    return _resource(kind.replace(call, key) if call.method == "PUT" else kind.patch(call, key))
 
 
 def _as_query(body: dict[str, Any]) -> dict[str, str]:

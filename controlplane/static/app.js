@@ -14,6 +14,12 @@
   aloud.className = "visually-hidden";
   aloud.setAttribute("role", "status");
 
+  // Where tabs are wider than the window, the one that is open is in view.
+  for (const current of document.querySelectorAll(".tabs [aria-current]")) {
+    const tabs = current.closest(".tabs"), place = current.getBoundingClientRect(), room = tabs.getBoundingClientRect();
+    if (place.right > room.right) tabs.scrollLeft = place.left - room.left - (room.width - place.width) / 2;
+  }
+
   const say = (button, text) => {
     if (button.dataset.saying) return;
     const before = [...button.childNodes];

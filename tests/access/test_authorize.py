@@ -18,6 +18,7 @@ from access.actions.service_tokens import create_service_token, update_service_t
 from access.authorize import AuthorizeRequest, as_json, authorize_request, recheck_streams
 from access.destinations import resolve_destination
 from access.evaluation import Outcome
+from access.facts import Asker
 from access.login_links import read_signed
 from access.models import AccessRequest, Application
 from accounts.errors import DomainError
@@ -459,7 +460,7 @@ def test_decide_refuses_a_dead_service_token(cast: Cast, application: Applicatio
 
     token = ServiceToken.objects.get()
     token.enabled = False
-    decision = decisions.decide(application, session=None, service_token=token, ip=CLIENT_IP, now=timezone.now())
+    decision = decisions.decide(application, Asker(CLIENT_IP, timezone.now(), service_token=token))
     assert (decision.outcome, decision.reason) == (Outcome.DENY, "service_token_inactive")
 
 
@@ -467,13 +468,13 @@ def test_session_duration_is_the_policys_or_the_applications(cast: Cast, setting
     application = make_application(cast.widgetcorp, authority=False, session_duration_seconds=1234)
     session = make_session(cast.widgetcorp)
     now = timezone.now()
-    found = decisions.decide(application, session=session, service_token=None, ip=CLIENT_IP, now=now)
+    found = decisions.decide(application, Asker(CLIENT_IP, now, session))
     assert found.session_duration_seconds == 1234
     policy = application.policy_links.get().policy
     policy.session_duration_seconds = 60
     policy.include = [EVERYONE]
     policy.save()
-    found = decisions.decide(application, session=session, service_token=None, ip=CLIENT_IP, now=now)
+    found = decisions.decide(application, Asker(CLIENT_IP, now, session))
     assert found.session_duration_seconds == 60
 
 

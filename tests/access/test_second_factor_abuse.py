@@ -17,6 +17,7 @@ from access.actions.service_tokens import create_service_token
 from access.authorize import AuthorizeRequest, Deny, Login, authorize_request
 from access.decisions import decide
 from access.evaluation import Decision
+from access.facts import Asker
 from access.models import AccessRequest, Application, HandOver
 from access.recheck import recheck_streams
 from accounts.actions.authenticators import reset_authenticators
@@ -508,4 +509,4 @@ def _decide(application: Application, session: AccessSession, moment: Moment = M
     application = Application.objects.select_related("organization").get(pk=application.pk)
     session = AccessSession.objects.select_related("identity__provider").get(pk=session.pk)
     now = timezone.now()
-    return decide(application, session=session, service_token=None, ip=CLIENT_IP, now=now, moment=moment)
+    return decide(application, Asker(CLIENT_IP, now, session, moment=moment))

@@ -17,6 +17,7 @@ from access.actions.lists import create_list
 from access.actions.service_tokens import create_service_token
 from access.actions.simulations import MAX_RUNNING, start_simulation
 from access.decisions import decide, record_decision
+from access.facts import Asker
 from access.models import AccessRequest, Application, Group, Policy, Simulation, SimulationResult
 from access.simulation import Proposal, advance, redrive
 from access.tasks import redrive_simulations
@@ -72,7 +73,7 @@ class TestOneQuestion:
     ) -> None:
         for email, session in people.items():
             page = ask(alice, application, identity=email)
-            real = decide(application, session=session, service_token=None, ip="203.0.113.7", now=timezone.now())
+            real = decide(application, Asker("203.0.113.7", timezone.now(), session))
             assert is_allowed(page) is real.allowed
             assert f"<code>{real.reason}</code>" in page
         assert "does not match" in page
@@ -313,18 +314,9 @@ class TestReplay:
         now = timezone.now()
         rows = []
         for email in (ALICE, BOB, BOB):
-            decision = decide(application, session=people[email], service_token=None, ip="203.0.113.7", now=now)
-            rows.append(
-                record_decision(
-                    application,
-                    decision,
-                    session=people[email],
-                    service_token=None,
-                    action="connect",
-                    ip="203.0.113.7",
-                    ray_id=uuid.uuid4().hex,
-                )
-            )
+            asker = Asker("203.0.113.7", now, people[email])
+            decision = decide(application, asker)
+            rows.append(record_decision(application, decision, asker, action="connect", ray_id=uuid.uuid4().hex))
         return rows
 
     def test_differences_under_an_edit(

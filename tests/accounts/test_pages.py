@@ -254,7 +254,7 @@ class TestApiTokens:
         assert not ApiToken.objects.exists()
 
     def test_unknown_and_forbidden_scopes_are_refused(self, alice: Client, cast: Cast) -> None:
-        for scope in ("tokens.edit", "staff", "everything"):
+        for scope in ("signed_in", "staff", "everything"):
             data = {"name": "ci", "lifetime_days": "30", "scopes": [scope]}
             assert alice.post(url("api_token_create"), data).status_code == 422
         assert not ApiToken.objects.exists()
