@@ -33,6 +33,8 @@ class OrganizationRequest(HttpRequest):
     user: User
     organization: Organization
     membership: Membership
+    # All of the user, by the organizations' names; for support staff none.
+    memberships: list[Membership]
     actor: Actor
     client_ip: str
 
@@ -90,11 +92,10 @@ def requires(permission: Permission) -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, team: str, *args: Any, **kwargs: Any) -> HttpResponse:
             user = cast(User, request.user)
-            membership = (
-                Membership.objects.select_related("organization")
-                .filter(user=user, organization__team_name=team)
-                .first()
+            memberships = list(
+                Membership.objects.select_related("organization").filter(user=user).order_by("organization__name")
             )
+            membership = next((one for one in memberships if one.organization.team_name == team), None)
             if membership is None and user.is_staff:
                 return _for_support(request, permission, user, team, lambda: view(request, *args, **kwargs))
             if membership is None:
@@ -104,6 +105,7 @@ def requires(permission: Permission) -> Callable[[View], View]:
                 return render(request, "403.html", page, status=403)
             actor = Actor(ActorKind.USER, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
             bound = _bind(request, membership, actor)
+            bound.memberships = memberships
             if asks_for_request(request):
                 never_claim(bound)
                 return show_request(bound, membership.organization, lambda: view(bound, *args, **kwargs))
@@ -142,6 +144,7 @@ def _bind(request: HttpRequest, membership: Membership, actor: Actor) -> Organiz
     bound = cast(OrganizationRequest, request)
     bound.organization = membership.organization
     bound.membership = membership
+    bound.memberships = []
     bound.actor = actor
     bound.can = lambda permission: role_allows(membership.role, permission)  # type: ignore[method-assign]
     return bound
