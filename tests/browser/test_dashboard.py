@@ -45,7 +45,7 @@ def browser_page(
         page.set_default_timeout(TIMEOUT_MS)
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.goto("/accounts/login/?next=/o/widgetcorp/")
-        page.get_by_label("Email").fill("alice@widgetcorp.test")
+        page.get_by_label("E-mail").fill("alice@widgetcorp.test")
         page.get_by_label("Password", exact=True).fill(PASSWORD)
         page.get_by_role("button", name="Sign in", exact=True).click()
         expect(page.get_by_role("heading", name="Widget Corp", exact=True)).to_be_visible()
