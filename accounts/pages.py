@@ -55,7 +55,8 @@ def show(
     allowed = {permission.name.lower(): request.can(permission) for permission in Permission}
     match = request.resolver_match
     api_request = match is not None and has_api_request(match.url_name or "")
-    page: dict[str, Any] = {"title": title, "crumbs": [*crumbs, (title, None)], "can": allowed}
+    last = context.pop("crumb", title)  # where the title says again what the way to the page says
+    page: dict[str, Any] = {"title": title, "crumbs": [*crumbs, (last, None)], "can": allowed}
     page |= {"api_request": api_request, "live": api_request, **context}
     return render(request, template, page, status=status)
 
@@ -80,10 +81,12 @@ def confirmed(
     back: str = "",
     danger: bool = True,
     form: forms.BaseForm | None = None,
+    obstacle: str = "",
 ) -> HttpResponse:
     """Ask first; once confirmed, `act`, say what was done and go on to `to`, or answer with what `act` answers.
 
-    `back`, where Cancel leads and by default `to` too, is the last of `crumbs` unless it is named.
+    `back`, where Cancel leads and by default `to` too, is the last of `crumbs` unless it is named. With an `obstacle`,
+    which `act` would refuse, there is no button to press in vain.
     """
     form = PlainForm(posted(request)) if form is None else form
     back = back or crumbs[-1][1] or ""
@@ -103,6 +106,7 @@ def confirmed(
         consequences=consequences,
         button=button,
         danger=danger,
+        obstacle=obstacle,
         back=back,
         form=form,
     )

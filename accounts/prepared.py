@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import AutoField, BigAutoField, Expression, Field, Model, QuerySet
+from django.db.models import AutoField, BigAutoField, Expression, Field, Model, QuerySet, TextField
 from django.db.models.query import get_related_populators
 from django.db.models.sql import UpdateQuery
 
@@ -34,6 +34,19 @@ class Parameter(Expression):
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         return "%s", [self]  # a placeholder for _Statement.bound to fill
+
+
+class RowText(Expression):
+    """All columns of a row as one text, to see whether it is still the same: far cheaper than an instance of it."""
+
+    def __init__(self, model: type[Model]) -> None:
+        super().__init__(output_field=TextField())
+        self.model = model
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        quote, table = connection.ops.quote_name, connection.ops.quote_name(self.model._meta.db_table)
+        columns = ", ".join(f"{table}.{quote(str(field.column))}" for field in self.model._meta.concrete_fields)
+        return (f"ROW({columns})::text" if connection.vendor == "postgresql" else f"json_array({columns})"), []
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,25 @@ class PreparedRows(_Prepared, Generic[ModelT]):
                 populator.populate(row, instance)
             found.append(instance)
         return found
+
+    def _compiler(self) -> Any:
+        return self._build().query.get_compiler(DEFAULT_DB_ALIAS)
+
+
+class PreparedValues(_Prepared):
+    """The rows of a values_list()."""
+
+    def __init__(self, build: Callable[[], QuerySet[Any, Any]]) -> None:
+        super().__init__()
+        self._build = build
+
+    def all(self, **values: Any) -> list[Sequence[Any]]:
+        statement = self._statement()
+        with statement.connection.cursor() as cursor:
+            cursor.execute(statement.sql, statement.bound(values))
+            rows = cursor.fetchall()
+        converters = statement.compiler.get_converters([column[0] for column in statement.compiler.select])
+        return list(statement.compiler.apply_converters(rows, converters)) if converters else rows
 
     def _compiler(self) -> Any:
         return self._build().query.get_compiler(DEFAULT_DB_ALIAS)

@@ -77,11 +77,17 @@ def update_group(
 def delete_group(group: Group, *, actor: Actor) -> None:
     """Refused while a policy or another group uses it: its rules would become errors."""
     organization = Organization.objects.select_for_update().get(pk=group.organization_id)
-    users = users_of(group)
-    if users:
-        raise Conflict(f"The group is used by {', '.join(users[:5])}. Take it out there first.", code="group_in_use")
+    obstacle = obstacle_to_deleting(group)
+    if obstacle:
+        raise Conflict(obstacle, code="group_in_use")
     audit.record(events.GROUP_DELETED, organization=organization, actor=actor, target=group, old=_facts(group))
     group.delete()
+
+
+def obstacle_to_deleting(group: Group) -> str:
+    """What has to be done first, for people; empty if nothing."""
+    users = users_of(group)
+    return f"The group is used by {', '.join(users[:5])}. Take it out there first." if users else ""
 
 
 def users_of(group: Group) -> list[str]:

@@ -129,9 +129,9 @@ def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") ->
     """A reusable policy must be detached everywhere first; an application's own goes with its place."""
     policy = Policy.objects.for_organization(policy.organization).select_for_update().get(pk=policy.pk)
     links = list(ApplicationPolicy.objects.filter(policy=policy).select_related("application"))
-    if policy.reusable and links:
-        names = ", ".join(f'"{link.application.name}"' for link in links[:5])
-        raise Conflict(f"The policy is attached to {names}. Detach it there first.", code="policy_in_use")
+    obstacle = obstacle_to_deleting(policy)
+    if obstacle:
+        raise Conflict(obstacle, code="policy_in_use")
     ApplicationPolicy.objects.filter(policy=policy).delete()
     overruled = guard([link.application for link in links], override_reason=override_reason)
     audit.record(
@@ -143,6 +143,13 @@ def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") ->
         new=overruled or None,
     )
     policy.delete()
+
+
+def obstacle_to_deleting(policy: Policy) -> str:
+    """What has to be done first, for people; empty if nothing."""
+    links = ApplicationPolicy.objects.filter(policy=policy).select_related("application")[:5] if policy.reusable else []
+    names = ", ".join(f'"{link.application.name}"' for link in links)
+    return f"The policy is attached to {names}. Detach it there first." if names else ""
 
 
 @transaction.atomic

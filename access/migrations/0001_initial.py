@@ -293,7 +293,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('name', models.CharField(max_length=350)),
                 ('question', models.JSONField(help_text='Who asks, from where: see access/questions.py.')),
-                ('expected', models.CharField(choices=[('allow', 'must reach it'), ('deny', 'must not reach it')], max_length=8)),
+                ('expected', models.CharField(choices=[('allow', 'Must reach it'), ('deny', 'Must not reach it')], max_length=8)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='saved_tests', to='access.application')),

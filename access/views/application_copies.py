@@ -45,6 +45,7 @@ def application_duplicate(request: OrganizationRequest, application_id: UUID) ->
         request,
         "access/application_duplicate.html",
         title="Duplicate application",
+        crumb="Duplicate",
         crumbs=crumbs(request, application),
         application=application,
         form=form,
@@ -80,7 +81,7 @@ def _consequences(application: Application) -> list[str]:
         "Tokens and login cookies of this application stop being accepted. People stay logged in elsewhere.",
     ]
     if own:
-        lines.append(f"Its own {_count(len(own), 'policy', 'policies')} go with it: {_named(own)}.")
+        lines.append(f"Its own {'policy goes' if len(own) == 1 else 'policies go'} with it: {_named(own)}.")
     if shared:
         lines.append(f"Reusable policies stay: {_named(shared)}.")
     lines += _ssh(application)

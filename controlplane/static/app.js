@@ -9,6 +9,12 @@
     document.cookie = `zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax${secure}`;
   }
 
+  // Where tabs are wider than the window, the one that is open is in view.
+  for (const current of document.querySelectorAll(".tabs [aria-current]")) {
+    const tabs = current.closest(".tabs"), place = current.getBoundingClientRect(), room = tabs.getBoundingClientRect();
+    if (place.right > room.right) tabs.scrollLeft = place.left - room.left - (room.width - place.width) / 2;
+  }
+
   const say = (button, text) => {
     const before = button.textContent;
     button.textContent = text;

@@ -588,7 +588,7 @@ class TestTabs:
     def test_delete_names_what_goes_with_it(self, alice: Client, world: World) -> None:
         alice.post(url("application_policy_attach", world.application.pk), {"policy": str(world.reusable.pk)})
         page = shown(alice, url("application_delete", world.application.pk))
-        assert "Its own 1 policy go with it: Engineers get in." in page
+        assert "Its own policy goes with it: Engineers get in." in page
         assert "Reusable policies stay: Everybody of the company." in page
         assert world.authority.fingerprint in page
         assert "1 certificate is still valid" in page

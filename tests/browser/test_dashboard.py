@@ -89,7 +89,7 @@ def test_wizard_with_an_error_on_each_step(live_server: LiveServer, world: World
         page.get_by_role("button", name="Next: add policies").click()
 
         page.get_by_label("Policy name").fill("People")
-        page.get_by_role("button", name="Add row").click()
+        page.get_by_role("button", name="Add a rule").click()
         expect(page.get_by_label("Rule 2", exact=True)).to_be_visible()
         expect(page.get_by_label("Policy name")).to_have_value("People")
         page.get_by_label("Selector").nth(1).select_option("geo")

@@ -155,7 +155,7 @@ def _add_group(page: Page) -> None:
     page.locator("#rule-0-provider").select_option(label="Demo IdP")
     page.locator("#rule-0-claim").fill("groups")
     page.locator("#rule-0-value").fill("engineering")
-    page.get_by_role("button", name="Add row").click()
+    page.get_by_role("button", name="Add a rule").click()
     page.locator("#rule-1-list").select_option("require")
     page.locator("#rule-1-selector").select_option(label="Country")
     page.locator("input#rule-1-value").fill("Portugal")
