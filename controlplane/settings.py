@@ -164,11 +164,16 @@ ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_ADAPTER = "accounts.allauth_adapter.DashboardAdapter"
 ACCOUNT_LOGOUT_ON_GET = False
+# Whoever did not change a password or second factor themselves learns that somebody else did.
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "Sallyport: "
 ACCOUNT_RATE_LIMITS = {"login": "30/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 # As for people of teams: one step to either side, for clocks that differ (RFC 6238 section 5.2).
 MFA_TOTP_TOLERANCE = 1
 MFA_ADAPTER = "accounts.allauth_adapter.SealedMfaAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+# Nobody signs up with a foreign address: accounts come from an opened invitation or from the operator's command.
+MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Sallyport"
 # accounts/staff_factor.py
@@ -194,6 +199,7 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 12 * 3600
 CSRF_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "controlplane.views.csrf_failure"
+FORM_RENDERER = "controlplane.quick_forms.QuickForms"
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"

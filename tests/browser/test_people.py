@@ -124,7 +124,7 @@ def test_invite_accept_and_change_the_role(live_server: LiveServer, world: World
         page.get_by_role("button", name="Change role").click()
         expect(page.get_by_text("The role of zoe@people.test is changed.")).to_be_visible()
         zoe.goto("/o/widgetcorp/access/groups/add/")
-        expect(zoe.get_by_text("access.edit")).to_be_visible()
+        expect(zoe.get_by_text("changing applications, policies")).to_be_visible()
         zoe.goto("/o/widgetcorp/logs/audit/")
         expect(zoe.get_by_role("link", name="Member's role changed")).to_be_visible()
     assert Membership.objects.get(user__email="zoe@people.test").role == "auditor"

@@ -33,7 +33,7 @@ def signed_in(browser: Browser, server: LiveServer, email: str, *, width: int = 
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(email)
+    page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.wait_for_url(lambda url: "/accounts/login/" not in url)

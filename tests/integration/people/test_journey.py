@@ -126,6 +126,7 @@ def _add_login_method(page: Page, issuer: str) -> None:
     _menu(page, "Authentication")
     page.get_by_role("link", name="Add a login method").click()
     page.locator('main a[href$="/add/oidc/"]').click()
+    page.get_by_text("More settings").click()
     for label, value in {
         "Name": "Demo IdP",
         "Client ID": "sallyport",
@@ -344,7 +345,7 @@ def _watch_the_log(page: Page) -> None:
 def _signed_in(desk: Desk, here: Installation) -> Page:
     page = desk.context().new_page()
     page.goto(f"{here.facts['dashboard_url']}/accounts/login/")
-    page.get_by_label("Email").fill(here.facts["admin_email"])
+    page.get_by_label("E-mail").fill(here.facts["admin_email"])
     page.get_by_label("Password", exact=True).fill(here.facts["admin_password"])
     page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_role("heading", name="Widget Corp", exact=True)).to_be_visible()

@@ -27,7 +27,7 @@ def admin(chromium: Browser, here: Installation) -> Iterator[Page]:
     context.on("console", lambda message: complaints.append(message.text))
     page = context.new_page()
     page.goto(f"{here.facts['dashboard_url']}/accounts/login/")
-    page.get_by_label("Email").fill(here.facts["admin_email"])
+    page.get_by_label("E-mail").fill(here.facts["admin_email"])
     page.get_by_label("Password", exact=True).fill(here.facts["admin_password"])
     page.get_by_role("button", name="Sign in").or_(page.get_by_role("button", name="Log in")).first.click()
     page.wait_for_url("**/o/**")
