@@ -34,7 +34,7 @@ WHITENOISE_AUTOREFRESH = True
 CELERY_TASK_ALWAYS_EAGER = True
 CELERY_TASK_STORE_EAGER_RESULT = True
 CELERY_RESULT_BACKEND = "cache+memory://"
-CELERY_BROKER_URL = "memory://"
+CELERY_BROKER_URL = f"{memory_broker.NAME}://"  # noqa: F405
 LOGGING["root"]["level"] = "CRITICAL"  # type: ignore[index] # noqa: F405
 if "sqlite3" in str(DATABASES["default"]["ENGINE"]):  # noqa: F405
     # A file as in production, not SQLite's shared memory: threads of concurrency tests then wait for locks properly.
