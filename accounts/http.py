@@ -20,7 +20,7 @@ from accounts.actions.support import active_support_session, record_support_page
 from accounts.actor import Actor, ActorKind
 from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
-from accounts.permissions import SUPPORT_ROLE, Permission, role_allows
+from accounts.permissions import SUPPORT_ROLE, Permission, permission_text, role_allows
 from accounts.repeats import answer_once, never_claim
 from accounts.staff_factor import second_factor_first
 
@@ -101,7 +101,8 @@ def requires(permission: Permission) -> Callable[[View], View]:
             if membership is None:
                 raise Http404
             if not role_allows(membership.role, permission):
-                return render(request, "403.html", {"permission": permission, "role": membership.role}, status=403)
+                page = {"needed": permission_text(permission), "role": membership.get_role_display(), "team": team}
+                return render(request, "403.html", page, status=403)
             actor = Actor(ActorKind.USER, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
             bound = _bind(request, membership, actor)
             bound.memberships = memberships
@@ -129,7 +130,7 @@ def _for_support(
     if asked is not None:
         return asked
     if not role_allows(SUPPORT_ROLE, permission) or request.method not in {"GET", "HEAD"}:
-        return render(request, "403.html", {"permission": permission, "support_session": session}, status=403)
+        return render(request, "403.html", {"support_session": session}, status=403)
     actor = Actor(ActorKind.STAFF, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
     is_part = request.headers.get("HX-Request") == "true"
     record_support_page(session, page=request.get_full_path(), is_part=is_part, actor=actor)

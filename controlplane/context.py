@@ -39,11 +39,13 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     match = request.resolver_match
     place = place_of((match.url_name if match else "") or "")
     current = place[1] if place else None
+    marked = None if match and match.url_name == "search" else current
     return {
         "organization": organization,
         "membership": membership,
         "place": place[0].title if place else "",
-        "sections": [section for section in _sections(membership, current) if section["links"]],
+        # The search belongs to Home, and is not Home.
+        "sections": [section for section in _sections(membership, marked) if section["links"]],
         "support_session": getattr(request, "support_session", None),
         "choices": _choices(request, membership, current),
     }
