@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 STOP_SECONDS = 20.0
 _SECRET_BYTES = 32
 _PR_SET_PDEATHSIG = 1

@@ -1,9 +1,12 @@
 """Settings of the test suite: throw-away keys, tasks run where they are called. Databases come from the environment."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 _state = tempfile.mkdtemp(prefix="sallyport-tests-")
+atexit.register(shutil.rmtree, _state, ignore_errors=True)
 for _name, _value in {
     "SECRET_KEY": "tests-only",
     "SEAL_KEY": "11" * 32,
