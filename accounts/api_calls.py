@@ -86,6 +86,7 @@ def register_calls() -> None:
     register_call("login_method_delete", "DELETE", provider)
     register_call("login_page_remove_logo", "DELETE", "{account}/access/organizations/logo")
     register("organization_settings_support_consent", Organization, consent_request, is_new=False)
+    register_call("deleted_restore", "POST", "{account}/deleted_objects/{deleted_id}/restore")
     support = "{account}/support_sessions/{support_session_id}"
     register_call("organization_settings_support_allow", "POST", f"{support}/allow")
     register_call("organization_settings_support_end", "DELETE", support)

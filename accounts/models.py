@@ -15,6 +15,7 @@ from django.db.models.functions import Lower
 from accounts import mfa_models  # noqa: F401 - more models of this app
 from accounts.audit_models import AuditChain as AuditChain
 from accounts.audit_models import AuditEvent as AuditEvent
+from accounts.deleted_models import DeletedObject as DeletedObject
 from accounts.edge_models import EdgeChange, EdgeVersion  # noqa: F401 - Django finds models here
 from accounts.login_models import LoginAttempt as LoginAttempt
 from accounts.login_models import ProviderTest as ProviderTest
@@ -138,6 +139,9 @@ class ApiToken(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
 
     objects = TenantQuerySet["ApiToken"].as_manager()
+
+    class Meta:
+        verbose_name = "API token"
 
     def __str__(self) -> str:
         return self.name

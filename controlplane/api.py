@@ -36,6 +36,7 @@ from access import (
 )
 from accounts import api as accounts_api
 from accounts import (
+    api_deleted,
     api_members,
     api_organization,
     api_providers,
@@ -243,7 +244,7 @@ api.add_exception_handler(ObjectDoesNotExist, _missing)
 api.add_exception_handler(Exception, _unknown)
 api.add_router("", accounts_api.router)
 api.add_router("/user", api_tokens.router, url_name_prefix="user")
-for _router in (api_tokens.router, api_members.router, api_support.router):
+for _router in (api_tokens.router, api_members.router, api_support.router, api_deleted.router):
     api.add_router("/accounts/{account_id}", _router, url_name_prefix="account")
 api.add_router("", api_zones.router)
 api.add_router("", api_records.router)

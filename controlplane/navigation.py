@@ -75,6 +75,7 @@ NAVIGATION: tuple[Section, ...] = (
             Entry("Keys", "token_keys", ("token_key",), Permission.ACCESS_READ),
             Entry("Organization", "organization_settings", ("organization_settings",), Permission.ORGANIZATION_READ),
             Entry("API tokens", "api_tokens", ("api_token",), Permission.TOKENS_READ),
+            Entry("Recently deleted", "deleted", ("deleted",), Permission.ACCESS_READ),
         ),
     ),
 )

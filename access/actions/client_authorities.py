@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid4
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -19,9 +20,10 @@ from access.client_crls import read_lists
 from access.hostnames import assert_owned, normalise_hostname
 from access.models import ClientAuthority, ClientHostname
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, DomainError, InvalidInput
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 MAX_AUTHORITIES = 50
 MAX_HOSTNAMES = 50
@@ -40,15 +42,19 @@ def create_client_authority(
     certificate: str,
     associated_hostnames: Sequence[str] = (),
     now: datetime,
+    revocations: Sequence[Mapping[str, Any]] = (),
+    key: UUID | None = None,
 ) -> ClientAuthority:
     """`certificate`: the root in PEM, with its intermediates if there are any. Edges ask for client certificates on the
-    hostnames from now on."""
+    hostnames from now on. `revocations` and `key`: the checked lists and the id it had, when its deletion is undone."""
     organization = Organization.objects.select_for_update().get(pk=organization.pk)
     if ClientAuthority.objects.for_organization(organization).count() >= MAX_AUTHORITIES:
         raise Conflict(f"An organization has at most {MAX_AUTHORITIES} client certificate authorities.")
     parsed, intermediates = _checked_bundle(certificate, now)
     row = ClientAuthority(
+        pk=key or uuid4(),
         organization=organization,
+        revocations=list(revocations),
         name=checked_name(name),
         certificate=_pem(parsed),
         intermediates="".join(_pem(one) for one in intermediates),
@@ -89,12 +95,21 @@ def update_client_authority(
 
 
 @transaction.atomic
-def delete_client_authority(row: ClientAuthority, *, actor: Actor) -> None:
+def delete_client_authority(row: ClientAuthority, *, actor: Actor) -> DeletedObject:
     """Its certificates count nowhere from now on; streams that rest on them are cut."""
     audit.record(
         events.CLIENT_AUTHORITY_DELETED, organization=row.organization, actor=actor, target=row, old=_facts(row)
     )
+    document = {
+        "name": row.name,
+        "certificate": row.certificate + row.intermediates,
+        "associated_hostnames": row.associated_hostnames,
+        # A root that came back without them would admit what they refuse.
+        "revocations": row.revocations,
+    }
+    kept = keep_deleted("client_authority", row.organization, key=row.pk, name=row.name, document=document, actor=actor)
     row.delete()
+    return kept
 
 
 @transaction.atomic

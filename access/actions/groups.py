@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
 from access import events
 from access.models import Group, Policy
+from access.rule_search import mentioning
 from access.rules import MAX_NAME, check_rules, group_ids
 from access.saved_tests import guard_group
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 Rules = Sequence[Any]
 
@@ -29,9 +32,11 @@ def create_group(
     require: Rules = (),
     exclude: Rules = (),
     is_default: bool = False,
+    key: UUID | None = None,
 ) -> Group:
+    """`key`: the id it had, when its deletion is undone."""
     lists = check_rules(organization, include, require, exclude)
-    group = Group(organization=organization, name=checked_name(name), is_default=is_default)
+    group = Group(pk=key or uuid4(), organization=organization, name=checked_name(name), is_default=is_default)
     group.include, group.require, group.exclude = lists
     _save(group)
     audit.record(events.GROUP_CREATED, organization=organization, actor=actor, target=group, new=_facts(group))
@@ -74,14 +79,16 @@ def update_group(
 
 
 @transaction.atomic
-def delete_group(group: Group, *, actor: Actor) -> None:
+def delete_group(group: Group, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or another group uses it: its rules would become errors."""
     organization = Organization.objects.select_for_update().get(pk=group.organization_id)
     obstacle = obstacle_to_deleting(group)
     if obstacle:
         raise Conflict(obstacle, code="group_in_use")
     audit.record(events.GROUP_DELETED, organization=organization, actor=actor, target=group, old=_facts(group))
+    kept = keep_deleted("group", organization, key=group.pk, name=group.name, document=_facts(group), actor=actor)
     group.delete()
+    return kept
 
 
 def obstacle_to_deleting(group: Group) -> str:
@@ -93,8 +100,8 @@ def obstacle_to_deleting(group: Group) -> str:
 def users_of(group: Group) -> list[str]:
     """Names of the policies and groups that use `group` directly, for people."""
     wanted = str(group.pk)
-    policies = Policy.objects.filter(organization_id=group.organization_id)
-    groups = Group.objects.filter(organization_id=group.organization_id).exclude(pk=group.pk)
+    policies = mentioning(Policy.objects.for_organization(group.organization), wanted)
+    groups = mentioning(Group.objects.for_organization(group.organization), wanted).exclude(pk=group.pk)
     return [
         *(f'policy "{row.name}"' for row in policies if wanted in group_ids(row.include, row.require, row.exclude)),
         *(f'group "{row.name}"' for row in groups if wanted in group_ids(row.include, row.require, row.exclude)),

@@ -5,27 +5,25 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q, TextField
-from django.db.models.functions import Cast
 
 from access import events
 from access.actions.groups import checked_name
 from access.models import AccessList, Group, Policy
+from access.rule_search import mentioning
 from access.rules import named_ids
 from access.saved_tests import guard_list
 from access.selectors import LIST_TYPES
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Organization
-from accounts.tenancy import TenantQuerySet
+from accounts.models import DeletedObject, Organization
 from accounts.text import ascii_lower
 
-HolderT = TypeVar("HolderT", Policy, Group)
 MAX_ITEMS = 5000
 MAX_DESCRIPTION = 500
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
@@ -41,12 +39,14 @@ def create_list(
     type: str,  # noqa: A002 - the field's name
     items: Items = (),
     description: str = "",
+    key: UUID | None = None,
 ) -> AccessList:
-    """`items`: [{"value": ..., "description": ...}]; values are checked and unique."""
+    """`items`: [{"value": ..., "description": ...}]; values are checked and unique. `key`: the id it had, when its
+    deletion is undone."""
     if type not in AccessList.Type.values:
         message = f"A list holds {' or '.join(AccessList.Type.values)} entries."
         raise InvalidInput(message, code="invalid_list_type", fields={"type": message})
-    row = AccessList(organization=organization, name=checked_name(name), type=type)
+    row = AccessList(pk=key or uuid4(), organization=organization, name=checked_name(name), type=type)
     row.description, row.items = _checked_description(description), checked_items(type, items)
     _save(row)
     audit.record(events.LIST_CREATED, organization=organization, actor=actor, target=row, new=_facts(row))
@@ -85,14 +85,17 @@ def update_list(
 
 
 @transaction.atomic
-def delete_list(row: AccessList, *, actor: Actor) -> None:
+def delete_list(row: AccessList, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or group uses it: its rules would become errors."""
     organization = Organization.objects.select_for_update().get(pk=row.organization_id)
     users = users_of(row)
     if users:
         raise Conflict(f"The list is used by {', '.join(users[:5])}. Take it out there first.", code="list_in_use")
     audit.record(events.LIST_DELETED, organization=organization, actor=actor, target=row, old=_facts(row))
+    document = {"type": row.type, "name": row.name, "items": row.items, "description": row.description}
+    kept = keep_deleted("list", organization, key=row.pk, name=row.name, document=document, actor=actor)
     row.delete()
+    return kept
 
 
 def users_of(row: AccessList) -> list[str]:
@@ -104,22 +107,13 @@ def users_of_lists(organization: Organization, ids: Sequence[UUID]) -> dict[UUID
     """The same for many lists, with two queries however many policies and groups there are."""
     users: dict[UUID, list[str]] = {pk: [] for pk in ids}
     keys = {str(pk): pk for pk in ids}
-    for policy in _naming_lists(Policy.objects.for_organization(organization), "approval_groups"):
+    for policy in mentioning(Policy.objects.for_organization(organization), "_list", "approval_groups"):
         for named in keys.keys() & (_lists_of(policy) | approver_lists(policy)):
             users[keys[named]].append(f'policy "{policy.name}"')
-    for group in _naming_lists(Group.objects.for_organization(organization)):
+    for group in mentioning(Group.objects.for_organization(organization), "_list"):
         for named in keys.keys() & _lists_of(group):
             users[keys[named]].append(f'group "{group.name}"')
     return users
-
-
-def _naming_lists(rows: TenantQuerySet[HolderT], *more: str) -> TenantQuerySet[HolderT]:
-    """Those that may name any list: found by the text of their rules, so that the others need not be read."""
-    condition = Q()
-    for column in ("include", "require", "exclude", *more):
-        rows = rows.alias(**{f"{column}_text": Cast(column, TextField())})
-        condition |= Q(**{f"{column}_text__contains": "_list"})
-    return rows.filter(condition)
 
 
 def approver_lists(policy: Policy) -> set[str]:

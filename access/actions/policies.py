@@ -16,9 +16,10 @@ from access.policy_terms import FIELDS, checked_terms
 from access.rules import check_rules
 from access.saved_tests import guard, guard_policy
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 Rules = Sequence[Any]
 MAX_PRECEDENCE = 2**31 - 1
@@ -49,12 +50,15 @@ def create_policy(
     precedence: int | None = None,
     override_reason: str = "",
     terms: Mapping[str, Any] | None = None,
+    key: uuid.UUID | None = None,
 ) -> Policy:
     """A reusable policy, or with `application` that application's own, placed last unless `precedence` says where.
 
-    `override_reason`, here and below: why to go on although saved tests fail (access/saved_tests.py)."""
+    `override_reason`, here and below: why to go on although saved tests fail (access/saved_tests.py). `key`: the id it
+    had, when its deletion is undone."""
     policy = new_policy(
         organization,
+        key=key,
         name=name,
         decision=decision,
         lists=(include, require, exclude),
@@ -125,7 +129,7 @@ def update_policy(
 
 
 @transaction.atomic
-def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") -> None:
+def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") -> DeletedObject:
     """A reusable policy must be detached everywhere first; an application's own goes with its place."""
     policy = Policy.objects.for_organization(policy.organization).select_for_update().get(pk=policy.pk)
     links = list(ApplicationPolicy.objects.filter(policy=policy).select_related("application"))
@@ -142,7 +146,11 @@ def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") ->
         old=facts(policy),
         new=overruled or None,
     )
+    place = {"application": links[0].application_id, "precedence": links[0].precedence} if links else {}
+    document = {**as_item(policy), **place}
+    kept = keep_deleted("policy", policy.organization, key=policy.pk, name=policy.name, document=document, actor=actor)
     policy.delete()
+    return kept
 
 
 def obstacle_to_deleting(policy: Policy) -> str:
@@ -197,7 +205,9 @@ def attach_policy(
 
 
 @transaction.atomic
-def detach_policy(application: Application, policy: Policy, *, actor: Actor, override_reason: str = "") -> None:
+def detach_policy(
+    application: Application, policy: Policy, *, actor: Actor, override_reason: str = ""
+) -> DeletedObject:
     """An application's own policy cannot be detached, only deleted: it would hang nowhere."""
     application = lock_application(application.organization, application)
     link = ApplicationPolicy.objects.select_related("policy").filter(application=application, policy=policy).first()
@@ -211,6 +221,14 @@ def detach_policy(application: Application, policy: Policy, *, actor: Actor, ove
     link.delete()
     overruled = guard([application], override_reason=override_reason)
     _record_place(events.POLICY_DETACHED, application, policy, actor, old=old, new=overruled)
+    return keep_deleted(
+        "attachment",
+        application.organization,
+        key=link.policy_id,
+        name=f"{link.policy.name} at {application.name}",
+        document={"application": application.pk, **old},
+        actor=actor,
+    )
 
 
 @transaction.atomic
@@ -254,11 +272,13 @@ def new_policy(
     session_duration_seconds: int | None,
     reusable: bool,
     terms: Mapping[str, Any] | None = None,
+    key: uuid.UUID | None = None,
 ) -> Policy:
     """A checked, saved policy; the calling action records it."""
     decision = checked_decision(decision)
     include, require, exclude = check_rules(organization, *lists, decision=decision)
     return Policy.objects.create(
+        pk=key or uuid.uuid4(),
         organization=organization,
         name=checked_name(name),
         decision=decision,
@@ -313,6 +333,13 @@ def checked_session(seconds: int | None) -> int | None:
         message = "The session duration must be 0 (immediate), or from a minute to 31 days."
         raise InvalidInput(message, code="invalid_session_duration", fields={"session_duration_seconds": message})
     return seconds
+
+
+def as_item(policy: Policy) -> dict[str, Any]:
+    """A policy as create_policy and inline items take it."""
+    names = ("name", "decision", "include", "require", "exclude", "session_duration_seconds")
+    terms = {name: getattr(policy, name) for name in FIELDS}
+    return {**{name: getattr(policy, name) for name in names}, "terms": terms}
 
 
 def facts(policy: Policy) -> dict[str, Any]:

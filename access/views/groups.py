@@ -77,6 +77,7 @@ def group_delete(request: OrganizationRequest, group_id: UUID) -> HttpResponse:
         consequences=[] if obstacle else ["No policy and no other group uses it."],
         obstacle=obstacle,
         button="Delete group",
+        can_undo=True,
         crumbs=[("Groups", at(request, "groups"))],
     )
 

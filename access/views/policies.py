@@ -100,6 +100,7 @@ def policy_delete(request: OrganizationRequest, policy_id: UUID) -> HttpResponse
         consequences=[] if obstacle else ["No application uses it."],
         obstacle=obstacle,
         button="Delete policy",
+        can_undo=True,
         crumbs=[("Policies", at(request, "policies"))],
     )
 

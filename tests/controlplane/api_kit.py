@@ -20,6 +20,7 @@ from accounts.models import (
     AccessSession,
     ApiToken,
     AuditEvent,
+    DeletedObject,
     Identity,
     IdentityProvider,
     Organization,
@@ -151,6 +152,15 @@ def make_tenant(organization: Organization, domain: str) -> Tenant:
     support = SupportSession.objects.create(
         organization=organization, staff_label="x@operator.test", reason="Ticket 1: nothing works", duration_seconds=60
     )
+    deleted = DeletedObject.objects.create(
+        organization=organization,
+        kind="tag",
+        object_id=str(uuid.uuid4()),
+        name="legacy",
+        document={"name": "legacy", "applications": []},
+        deleted_by="alice",
+        expires_at=timezone.now() + timedelta(days=6),
+    )
     member = organization.memberships.order_by("pk").first()
     assert member is not None
     sorry = {"name": "Sorry", "type": "forbidden", "custom_html": "<p>Sorry.</p>"}
@@ -162,6 +172,7 @@ def make_tenant(organization: Organization, domain: str) -> Tenant:
         "principal_id": str(claim.pk),
         "ssh_certificate_id": str(make_certificate(claim).pk),
         "support_session_id": str(support.pk),
+        "deleted_id": str(deleted.pk),
         "member_id": str(member.pk),
         "api_token_id": ApiToken.objects.for_organization(organization).get(name="tests").pk,
         "tag_name": tag["name"],

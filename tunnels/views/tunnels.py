@@ -242,6 +242,7 @@ def _taken_along(tunnel: Tunnel) -> list[str]:
         )
     else:
         lines.append("No DNS record of yours points at it.")
+    lines.append("This cannot be undone: the tunnel's secret is never kept, and its connectors need a new one.")
     return lines
 
 
