@@ -52,7 +52,7 @@ def update_group(
 ) -> Group:
     """None keeps a value. The organization's row is locked: two changes cannot close a loop between them.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
-    organization = Organization.objects.select_for_update().get(pk=group.organization_id)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=group.organization_id)
     group = Group.objects.for_organization(organization).get(pk=group.pk)
     old = _facts(group)
     if name is not None:
@@ -76,12 +76,12 @@ def update_group(
 @transaction.atomic
 def delete_group(group: Group, *, actor: Actor) -> None:
     """Refused while a policy or another group uses it: its rules would become errors."""
-    organization = Organization.objects.select_for_update().get(pk=group.organization_id)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=group.organization_id)
     users = users_of(group)
     if users:
         raise Conflict(f"The group is used by {', '.join(users[:5])}. Take it out there first.", code="group_in_use")
+    audit.delete(group)
     audit.record(events.GROUP_DELETED, organization=organization, actor=actor, target=group, old=_facts(group))
-    group.delete()
 
 
 def users_of(group: Group) -> list[str]:

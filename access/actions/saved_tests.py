@@ -36,7 +36,11 @@ def create_saved_test(
 
 @transaction.atomic
 def update_saved_test(test: SavedTest, *, actor: Actor, name: str, question: Question, expected: str) -> SavedTest:
-    test = SavedTest.objects.for_organization(test.organization).select_for_update(of=("self",)).get(pk=test.pk)
+    test = (
+        SavedTest.objects.for_organization(test.organization)
+        .select_for_update(of=("self",), no_key=True)
+        .get(pk=test.pk)
+    )
     old = _facts(test)
     _set(test, name, question, expected)
     audit.record(
@@ -52,9 +56,13 @@ def update_saved_test(test: SavedTest, *, actor: Actor, name: str, question: Que
 
 @transaction.atomic
 def delete_saved_test(test: SavedTest, *, actor: Actor) -> None:
-    test = SavedTest.objects.for_organization(test.organization).select_for_update(of=("self",)).get(pk=test.pk)
+    test = (
+        SavedTest.objects.for_organization(test.organization)
+        .select_for_update(of=("self",), no_key=True)
+        .get(pk=test.pk)
+    )
+    audit.delete(test)
     audit.record(events.SAVED_TEST_DELETED, organization=test.organization, actor=actor, target=test, old=_facts(test))
-    test.delete()
 
 
 def _set(test: SavedTest, name: str, question: Question, expected: str) -> None:

@@ -34,7 +34,7 @@ def create_tag(organization: Organization, *, actor: Actor, name: str) -> Tag:
 def update_tag(tag: Tag, *, actor: Actor, name: str) -> Tag:
     """Renames it, on all its applications."""
     organization = tag.organization
-    tag = Tag.objects.for_organization(organization).select_for_update().get(pk=tag.pk)
+    tag = Tag.objects.for_organization(organization).select_for_update(no_key=True).get(pk=tag.pk)
     old, tag.name = {"name": tag.name}, _checked_name(name)
     _save(tag)
     audit.record(
@@ -47,11 +47,11 @@ def update_tag(tag: Tag, *, actor: Actor, name: str) -> Tag:
 def delete_tag(tag: Tag, *, actor: Actor) -> None:
     """Applications that carry it lose it."""
     organization = tag.organization
-    tag = Tag.objects.for_organization(organization).select_for_update().get(pk=tag.pk)
+    tag = Tag.objects.for_organization(organization).select_for_update(no_key=True).get(pk=tag.pk)
     names = sorted(tag.applications.values_list("name", flat=True))
     old = {"name": tag.name, "applications": names}
+    audit.delete(tag)
     audit.record(events.TAG_DELETED, organization=organization, actor=actor, target=tag, old=old)
-    tag.delete()
 
 
 @transaction.atomic

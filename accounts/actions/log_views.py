@@ -42,8 +42,8 @@ def save_log_view(organization: Organization, *, log: str, name: str, query: str
 @transaction.atomic
 def delete_log_view(view: SavedLogView, *, actor: Actor) -> None:
     old = {"log": view.log, "name": view.name, "query": view.query}
+    audit.delete(view)
     audit.record(events.LOG_VIEW_DELETED, organization=view.organization, actor=actor, target=view, old=old)
-    view.delete()
 
 
 @transaction.atomic

@@ -11,7 +11,7 @@ from django.utils import timezone
 from access.models import Application
 from accounts import audit
 from accounts.actor import Actor
-from accounts.errors import Conflict
+from accounts.errors import Conflict, NotFound
 from accounts.models import Organization
 from tunnels import events, tasks, zones
 from tunnels.models import Zone
@@ -72,14 +72,13 @@ def delete_zone(zone: Zone, *, actor: Actor) -> None:
         raise Conflict(
             f"Applications use names of {zone.name}: {', '.join(names)}. Delete or move them first.", code="zone_in_use"
         )
-    audit.record(
-        events.ZONE_DELETED,
-        organization=zone.organization,
-        actor=actor,
-        target=zone,
-        old={"name": zone.name, "status": zone.status, "records": zone.records.count()},
-    )
-    zone.delete()
+    # As changes of its records do, before them.
+    locked = Zone.objects.for_organization(zone.organization).select_for_update(no_key=True).filter(pk=zone.pk)
+    if not locked.exists():
+        raise NotFound("The zone has been deleted.")
+    old = {"name": zone.name, "status": zone.status, "records": zone.records.count()}
+    audit.delete(zone)
+    audit.record(events.ZONE_DELETED, organization=zone.organization, actor=actor, target=zone, old=old)
 
 
 def _assert_fits(organization: Organization, domain: str) -> None:
