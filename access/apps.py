@@ -13,3 +13,5 @@ class AccessConfig(AppConfig):
         importlib.import_module("access.events")
         importlib.import_module("access.login_events")
         importlib.import_module("access.api_forms").register()
+        importlib.import_module("access.restorers").register_kinds()
+        importlib.import_module("access.api_calls").register_calls()

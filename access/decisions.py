@@ -7,51 +7,56 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from operator import attrgetter
 
 from access import country
 from access.decision_facts import facts_of
-from access.evaluation import Decision, Group, Outcome, Policy, evaluate, parse_group, parse_policy, rules_version
+from access.evaluation import Decision, Group, Outcome, Policy, evaluate, rules_version
 from access.facts import Asker, ask_external, collect
-from access.kept import Kept
 from access.models import AccessRequest, Application, ApplicationPolicy, ApprovalRequest, Justification, ServiceToken
-from access.models import Group as GroupRow
-from access.models import Policy as PolicyRow
+from access.rule_store import groups_of, policy_of
 from access.rules import group_ids
 from access.selectors import ExternalFacts, NamedList
-from access.terms import SshRights, Terms
 from accounts.errors import DomainError
-from accounts.models import AccessSession, Identity, IdentityProvider, Organization
+from accounts.models import AccessSession, Identity, IdentityProvider
 from accounts.prepared import Parameter, PreparedRows, insert
 
 log = logging.getLogger(__name__)
+# The policies of an application and the groups of its organization.
+LoadedRules = tuple[list[Policy], dict[str, Group]]
 _LOAD_TRIES = 3
 _LINKS = PreparedRows(
     lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).select_related(
         "policy"
     )
 )
-_GROUPS = PreparedRows(
-    lambda: GroupRow.objects.filter(organization=Parameter("organization", Organization._meta.pk)).order_by()
-)
 
 
-def decide(application: Application, asker: Asker, *, external_facts: ExternalFacts | None = None) -> Decision:
+def decide(
+    application: Application,
+    asker: Asker,
+    *,
+    external_facts: ExternalFacts | None = None,
+    rules: LoadedRules | None = None,
+) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
     The caller has checked that the session is live; a disabled identity or a
     dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
-    transaction.
+    transaction. `rules`: what `load_rules` has read in this very transaction.
     """
-    return decide_loading(application, asker, external_facts=external_facts)[0]
+    return decide_loading(application, asker, external_facts=external_facts, rules=rules)[0]
 
 
 def decide_loading(
-    application: Application, asker: Asker, *, external_facts: ExternalFacts | None = None
+    application: Application,
+    asker: Asker,
+    *,
+    external_facts: ExternalFacts | None = None,
+    rules: LoadedRules | None = None,
 ) -> tuple[Decision, Sequence[Policy]]:
     """`decide`, with the policies it went by."""
     try:
-        policies, groups = load_rules(application)
+        policies, groups = load_rules(application) if rules is None else rules
         decision = decide_with(policies, groups, application, asker, external_facts=external_facts)
     except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
         return _failed(application), ()
@@ -117,27 +122,7 @@ def external_facts_of(application: Application, asker: Asker) -> ExternalFacts:
         return {}
 
 
-def decide_many(
-    applications: Sequence[Application], *, session: AccessSession, ip: str, now: datetime
-) -> dict[uuid.UUID, Decision]:
-    """`decide` for a page of applications of one organization, in two queries. An error refuses, as in `decide`."""
-    links = ApplicationPolicy.objects.filter(application__in=applications).select_related("policy")
-    policies: dict[uuid.UUID, list[ApplicationPolicy]] = {}
-    for link in links:
-        policies.setdefault(link.application_id, []).append(link)
-    groups, asker = _load_groups(applications[0]) if applications else {}, Asker(ip, now, session)
-
-    def one(application: Application) -> Decision:
-        try:
-            rules = [policy_of(link) for link in policies.get(application.pk, [])]
-            return decide_with(rules, groups, application, asker)
-        except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
-            return _failed(application)
-
-    return {application.pk: one(application) for application in applications}
-
-
-def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
+def load_rules(application: Application) -> LoadedRules:
     """One query for the policies; when any rule names a group one for the groups, and one that sees that the
     policies are still the same: no mix of old and new rules (AC-86). Raises RulesInMotion when they never are."""
     for _ in range(_LOAD_TRIES):
@@ -156,33 +141,6 @@ def _edits(links: Iterable[ApplicationPolicy]) -> set[tuple[uuid.UUID, int, date
 
 class RulesInMotion(Exception):
     """Policies could not be read as one set."""
-
-
-def policy_of(link: ApplicationPolicy) -> Policy:
-    return _KEPT_POLICIES.of((link.policy_id, link.precedence), link)
-
-
-def _read_policy(link: ApplicationPolicy) -> Policy:
-    policy = link.policy
-    return parse_policy(
-        id=str(policy.pk),
-        name=policy.name,
-        decision=policy.decision,
-        precedence=link.precedence,
-        include=policy.include,
-        require=policy.require,
-        exclude=policy.exclude,
-        session_duration_seconds=policy.session_duration_seconds,
-        version=policy.updated_at.isoformat(),
-        terms=Terms(
-            ssh=None if policy.ssh is None else SshRights.from_dict(policy.ssh),
-            needs_purpose=policy.purpose_justification_required,
-            purpose_prompt=policy.purpose_justification_prompt,
-            needs_approval=policy.approval_required,
-            approval_groups=tuple(policy.approval_groups),
-            mfa_config=policy.mfa_config,
-        ),
-    )
 
 
 def _failed(application: Application) -> Decision:
@@ -279,23 +237,7 @@ def _approvers(application: Application, decision: Decision, session: AccessSess
 
 
 def _load_groups(application: Application) -> dict[str, Group]:
-    rows = _GROUPS.all(organization=application.organization_id)
-    return {str(row.pk): group_of(row) for row in rows}
-
-
-def group_of(row: GroupRow) -> Group:
-    return _KEPT_GROUPS.of(row.pk, row)
-
-
-def _read_group(row: GroupRow) -> Group:
-    return parse_group(
-        id=str(row.pk),
-        name=row.name,
-        include=row.include,
-        require=row.require,
-        exclude=row.exclude,
-        version=row.updated_at.isoformat(),
-    )
+    return groups_of(application.organization_id)
 
 
 def _label(identity: Identity | None, service_token: ServiceToken | None) -> str:
@@ -306,10 +248,3 @@ def _label(identity: Identity | None, service_token: ServiceToken | None) -> str
 
 def _provider_type(identity: Identity | None) -> str:
     return identity.provider.type if identity is not None else ""
-
-
-# Every column: one that is added later is compared from its first day.
-_policy_columns = attrgetter(*(column.attname for column in PolicyRow._meta.concrete_fields))
-_group_columns = attrgetter(*(column.attname for column in GroupRow._meta.concrete_fields))
-_KEPT_POLICIES = Kept(_read_policy, lambda link: _policy_columns(link.policy), lambda policy: policy.lists.size)
-_KEPT_GROUPS = Kept(_read_group, _group_columns, lambda group: group.lists.size)

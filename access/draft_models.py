@@ -13,19 +13,14 @@ from accounts.tenancy import TenantQuerySet
 class ApplicationDraft(models.Model):
     """The three steps as their author left them; nobody else sees it. The forms judge `data` again whenever it is used.
 
-    `data`: {"configure": fields, "setup": fields, "policies": [values], "settings": {...}, "extra": {...}}, fields
-    being what a form holds: name -> list of text. `extra` goes to create_application as it is.
+    `data`: {"configure": fields, "setup": fields, "policies": [values]}, fields being what a form holds: name -> list
+    of text.
     """
-
-    class Origin(models.TextChoices):
-        NEW = "new", "Being added"
-        DELETED = "deleted", "Kept from a deleted application"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="application_drafts")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="application_drafts")
     name = models.CharField(max_length=350, blank=True)
-    origin = models.CharField(max_length=16, choices=Origin.choices, default=Origin.NEW)
     data = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
+from operator import attrgetter
 from typing import Any
 
 from access import explain
@@ -112,43 +113,52 @@ _REASONS = {
 }
 
 
+class Judges:
+    """The judges of one request. Whoever asks about many applications for one person keeps them from one to the next,
+    so that each group is judged once: contexts may then differ in approvals, purpose and second factor only, which no
+    rule asks about."""
+
+    def __init__(self, groups: Mapping[str, Group], context: Context) -> None:
+        self.groups = groups
+        self.of_anybody = Judge(groups, context, asks_person=False)
+        self.of_person = Judge(groups, context, asks_person=True)
+        self._imagined: dict[tuple[str, ...], Judge] = {}
+
+    def imagining(self, methods: tuple[str, ...]) -> Judge:
+        """Of the person as they would be after having shown these second factors."""
+        if methods not in self._imagined:
+            context = self.of_person.context
+            person = context.person and replace(
+                context.person, authentication_methods=context.person.authentication_methods + methods
+            )
+            self._imagined[methods] = Judge(self.groups, replace(context, person=person), asks_person=True)
+        return self._imagined[methods]
+
+
 def evaluate(policies: Iterable[Policy], groups: Mapping[str, Group], context: Context) -> Decision:
     """The decision about one request. Never raises for bad rules: those give outcome "error"."""
-    ordered = sorted(policies, key=lambda policy: policy.precedence)
+    policies, judges = list(policies), Judges(groups, context)
     run = _Run(groups, context)
-    unknown = next((policy for policy in ordered if policy.decision not in _OUTCOMES), None)
-    if unknown is not None:
-        return run.failed(unknown, f"The decision {unknown.decision!r} is unknown.")
-    first = [policy for policy in ordered if policy.decision in {"bypass", "non_identity"}]
-    second = [policy for policy in ordered if policy.decision in {"allow", "deny"}]
-    decision = run.first_match(first, Judge(groups, context, asks_person=False))
+    decision = run.decision(policies, judges)
     if decision is not None:
         return decision
-    if context.person is None:
-        reason, message = explain.without_person(
-            has_allow=any(policy.decision == "allow" for policy in second),
-            has_service_auth=any(policy.decision == "non_identity" for policy in first),
-            has_token=bool(context.service_token_id),
-        )
-        return Decision(False, Outcome.NO_MATCH, reason, message, make_trace=run.trace)
-    judge = Judge(groups, context, asks_person=True)
-    decision = run.first_match(second, judge)
-    if decision is None:
-        return _with_second_factor(second, groups, context) or run.nothing_matched(judge)
-    return decision
+    if context.person is not None:
+        return run.nothing_matched(judges.of_person)
+    reason, message = explain.without_person(
+        has_allow=any(policy.decision == "allow" for policy in policies),
+        has_service_auth=any(policy.decision == "non_identity" for policy in policies),
+        has_token=bool(context.service_token_id),
+    )
+    return Decision(False, Outcome.NO_MATCH, reason, message, make_trace=run.trace)
 
 
-def _with_second_factor(policies: Sequence[Policy], groups: Mapping[str, Group], context: Context) -> Decision | None:
-    """Nothing matched. When a policy asks for the authentication method that our own second factor would give, the
-    factor is what is missing: ask for it instead of refusing what the person was never asked."""
-    rules = [_rule_of(policy, context) for policy in policies]
-    kinds = {kind for rule in rules if rule is not None for kind in rule.kinds}
-    if context.person is None or not kinds or context.mfa.is_assumed:
-        return None
-    methods = context.person.authentication_methods + tuple(sorted({word for kind in kinds for word in amr_of(kind)}))
-    imagined = replace(context, person=replace(context.person, authentication_methods=methods))
-    decision = _Run(groups, imagined).first_match(policies, Judge(groups, imagined, asks_person=True))
-    return decision if decision is not None and decision.reason == MFA_REQUIRED else None
+def may_enter(policies: Iterable[Policy], judges: Judges, context: Context) -> bool:
+    """Whether `evaluate` lets the person in, or asks for something first; without saying why."""
+    decision = _Run(judges.groups, context).decision(policies, judges)
+    return decision is not None and (decision.allowed or decision.reason in QUESTIONS)
+
+
+_by_precedence = attrgetter("precedence")
 
 
 def _rule_of(policy: Policy, context: Context) -> MfaRule | None:
@@ -164,6 +174,32 @@ class _Run:
         self.asked: list[Asked] = []
         # The trace's last entry, when it is not about rules.
         self._closing: list[dict[str, Any]] = []
+        # The policy that could not be answered, and why: looked for when somebody reads the trace.
+        self._failure: tuple[Policy, Callable[[], str]] | None = None
+
+    def decision(self, policies: Iterable[Policy], judges: Judges) -> Decision | None:
+        """None when nothing matched."""
+        ordered = sorted(policies, key=_by_precedence)
+        unknown = next((policy for policy in ordered if policy.decision not in _OUTCOMES), None)
+        if unknown is not None:
+            return self.failed(unknown, lambda: f"The decision {unknown.decision!r} is unknown.")
+        first = [policy for policy in ordered if policy.decision in {"bypass", "non_identity"}]
+        found = self.first_match(first, judges.of_anybody)
+        if found is not None or self.context.person is None:
+            return found
+        second = [policy for policy in ordered if policy.decision in {"allow", "deny"}]
+        return self.first_match(second, judges.of_person) or self._with_second_factor(second, judges)
+
+    def _with_second_factor(self, policies: Sequence[Policy], judges: Judges) -> Decision | None:
+        """Nothing matched. When a policy asks for the authentication method that our own second factor would give, the
+        factor is what is missing: ask for it instead of refusing what the person was never asked."""
+        rules = [_rule_of(policy, self.context) for policy in policies]
+        kinds = {kind for rule in rules if rule is not None for kind in rule.kinds}
+        if not kinds or self.context.mfa.is_assumed:
+            return None
+        judge = judges.imagining(tuple(sorted({word for kind in kinds for word in amr_of(kind)})))
+        decision = _Run(self.groups, self.context).first_match(policies, judge)
+        return decision if decision is not None and decision.reason == MFA_REQUIRED else None
 
     def first_match(self, policies: Sequence[Policy], judge: Judge) -> Decision | None:
         for policy in policies:
@@ -174,13 +210,13 @@ class _Run:
             verdict = judge.verdict(policy.lists)
             self.asked.append(Asked(policy, verdict, judge))
             if verdict == ERROR:
-                return self.failed(policy, judge.first_problem(policy.lists))
+                return self.failed(policy, partial(judge.first_problem, policy.lists))
             if verdict == MATCH:
                 return self._matched(policy, judge)
         return None
 
-    def failed(self, policy: Policy, problem: str) -> Decision:
-        self._closing.append({"policy": policy.name, "policy_id": policy.id, "verdict": "error", "problem": problem})
+    def failed(self, policy: Policy, problem: Callable[[], str]) -> Decision:
+        self._failure = policy, problem
         message = "A rule of this application could not be evaluated, so access is refused. Tell its administrator."
         names = (policy.id, policy.name)
         return Decision(False, Outcome.ERROR, "policy_error", message, *names, make_trace=self.trace)
@@ -260,7 +296,11 @@ class _Run:
         )
 
     def trace(self) -> list[dict[str, Any]]:
-        return [*trace_of(self.asked), *self._closing]
+        failure = []
+        if self._failure is not None:
+            policy, problem = self._failure
+            failure = [{"policy": policy.name, "policy_id": policy.id, "verdict": "error", "problem": problem()}]
+        return [*trace_of(self.asked), *self._closing, *failure]
 
     def _shows_machine(self, policy: Policy) -> bool:
         """A service token opens every service-auth policy that matches; a certificate or another application's token

@@ -146,14 +146,14 @@ def ask_external(policies: Iterable[Policy], groups: Mapping[str, Group], asker:
 
 def evaluators_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> set[tuple[str, str]]:
     """(evaluate_url, keys_url) of each."""
-    return {(rule.value, rule.detail) for rule in rules_in(policies, groups) if rule.selector == EXTERNAL}
+    return {(rule.value, rule.detail) for rule in rules_outside(policies, groups) if rule.selector == EXTERNAL}
 
 
 def load_lists(
     organization_id: str, policies: Iterable[Policy], groups: Mapping[str, Group]
 ) -> Mapping[str, NamedList]:
     """One query when any rule names a list. An entry that cannot be read leaves its list out: its rules are errors."""
-    named = {rule.value for rule in rules_in(policies, groups) if rule.selector in LIST_TYPES}
+    named = {rule.value for rule in rules_outside(policies, groups) if rule.selector in LIST_TYPES}
     if not named:
         return {}
     rows = AccessList.objects.filter(organization_id=organization_id, pk__in=named)
@@ -170,6 +170,19 @@ def rules_in(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterato
         if rule.selector == GROUP and rule.value in groups and rule.value not in seen:
             seen.add(rule.value)
             open_rules += groups[rule.value].rules()
+
+
+def rules_outside(policies: Iterable[Policy], groups: Mapping[str, Group]) -> Iterator[Rule]:
+    """Those of `rules_in` that ask about named lists or external evaluators."""
+    open_lists = [policy.lists for policy in policies]
+    seen: set[str] = set()
+    while open_lists:
+        lists = open_lists.pop()
+        yield from lists.outside
+        for key in lists.groups:
+            if key in groups and key not in seen:
+                seen.add(key)
+                open_lists.append(groups[key].lists)
 
 
 def _read(row: AccessList) -> NamedList | None:

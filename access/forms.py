@@ -247,13 +247,13 @@ class RotateForm(forms.Form):
     overlap_seconds = forms.TypedChoiceField(
         coerce=int,
         initial=DAY,
-        label="The present secret works for another",
+        label="The present secret goes on for",
         choices=[
-            (HOUR, "hour"),
-            (DAY, "day"),
-            (7 * DAY, "week"),
+            (HOUR, "1 hour"),
+            (DAY, "1 day"),
+            (7 * DAY, "1 week"),
             (30 * DAY, "30 days"),
-            (0, "moment: it stops at once (leaked or lost)"),
+            (0, "It stops at once (leaked or lost)"),
         ],
     )
 

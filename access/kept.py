@@ -8,34 +8,56 @@ from typing import Any, Generic, TypeVar
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")
-# Rules and entries of lists that one Kept holds, at about half a kilobyte each.
+# Rules and entries of lists that one store holds, at about half a kilobyte each.
 MAX_WEIGHT = 200_000
 
 
-class Kept(Generic[Row, Made]):
+class _Store(Generic[Made]):
     """What was made of rows, for as long as the rows stay the same.
 
     Rows are read from the database at each request and compared by content, not by time stamp: no edit, however it was
     made, leaves an old rule in force. Threads may share one.
     """
 
-    def __init__(
-        self, make: Callable[[Row], Made], columns: Callable[[Row], tuple[Any, ...]], weight: Callable[[Made], int]
-    ) -> None:
-        self._make, self._columns, self._weigh = make, columns, weight
-        self._made: dict[Hashable, tuple[tuple[Any, ...], Made]] = {}
+    def __init__(self, weight: Callable[[Made], int]) -> None:
+        self._weigh = weight
+        self._made: dict[Hashable, tuple[Any, Made]] = {}
         self._weight = 0
 
-    def of(self, key: Hashable, row: Row) -> Made:
-        columns = self._columns(row)
-        known = self._made.get(key)
-        if known is not None and known[0] == columns:
-            return known[1]
-        made = self._make(row)
+    def _known(self, key: Hashable, content: Any) -> Made | None:
+        kept = self._made.get(key)
+        return kept[1] if kept is not None and kept[0] == content else None
+
+    def _keep(self, key: Hashable, content: Any, made: Made) -> Made:
         self._weight += 1 + self._weigh(made)
         if self._weight > MAX_WEIGHT:
             self._made.clear()
             self._weight = 1 + self._weigh(made)
-        # A copy: whoever changes the row's lists in place must not change what it is compared with.
-        self._made[key] = (deepcopy(columns), made)
+        self._made[key] = (content, made)
         return made
+
+
+class Kept(_Store[Made], Generic[Row, Made]):
+    """By rows that are at hand."""
+
+    def __init__(
+        self, make: Callable[[Row], Made], columns: Callable[[Row], tuple[Any, ...]], weight: Callable[[Made], int]
+    ) -> None:
+        super().__init__(weight)
+        self._make, self._columns = make, columns
+
+    def of(self, key: Hashable, row: Row) -> Made:
+        columns = self._columns(row)
+        made = self._known(key, columns)
+        # A copy: whoever changes the row's lists in place must not change what it is compared with.
+        return self._keep(key, deepcopy(columns), self._make(row)) if made is None else made
+
+
+class KeptTexts(_Store[Made]):
+    """By the texts of rows (accounts.prepared.RowText), so that only edited rows have to be read."""
+
+    def known(self, key: Hashable, text: str | None) -> Made | None:
+        return self._known(key, text)
+
+    def keep(self, key: Hashable, text: str, made: Made) -> Made:
+        return self._keep(key, text, made)

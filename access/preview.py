@@ -8,11 +8,11 @@ from datetime import datetime
 
 from django.db.models import F, OuterRef, Subquery
 
-from access.decisions import group_of, policy_of
 from access.evaluation import Outcome
 from access.facts import load_lists
 from access.models import ApplicationPolicy, Group, Policy
 from access.questions import Asked, answer, context_for, person_for
+from access.rule_store import group_of, policy_of
 from accounts.models import AccessSession, Identity, Organization
 
 # Those who came last; everybody is a simulation's job.

@@ -28,12 +28,12 @@ from accounts.second_factor import ASSUMED
 
 IDENTITY, TYPED, MACHINE, NOBODY = "identity", "typed", "service_token", "nobody"
 WHO = (
-    (IDENTITY, "A known person, with the groups and claims of their last login"),
+    (IDENTITY, "A person who has logged in before"),
     (TYPED, "Somebody made up"),
     (MACHINE, "A machine with a service token"),
     (NOBODY, "Nobody: no login, no token"),
 )
-EXTERNAL_ANSWERS = (("", "Not known: such rules cannot be decided"), ("allow", "allow"), ("deny", "deny"))
+EXTERNAL_ANSWERS = (("", "Not known: undecided"), ("allow", "Allow"), ("deny", "Deny"))
 MAX_LIST = 200
 MAX_TEXT = 500
 

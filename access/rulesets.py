@@ -13,13 +13,14 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from access.rule_reading import read_rules
-from access.selectors import GROUP, SELECTORS, NamedList, Rule, RuleError
+from access.selectors import EXTERNAL, GROUP, LIST_TYPES, SELECTORS, NamedList, Rule, RuleError
 from access.terms import NO_TERMS, Terms
 
 Scope = tuple[str, ...]
 # The answers of one rule, as bits because a list has several; and how far the bits of each list are shifted.
 MATCH, MISS, ERROR = 1, 2, 4
 INCLUDE, REQUIRE, EXCLUDE = 0, 3, 6
+_OUTSIDE = frozenset({EXTERNAL, *LIST_TYPES})
 
 
 class Bucket(NamedTuple):
@@ -49,6 +50,8 @@ class RuleLists:
     buckets: tuple[tuple[int, Bucket], ...]
     inner: tuple[tuple[int, str], ...]
     groups: tuple[str, ...]
+    # Rules that need more than the request and the person: named lists and external evaluators.
+    outside: tuple[Rule, ...]
     is_broken: bool
     size: int
 
@@ -166,6 +169,7 @@ def _lists(include: Sequence[Rule], require: Sequence[Rule], exclude: Sequence[R
         buckets=tuple((place, bucket) for place, listed in placed for bucket in listed.buckets),
         inner=tuple((place, key) for place, listed in placed for key in listed.groups),
         groups=tuple(dict.fromkeys(key for listed in lists for key in listed.groups)),
+        outside=tuple(rule for rule in (*include, *require, *exclude) if rule.selector in _OUTSIDE),
         is_broken=any(listed.is_broken for listed in lists),
         size=len(include) + len(require) + len(exclude),
     )

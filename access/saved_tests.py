@@ -13,13 +13,14 @@ from typing import Any
 
 from django.utils import timezone
 
-from access.decisions import group_of, load_rules, policy_of
+from access.decisions import load_rules
 from access.evaluation import Decision, Group, Outcome, Policy
 from access.facts import rules_in
 from access.models import AccessList, Application, ApplicationPolicy, SavedTest
 from access.models import Group as GroupRow
 from access.models import Policy as PolicyRow
 from access.questions import Asked, Question, answer, ask
+from access.rule_store import group_of, policy_of
 from access.selectors import EXTERNAL, GROUP, LIST_TYPES, Rule
 from accounts.errors import Conflict, DomainError, InvalidInput
 from accounts.models import Organization

@@ -22,7 +22,6 @@ from django.db.models import Model, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from access.decision_facts import context_of
-from access.decisions import group_of, policy_of
 from access.evaluation import PURPOSE_REQUIRED, Decision, Outcome, Policy, evaluate
 from access.evaluation import Group as RuleGroup
 from access.facts import load_lists
@@ -36,6 +35,7 @@ from access.models import (
 )
 from access.models import Policy as PolicyRow
 from access.questions import Asked, answer, context_for, person_for
+from access.rule_store import group_of, policy_of
 from access.selectors import NamedList
 from accounts.models import AccessSession, Identity, Organization
 from accounts.second_factor import ASSUMED

@@ -93,8 +93,8 @@ class SavedTest(models.Model):
     """Such as "alice from PT must reach it; contractors must not": asked at every change of rules that matter to it."""
 
     class Expected(models.TextChoices):
-        ALLOW = "allow", "must reach it"
-        DENY = "deny", "must not reach it"
+        ALLOW = "allow", "Must reach it"
+        DENY = "deny", "Must not reach it"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="saved_tests")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from django.db import transaction
 from ninja import Field, Schema
 
+from accounts.actions.login_page import remove_logo, set_logo
 from accounts.actions.organizations import update_organization
 from accounts.actions.sessions import revoke_identity_sessions
-from accounts.api_base import ApiRequest, ApiRouter, rfc3339
+from accounts.api_base import ApiRequest, ApiRouter, as_uuid, rfc3339
 from accounts.durations import format_duration, parse_duration
 from accounts.errors import Conflict, InvalidInput, NotFound
 from accounts.models import Identity, Organization
@@ -49,6 +51,8 @@ class OrganizationBody(OrganizationFields):
     auth_domain: str | None = None
     session_duration: str | None = None
     auto_redirect_to_identity: bool | None = None
+    # Ours: support staff of the installation have to ask before they look in.
+    support_needs_consent: bool | None = None
 
 
 class OrganizationResult(OrganizationFields):
@@ -58,7 +62,17 @@ class OrganizationResult(OrganizationFields):
     auth_domain: str
     session_duration: str
     auto_redirect_to_identity: bool
+    support_needs_consent: bool
     created_at: str | None
+
+
+class LogoBody(Schema):
+    # Base64 of a PNG or JPEG.
+    content: str = Field(min_length=1, max_length=1_000_000)
+
+
+class LogoResult(Schema):
+    digest: str
 
 
 class RevokeUserBody(Schema):
@@ -95,6 +109,7 @@ def put_organization(request: ApiRequest, body: OrganizationBody) -> Organizatio
         settings=_merged_settings(organization, body),
         mfa_required_for_all_apps=body.mfa_required_for_all_apps,
         mfa_config=_mfa_config(body),
+        support_needs_consent=body.support_needs_consent,
     )
     return shape_organization(organization)
 
@@ -107,8 +122,12 @@ def post_organization(request: ApiRequest, body: OrganizationBody) -> Organizati
 
 @router.route("POST", "/organizations/revoke_user", Permission.IDENTITY_EDIT, bool)
 def revoke_user(request: ApiRequest, body: RevokeUserBody) -> bool:
-    """Ends every session of the person with this e-mail, at every identity provider."""
+    """Ends every session of the person with this e-mail, at every identity provider; with `user_uid` of that one user
+    only."""
     identities = Identity.objects.for_organization(request.organization).filter(email__iexact=body.email)
+    if body.user_uid:
+        wanted = as_uuid(body.user_uid)
+        identities = identities.filter(pk=wanted) if wanted is not None else identities.none()
     with transaction.atomic():
         found = list(identities)
         if not found:
@@ -116,6 +135,23 @@ def revoke_user(request: ApiRequest, body: RevokeUserBody) -> bool:
         for identity in found:
             revoke_identity_sessions(identity, actor=request.actor)
     return True
+
+
+@router.route("PUT", "/organizations/logo", Permission.ORGANIZATION_EDIT, LogoResult)
+def put_logo(request: ApiRequest, body: LogoBody) -> LogoResult:
+    """Ours: the logo of login pages."""
+    try:
+        content = base64.b64decode(body.content, validate=True)
+    except ValueError as error:
+        raise InvalidInput("content must be base64.", fields={"content": "Not base64."}) from error
+    organization = set_logo(request.organization, content, actor=request.actor)
+    return LogoResult(digest=organization.settings["login_logo"])
+
+
+@router.route("DELETE", "/organizations/logo", Permission.ORGANIZATION_EDIT, LogoResult)
+def delete_logo(request: ApiRequest) -> LogoResult:
+    remove_logo(request.organization, actor=request.actor)
+    return LogoResult(digest="")
 
 
 def shape_organization(organization: Organization) -> OrganizationResult:
@@ -131,6 +167,7 @@ def shape_organization(organization: Organization) -> OrganizationResult:
         auth_domain=organization.team_domain,
         session_duration=format_duration(organization.session_duration_seconds),
         auto_redirect_to_identity=organization.auto_redirect_to_identity,
+        support_needs_consent=organization.support_needs_consent,
         created_at=rfc3339(organization.created_at),
     )
 

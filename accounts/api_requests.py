@@ -1,8 +1,9 @@
 """A dashboard form as the API request that does the same ("Copy as API request").
 
 A form that is sent with step=api-request is acted upon inside a transaction that is rolled back, so the request is made
-of the very object the form would save, by the shapes of the API itself. Only forms named in `register` take part, and
-their actions write rows and an audit event, nothing else; what they send after the commit is never sent.
+of the very object the form would save, by the shapes of the API itself. Only forms that are registered take part:
+`register` for forms that save an object, `register_call` for buttons and questions, whose request says only what is
+acted upon. Their actions write rows and an audit event, nothing else; what they send after the commit is never sent.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.messages import get_messages
 from django.db import transaction
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from ninja import Schema
 
-from accounts.audit import recorded_targets
+from accounts.audit import events_written, recorded_targets
 from accounts.models import Organization
+from accounts.ratelimits import uncounted
 
 STEP = "api-request"
 TOKEN_VARIABLE = "$SALLYPORT_API_TOKEN"  # noqa: S105 - the name of a shell variable
+ModelT = TypeVar("ModelT", bound=Model)
 _DONE_STATUSES = frozenset({200, 302, 303})
 
 
@@ -34,7 +37,7 @@ class ApiCall:
 
     method: str
     path: str
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] | list[Any] | None
     notes: tuple[str, ...] = ()
 
     @property
@@ -44,28 +47,64 @@ class ApiCall:
     @property
     def command(self) -> str:
         """For a POSIX shell. The quoted word keeps the shell out of the body; a line of it alone cannot be in JSON."""
-        return (
+        head = (
             f"curl --fail-with-body -X {self.method} '{settings.DASHBOARD_URL}/client/v4{self.path}' \\\n"
-            f'  -H "Authorization: Bearer {TOKEN_VARIABLE}" \\\n'
-            "  -H 'Content-Type: application/json' \\\n"
-            f"  --data-binary @- <<'JSON'\n{self.json}\nJSON"
+            f'  -H "Authorization: Bearer {TOKEN_VARIABLE}"'
         )
+        if self.body is None:
+            return head
+        body = f"  --data-binary @- <<'JSON'\n{self.json}\nJSON"
+        return f"{head} \\\n  -H 'Content-Type: application/json' \\\n{body}"
 
 
 @dataclass(frozen=True)
-class Form:
-    """What the form's action is about, and how to say it: build(object, is_new)."""
+class Asked:
+    """What a form was sent for: the arguments of its address, its fields, and what its action was about."""
 
-    model: type[Model]
-    build: Callable[[Any, bool], ApiCall]
-    is_new: bool
+    organization: Organization
+    arguments: Mapping[str, Any]
+    data: QueryDict
+    targets: list[Model]
+
+    def target(self, model: type[ModelT]) -> ModelT | None:
+        """The last one of this kind."""
+        found = [target for target in self.targets if isinstance(target, model)]
+        return found[-1] if found else None
 
 
-_FORMS: dict[str, Form] = {}
+Build = Callable[[Asked], ApiCall | None]
+_FORMS: dict[str, Build] = {}
 
 
-def register(url_name: str, model: type[Model], build: Callable[[Any, bool], ApiCall], *, is_new: bool) -> None:
-    _FORMS[url_name] = Form(model, build, is_new)
+def register(url_name: str, model: type[ModelT], build: Callable[[ModelT, bool], ApiCall], *, is_new: bool) -> None:
+    """A form that saves a `model`: build(object, is_new)."""
+
+    def of_object(asked: Asked) -> ApiCall | None:
+        found = asked.target(model)
+        return build(found, is_new) if found is not None else None
+
+    _FORMS[url_name] = of_object
+
+
+def register_build(url_name: str, build: Build) -> None:
+    _FORMS[url_name] = build
+
+
+def register_call(
+    url_name: str,
+    method: str,
+    path: str,
+    *,
+    body: Callable[[Asked], Mapping[str, Any] | None] | None = None,
+    notes: tuple[str, ...] = (),
+) -> None:
+    """A button or a question. `path` names {account} and arguments of the form's own address."""
+
+    def of_address(asked: Asked) -> ApiCall:
+        filled = path.format(account=f"/accounts/{asked.organization.pk}", **asked.arguments)
+        return ApiCall(method, filled, body(asked) if body is not None else None, notes)
+
+    _FORMS[url_name] = of_address
 
 
 def has_api_request(url_name: str) -> bool:
@@ -80,8 +119,9 @@ def asks_for_request(request: HttpRequest) -> bool:
 def show_request(request: HttpRequest, organization: Organization, act: Callable[[], HttpResponse]) -> HttpResponse:
     """Acts and takes it back. The page is a whole one without htmx, and a part of one with it."""
     match = request.resolver_match
-    form = _FORMS.get(match.url_name or "") if match is not None else None
-    call = _dry_run(form, act) if form is not None else None
+    build = _FORMS.get(match.url_name or "") if match is not None else None
+    arguments = match.kwargs if match is not None else {}
+    call = _dry_run(build, organization, arguments, request.POST, act) if build is not None else None
     # Whatever the view had to say was about something that did not happen.
     storage: Any = get_messages(request)
     storage._queued_messages = []
@@ -91,12 +131,20 @@ def show_request(request: HttpRequest, organization: Organization, act: Callable
     return render(request, template, page, status=200 if call is not None or part else 422)
 
 
-def _dry_run(form: Form, act: Callable[[], HttpResponse]) -> ApiCall | None:
-    with transaction.atomic():
+def _dry_run(
+    build: Build,
+    organization: Organization,
+    arguments: Mapping[str, Any],
+    data: QueryDict,
+    act: Callable[[], HttpResponse],
+) -> ApiCall | None:
+    """None when the form would not have been acted upon: no change is made without an event of the audit log."""
+    before = events_written()
+    with transaction.atomic(), uncounted():
         with recorded_targets() as targets:
             response = act()
-        found = [target for target in targets if isinstance(target, form.model)]
-        call = form.build(found[-1], form.is_new) if found and response.status_code in _DONE_STATUSES else None
+        acted = response.status_code in _DONE_STATUSES and events_written() != before
+        call = build(Asked(organization, arguments, data, targets)) if acted else None
         transaction.set_rollback(True)
     return call
 

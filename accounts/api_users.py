@@ -8,8 +8,11 @@ from django.db.models import Q
 from django.utils import timezone
 from ninja import Query, Schema
 
-from accounts.api_base import ApiRequest, ApiRouter, Page, Paging, find, page_of, rfc3339
-from accounts.errors import NotFound
+from accounts.actions.authenticators import reset_authenticators
+from accounts.actions.identities import disable_identity, enable_identity
+from accounts.actions.sessions import revoke_session
+from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of, rfc3339
+from accounts.errors import Conflict, InvalidInput, NotFound
 from accounts.models import AccessSession, Identity
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
@@ -39,6 +42,14 @@ class AccessUserResult(Schema):
     # Ours: the provider that knows this person, and whether their access is switched off.
     identity_provider_id: str
     disabled: bool
+
+
+class UserChanges(Schema):
+    """`email` and `name` are what the login method says: they may be sent back as they are."""
+
+    email: str | None = None
+    name: str | None = None
+    disabled: bool | None = None
 
 
 class SessionMetadata(Schema):
@@ -72,6 +83,28 @@ def get_access_user(request: ApiRequest, user_id: str) -> AccessUserResult:
     return shape_user(own_identity(request, user_id))
 
 
+@router.route("PUT", "/users/{user_id}", Permission.IDENTITY_EDIT, AccessUserResult)
+def update_access_user(request: ApiRequest, user_id: str, body: UserChanges) -> AccessUserResult:
+    """`disabled` switches the person's access off (sessions end, connections are cut) and on again."""
+    identity = own_identity(request, user_id)
+    for name in ("email", "name"):
+        if getattr(body, name) not in (None, getattr(identity, name)):
+            text = f"The {name} is what {identity.provider.name} says at each login; change it there."
+            raise InvalidInput(text, fields={name: text})
+    if body.disabled is not None and body.disabled != (identity.disabled_at is not None):
+        change = disable_identity if body.disabled else enable_identity
+        change(identity, actor=request.actor)
+    return shape_user(own_identity(request, user_id))
+
+
+@router.route("DELETE", "/users/{user_id}/authenticators", Permission.IDENTITY_EDIT, Deleted)
+def reset_user_authenticators(request: ApiRequest, user_id: str) -> Deleted:
+    """Ours: all second factors and recovery codes are gone; the person adds new ones."""
+    identity = own_identity(request, user_id)
+    reset_authenticators(identity, actor=request.actor)
+    return Deleted(id=str(identity.pk))
+
+
 @router.route("GET", "/users/{user_id}/active_sessions", Permission.IDENTITY_READ, SessionResult, paged=True)
 def list_active_sessions(request: ApiRequest, user_id: str, paging: Query[Paging]) -> Page:
     sessions = _sessions(own_identity(request, user_id)).filter(revoked_at=None, expires_at__gt=timezone.now())
@@ -84,6 +117,17 @@ def get_active_session(request: ApiRequest, user_id: str, nonce: str) -> dict[st
     if session is None:
         raise NotFound("No such session.")
     return identity_document(session) | {"isActive": session.is_active(timezone.now())}
+
+
+@router.route("DELETE", "/users/{user_id}/active_sessions/{nonce}", Permission.IDENTITY_EDIT, Deleted)
+def end_active_session(request: ApiRequest, user_id: str, nonce: str) -> Deleted:
+    """Ours: ends this one session. organizations/revoke_user ends all of a person's."""
+    session = _sessions(own_identity(request, user_id)).filter(nonce=nonce).first()
+    if session is None:
+        raise NotFound("No such session.")
+    if not revoke_session(session, actor=request.actor):
+        raise Conflict("That session was ended before.", code="already_revoked")
+    return Deleted(id=str(session.pk))
 
 
 @router.route("GET", "/users/{user_id}/last_seen_identity", Permission.IDENTITY_READ, dict[str, Any])

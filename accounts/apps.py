@@ -11,3 +11,5 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         import_module("accounts.events")
         import_module("accounts.api_forms").register()
+        import_module("accounts.restorers").register_kinds()
+        import_module("accounts.api_calls").register_calls()

@@ -22,6 +22,7 @@ PROVIDER_UPDATED = audit.register("accounts.identity_provider.updated", "Login m
 PROVIDER_DELETED = audit.register(
     "accounts.identity_provider.deleted", "Login method deleted, its sessions ended", affects_edge=True
 )
+PROVIDER_RESTORED = audit.register("accounts.identity_provider.restored", "Deleted login method restored")
 PROVIDER_SCIM_CHANGED = audit.register("accounts.identity_provider.scim_changed", "SCIM settings changed")
 PROVIDER_SCIM_SECRET_MADE = audit.register("accounts.identity_provider.scim_secret_made", "New SCIM secret made")
 # Those that change who may do what also raise the edge version (actions/scim.py).
@@ -71,3 +72,4 @@ SUPPORT_ENDED = audit.register("accounts.support.ended", "Support session ended"
 SUPPORT_PAGE_VIEWED = audit.register("accounts.support.page_viewed", "Page looked at by support staff")
 IDENTITY_UNLOCKED = audit.register("accounts.identity.unlocked", "Waiting time after too many login attempts ended")
 MEMBER_UNLOCKED = audit.register("accounts.member.unlocked", "Member's waiting time after failed sign-ins ended")
+DELETED_RESTORED = audit.register("accounts.deleted_object.restored", "Deletion undone", affects_edge=True)

@@ -15,6 +15,7 @@ from django.db.models.functions import Lower
 from accounts import mfa_models  # noqa: F401 - more models of this app
 from accounts.audit_models import AuditChain as AuditChain
 from accounts.audit_models import AuditEvent as AuditEvent
+from accounts.deleted_models import DeletedObject as DeletedObject
 from accounts.edge_models import EdgeChange, EdgeVersion  # noqa: F401 - Django finds models here
 from accounts.login_models import LoginAttempt as LoginAttempt
 from accounts.login_models import ProviderTest as ProviderTest
@@ -130,12 +131,17 @@ class ApiToken(models.Model):
     prefix = models.CharField(max_length=8, help_text="First characters, to tell tokens apart.")
     scopes = models.JSONField(default=list)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL)
+    # The token it was made with, through the API: it ends with that one.
+    made_with = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="made")
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
     objects = TenantQuerySet["ApiToken"].as_manager()
+
+    class Meta:
+        verbose_name = "API token"
 
     def __str__(self) -> str:
         return self.name

@@ -23,10 +23,12 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.actions.deletions import UNDO_HINT
 from accounts.api_requests import has_api_request
 from accounts.errors import DomainError, NotFound, PermissionDenied
 from accounts.forms import PlainForm
 from accounts.http import OrganizationRequest
+from accounts.models import DeletedObject
 from accounts.permissions import Permission
 from accounts.repeats import answer_once
 
@@ -55,7 +57,8 @@ def show(
     allowed = {permission.name.lower(): request.can(permission) for permission in Permission}
     match = request.resolver_match
     api_request = match is not None and has_api_request(match.url_name or "")
-    page: dict[str, Any] = {"title": title, "crumbs": [*crumbs, (title, None)], "can": allowed}
+    last = context.pop("crumb", title)  # where the title says again what the way to the page says
+    page: dict[str, Any] = {"title": title, "crumbs": [*crumbs, (last, None)], "can": allowed}
     page |= {"api_request": api_request, "live": api_request, **context}
     return render(request, template, page, status=status)
 
@@ -80,10 +83,14 @@ def confirmed(
     back: str = "",
     danger: bool = True,
     form: forms.BaseForm | None = None,
+    can_undo: bool = False,
+    obstacle: str = "",
 ) -> HttpResponse:
-    """Ask first; once confirmed, `act`, say what was done and go on to `to`, or answer with what `act` answers.
+    """Ask first; once confirmed, `act`, say what was done and go on to `to`, or answer with what `act` answers. What
+    `act` keeps (a DeletedObject) gets an Undo button in the message; `can_undo` says so beforehand.
 
-    `back`, where Cancel leads and by default `to` too, is the last of `crumbs` unless it is named.
+    `back`, where Cancel leads and by default `to` too, is the last of `crumbs` unless it is named. With an `obstacle`,
+    which `act` would refuse, there is no button to press in vain.
     """
     form = PlainForm(posted(request)) if form is None else form
     back = back or crumbs[-1][1] or ""
@@ -92,7 +99,7 @@ def confirmed(
             answer = act()
             if isinstance(answer, HttpResponseBase):
                 return cast(HttpResponse, answer)
-            messages.success(request, said)
+            messages.success(request, said, extra_tags=_undo_tag(request, answer))
             return HttpResponseRedirect(to or back)
     return show(
         request,
@@ -100,12 +107,18 @@ def confirmed(
         title=title or button,
         crumbs=crumbs,
         question=question,
-        consequences=consequences,
+        consequences=[*consequences, UNDO_HINT] if can_undo and not obstacle else consequences,
         button=button,
         danger=danger,
+        obstacle=obstacle,
         back=back,
         form=form,
     )
+
+
+def _undo_tag(request: OrganizationRequest, answer: object) -> str:
+    """Where the message's Undo button posts to (components/_messages.html)."""
+    return f"undo:{at(request, 'deleted_restore', answer.pk)}" if isinstance(answer, DeletedObject) else ""
 
 
 @contextmanager
@@ -254,7 +267,7 @@ def list_page(
             queryset = queryset.filter(item.lookups[item.value])
     number = _page_number(request.GET.get("page", ""))
     start = (number - 1) * PER_PAGE
-    rows = list(queryset[start : start + PER_PAGE + 1])
+    rows = list(_cut(queryset, start))
     has_next = len(rows) > PER_PAGE
     return Listing(
         rows=rows[:PER_PAGE],
@@ -266,6 +279,15 @@ def list_page(
         stopped_at="" if has_next else reach.stopped_at,
         stopped_day=reach.stopped_day,
     )
+
+
+def _cut(queryset: QuerySet[ModelT], start: int) -> QuerySet[ModelT]:
+    """One row more than the page, to see whether another follows. What a list looks up for each row is looked up for
+    this page only, not for the rows before it as well."""
+    part = slice(start, start + PER_PAGE + 1)
+    if not start:
+        return queryset[part]
+    return queryset.filter(pk__in=list(queryset.values_list("pk", flat=True)[part]))
 
 
 def _contains(request: HttpRequest, queryset: QuerySet[Any], column: str, query: str) -> Q:

@@ -80,9 +80,8 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
 # What support staff see in a support session.
 SUPPORT_ROLE = Role.AUDITOR
 # What an API token may be given. Roles bound it: a token never holds more than its creator does.
-SCOPES: tuple[Permission, ...] = tuple(
-    sorted(_ADMIN - {Permission.MEMBERS_EDIT, Permission.TOKENS_EDIT, Permission.TOKENS_READ})
-)
+# (Members of role owner are out of every token's reach: accounts/actions/members.py.)
+SCOPES: tuple[Permission, ...] = tuple(sorted(_ADMIN))
 
 
 def role_allows(role: str, permission: Permission) -> bool:
@@ -108,6 +107,15 @@ _AREAS: tuple[tuple[str, Permission, Permission | None], ...] = (
     ("API tokens", Permission.TOKENS_READ, Permission.TOKENS_EDIT),
     ("Organization and login page", Permission.ORGANIZATION_READ, Permission.ORGANIZATION_EDIT),
 )
+
+
+def permission_text(permission: Permission) -> str:
+    """What a refused page is about: "changing zones and DNS records". Empty where no area has it."""
+    for area, look, change in _AREAS:
+        if permission in (look, change):
+            verb = "changing" if permission == change else "reading"
+            return f"{verb} {area if area[:2].isupper() else area[:1].lower() + area[1:]}"
+    return ""
 
 
 @dataclass(frozen=True)

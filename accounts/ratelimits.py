@@ -6,6 +6,9 @@ Keys are real peer addresses (request.client_ip, which HostGuard vouches for) an
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,8 +46,24 @@ INVITE_BY_ADDRESS = Limit("invite-address", 5, 3600)
 HAND_OVER_BY_SESSION = Limit("hand-over-session", 600, 600)
 
 
+_uncounted: ContextVar[bool] = ContextVar("uncounted", default=False)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """For what is acted upon and taken back: it is held to the limits, and uses none of them up."""
+    mark = _uncounted.set(True)
+    try:
+        yield
+    finally:
+        _uncounted.reset(mark)
+
+
 def spend(limit: Limit, *key: str) -> None:
     """Count one attempt under `key`. Raises TooManyAttempts when the window's count is used up."""
+    if _uncounted.get():
+        refuse_if_spent(limit, *key)
+        return
     name = _cache_key(limit, key)
     cache.add(name, 0, limit.window_seconds)
     try:

@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from accounts import factor_mail, pin
-from accounts.actions import invitation_links, pins, provider_tests, second_factor, sessions, support
+from accounts.actions import deletions, invitation_links, pins, provider_tests, second_factor, sessions, support
 from accounts.actions.audit_chains import verify_all
 from accounts.actions.scim import sweep_scim_updates
 from accounts.actor import system
@@ -91,4 +91,5 @@ def sweep_expired() -> None:
     sweep_scim_updates(now=now)
     provider_tests.sweep_provider_tests(now=now)
     support.sweep_support_sessions(now=now)
+    deletions.forget_deleted(now=now)
     Session.objects.filter(expire_date__lt=now).delete()

@@ -19,6 +19,7 @@ from ninja.operation import Operation
 from ninja.parser import Parser
 
 from access import (
+    api_approvals,
     api_apps,
     api_certificates,
     api_custom_pages,
@@ -28,11 +29,22 @@ from access import (
     api_logs,
     api_policies,
     api_policy_tests,
+    api_saved_tests,
     api_service_tokens,
+    api_ssh,
     api_tags,
 )
 from accounts import api as accounts_api
-from accounts import api_organization, api_providers, api_scim, api_users
+from accounts import (
+    api_deleted,
+    api_members,
+    api_organization,
+    api_providers,
+    api_scim,
+    api_support,
+    api_tokens,
+    api_users,
+)
 from accounts.api_base import failure, set_zone_owner
 from accounts.errors import DomainError
 from accounts.http import declares
@@ -231,6 +243,9 @@ api.add_exception_handler(Http404, _missing)
 api.add_exception_handler(ObjectDoesNotExist, _missing)
 api.add_exception_handler(Exception, _unknown)
 api.add_router("", accounts_api.router)
+api.add_router("/user", api_tokens.router, url_name_prefix="user")
+for _router in (api_tokens.router, api_members.router, api_support.router, api_deleted.router):
+    api.add_router("/accounts/{account_id}", _router, url_name_prefix="account")
 api.add_router("", api_zones.router)
 api.add_router("", api_records.router)
 api.add_router("", tunnels_api.router)
@@ -257,6 +272,9 @@ for _router in (
     api_keys.router,
     api_tags.router,
     api_custom_pages.router,
+    api_saved_tests.router,
+    api_approvals.router,
+    api_ssh.router,
 ):
     api.add_router("/accounts/{account_id}/access", _router)
 api.add_router("/accounts/{account_id}/gateway", api_lists.router)

@@ -46,6 +46,7 @@ NAVIGATION: tuple[Section, ...] = (
                 "Service Auth", "service_tokens", ("service_token", "ssh_", "client_authorit"), Permission.ACCESS_READ
             ),
             Entry("Tunnels", "tunnels", ("tunnel", "connector"), Permission.TUNNELS_READ),
+            Entry("Tags", "tags", ("tag",), Permission.ACCESS_READ),
         ),
     ),
     Section("", (Entry("DNS", "zones", ("zone", "record", "dns"), Permission.DNS_READ),)),
@@ -55,7 +56,6 @@ NAVIGATION: tuple[Section, ...] = (
             Entry("Users", "users", ("user", "session"), Permission.IDENTITY_READ),
             Entry("Members", "members", ("member", "invitation"), Permission.MEMBERS_READ),
             Entry("Lists", "lists", ("list",), Permission.ACCESS_READ),
-            Entry("Tags", "tags", ("tag",), Permission.ACCESS_READ),
         ),
     ),
     Section(
@@ -75,6 +75,7 @@ NAVIGATION: tuple[Section, ...] = (
             Entry("Keys", "token_keys", ("token_key",), Permission.ACCESS_READ),
             Entry("Organization", "organization_settings", ("organization_settings",), Permission.ORGANIZATION_READ),
             Entry("API tokens", "api_tokens", ("api_token",), Permission.TOKENS_READ),
+            Entry("Recently deleted", "deleted", ("deleted",), Permission.ACCESS_READ),
         ),
     ),
 )

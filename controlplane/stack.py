@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 STOP_SECONDS = 20.0
 _SECRET_BYTES = 32
 _PR_SET_PDEATHSIG = 1
@@ -130,8 +130,8 @@ def _only_one(state: Path) -> Iterator[None]:
 def _run_all(plan: Plan, stopping: list[int]) -> int:
     (plan.state / "logs").mkdir(exist_ok=True)
     keys = _load_or_make_secrets(plan.state / "secrets.json")
-    common = _common_environment(plan, keys)
-    control = {**common, "SECRET_KEY": keys["SECRET_KEY"], "SEAL_KEY": keys["SEAL_KEY"]}
+    common = _common_environment(plan, keys, os.environ)
+    control = _control_environment(common, keys)
     worker = {**control, "AUTHORITY_SEAL_KEY": keys["AUTHORITY_SEAL_KEY"]}
     print("Preparing the database …", flush=True)
     _manage(["migrate", "--verbosity", "0"], worker, plan)
@@ -182,7 +182,7 @@ def _load_or_make_secrets(path: Path) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in stored.items()}
 
 
-def _common_environment(plan: Plan, keys: Mapping[str, str]) -> dict[str, str]:
+def _common_environment(plan: Plan, keys: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """For every process, the edge included: no key that opens sealed data."""
     state = plan.state
     defaults = {
@@ -219,15 +219,25 @@ def _common_environment(plan: Plan, keys: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
     }
     hidden = {"SECRET_KEY", "SEAL_KEY", "AUTHORITY_SEAL_KEY"}
-    inherited = {name: value for name, value in os.environ.items() if name not in hidden}
+    inherited = {name: value for name, value in given.items() if name not in hidden}
     (state / "mail").mkdir(exist_ok=True, mode=0o700)
     return {**defaults, **inherited, **fixed}
+
+
+def _control_environment(common: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
+    return {**common, "SECRET_KEY": keys["SECRET_KEY"], "SEAL_KEY": keys["SEAL_KEY"]}
+
+
+def manage_environment(plan: Plan, given: Mapping[str, str]) -> dict[str, str]:
+    """For manage.py beside a running stack that was started with `given`: what its web process has."""
+    keys = _load_or_make_secrets(plan.state / "secrets.json")
+    return _control_environment(_common_environment(plan, keys, given), keys)
 
 
 def _web_command(plan: Plan, split: bool) -> list[str]:
     # The in-memory broker lives in one process, so the embedded set-up has exactly one worker.
     workers = os.environ.get("WEB_WORKERS", str(os.cpu_count() or 1)) if split else "1"
-    threads = os.environ.get("WEB_THREADS", "1" if split else "4")
+    threads = os.environ.get("WEB_THREADS", "4" if split else "8")
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", plan.host, "--port", str(plan.port)]
     limits = ["--workers", workers, "--blocking-threads", threads, "--backlog", "1024", "--no-ws", "--http", "1"]
     return [*command, *limits, "--log-level", "warning", "controlplane.wsgi:application"]

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controlplane.stack import Plan, manage_environment
 from tools.services import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
-_READY_SECONDS = 90.0
+_READY_SECONDS = 180.0
 _STOP_SECONDS = 30.0
 
 
@@ -54,6 +55,16 @@ class Installation:
                 message = text[:300]
             raise ApiError(error.code, message) from error
 
+    def manage(self, *arguments: str) -> str:
+        """What `manage.py` prints, run beside the stack."""
+        ports = (int(self.facts[name].rpartition(":")[2]) for name in ("dashboard_url", "edge_address", "tunnel_edge"))
+        environment = manage_environment(Plan(self.state, "127.0.0.1", *ports), _kept_environment())
+        command = [sys.executable, str(ROOT / "manage.py"), *arguments]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"manage.py {arguments[0]} failed: {done.stderr}")
+        return done.stdout
+
     def log(self, name: str) -> str:
         return (self.state / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
@@ -65,12 +76,11 @@ def installation(state: Path, **environment: str) -> Iterator[Installation]:
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     ready = state / "quickstart.json"
     ready.unlink(missing_ok=True)
-    kept = {name: value for name, value in os.environ.items() if not _is_setting(name)}
     with (state / "stack.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "controlplane.stack"],
             cwd=ROOT,
-            env={**kept, **ports, "STATE_DIR": str(state), **environment},
+            env={**_kept_environment(), **ports, "STATE_DIR": str(state), **environment},
             stdout=log,
             stderr=log,
         )
@@ -84,6 +94,10 @@ def installation(state: Path, **environment: str) -> Iterator[Installation]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(5)
+
+
+def _kept_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not _is_setting(name)}
 
 
 def _is_setting(name: str) -> bool:

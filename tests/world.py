@@ -36,6 +36,7 @@ from accounts.audit import record
 from accounts.models import (
     AccessSession,
     ApiToken,
+    DeletedObject,
     Identity,
     IdentityProvider,
     Invitation,
@@ -96,6 +97,7 @@ class World:
     provider_test: ProviderTest
     support_session: SupportSession
     draft: ApplicationDraft
+    deleted: DeletedObject
 
     def url_arguments(self) -> dict[str, Any]:
         """A value for every argument that dashboard URLs take."""
@@ -132,6 +134,7 @@ class World:
             "zone_id": self.zone.pk,
             "record_id": self.dns_record.pk,
             "support_session_id": self.support_session.pk,
+            "deleted_id": self.deleted.pk,
         }
 
 
@@ -188,6 +191,15 @@ def make_world(organization: Organization, *, domain: str) -> World:
                 "policies": [],
             },
             expires_at=now + timedelta(days=30),
+        ),
+        deleted=DeletedObject.objects.create(
+            organization=organization,
+            kind="tag",
+            object_id=str(uuid4()),
+            name="legacy",
+            document={"name": "legacy", "applications": []},
+            deleted_by="alice@widgetcorp.test",
+            expires_at=now + timedelta(days=6),
         ),
         invitation=Invitation.objects.create(
             organization=organization,

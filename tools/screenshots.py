@@ -181,6 +181,7 @@ def fill(base: Path, stack: contextlib.ExitStack) -> Installation:
     operator_cli(operator, "tunnel", "route", "dns", "ssh-pool", HOSTNAME)
     authority = here.api("POST", f"/accounts/{{account}}/access/apps/{application['id']}/ca")
     server.ca_file.write_text(authority["public_key"] + "\n", encoding="utf-8")
+    here.manage("seed_activity", "widgetcorp")
     for name in ("alice", "carol"):
         person = Person.at(name, base, here)
         person.configure(HOSTNAME)
@@ -306,7 +307,7 @@ def collect(page: Page, here: Installation, names: dict[str, str]) -> dict[str, 
     kinds: set[str] = set()
     working = here.api("GET", f"{_ORGANIZATION}/access/apps?domain={HOSTNAME}")[0]["id"]  # shown before the others
     first = f"{page.url}access/applications/{working}/"
-    queue = [page.url, first, f"{first}way-in/", f"{first}policies/"]
+    queue = [f"{page.url}?application={working}", first, f"{first}way-in/", f"{first}policies/"]
     while queue and len(names) < _MAX_PAGES:
         address = queue.pop(0)
         path = urlsplit(address).path

@@ -23,6 +23,7 @@ from tunnels.actions.tunnels import (
     delete_tunnel,
     rename_tunnel,
     replace_tunnel_secret,
+    rotate_tunnel_token,
     tunnel_token,
 )
 from tunnels.api_tunnel_shapes import (
@@ -52,6 +53,10 @@ class TunnelBody(Schema):
 class TunnelChanges(Schema):
     name: str | None = Field(None, max_length=300)
     tunnel_secret: str | None = Field(None, max_length=_MAX_SECRET_TEXT)
+
+
+class RotationBody(Schema):
+    cut: bool = False
 
 
 class TunnelFilters(Schema):
@@ -129,6 +134,13 @@ def remove_tunnel(request: ApiRequest, account_id: str, tunnel_id: str, cascade:
 def get_tunnel_token(request: ApiRequest, account_id: str, tunnel_id: str) -> str:
     """For `tunnel run --token`. It holds a secret, so reading it needs tunnels.edit."""
     return tunnel_token(own_live_tunnel(request, tunnel_id))
+
+
+@router.route("POST", "/accounts/{account_id}/cfd_tunnel/{tunnel_id}/token", Permission.TUNNELS_EDIT, str)
+def rotate_token(request: ApiRequest, account_id: str, tunnel_id: str, body: RotationBody | None = None) -> str:
+    """Ours: a new token, in this answer. The old one opens no new connections; `cut` closes the live ones too."""
+    tunnel = own_live_tunnel(request, tunnel_id)
+    return tunnel_token(rotate_tunnel_token(tunnel, cut=body is not None and body.cut, actor=request.actor))
 
 
 # --- Configuration --------------------------------------------------------------------------------------------

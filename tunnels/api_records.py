@@ -11,7 +11,7 @@ from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find
 from accounts.errors import InvalidInput
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
-from tunnels.actions.records import create_record, delete_record, route_hostname, update_record
+from tunnels.actions.records import create_record, delete_record, route_hostname, update_record, verify_record
 from tunnels.api_tunnel_shapes import own_live_tunnel
 from tunnels.api_zones import own_zone
 from tunnels.models import DnsRecord, Zone
@@ -148,6 +148,12 @@ def put_tunnel_route(request: ApiRequest, zone_id: str, tunnel_id: str, body: Ro
         zone, tunnel, hostname=body.user_hostname, overwrite=body.overwrite_existing, actor=request.actor
     )
     return RouteResult(cname=outcome, name=body.user_hostname)
+
+
+@router.route("POST", "/zones/{zone_id}/dns_records/{record_id}/check", Permission.DNS_EDIT, RecordResult)
+def check_record(request: ApiRequest, zone_id: str, record_id: str) -> RecordResult:
+    """Ours: asks the resolvers now; `verification` and `last_answer` show the result a moment later."""
+    return shape_record(verify_record(_own(request, zone_id, record_id), actor=request.actor))
 
 
 def shape_record(record: DnsRecord) -> RecordResult:

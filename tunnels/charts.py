@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 360.0, 120.0
-LEFT, RIGHT, TOP, BOTTOM = 30.0, 17.0, 8.0, 18.0  # right: half of the last label
+LEFT, RIGHT, TOP, BOTTOM = 42.0, 17.0, 8.0, 18.0  # left: "100%" as phones show it; right: half of the last label
 _GAP = 0.22
 
 

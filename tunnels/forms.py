@@ -10,7 +10,7 @@ from accounts.forms import TypedNameForm
 from tunnels.models import DnsRecord
 
 _MONO = {"class": "mono", "spellcheck": "false", "autocapitalize": "none"}
-_TTL_CHOICES = ((1, "automatic"), (60, "1 minute"), (300, "5 minutes"), (3600, "1 hour"), (86400, "1 day"))
+_TTL_CHOICES = ((1, "Automatic"), (60, "1 minute"), (300, "5 minutes"), (3600, "1 hour"), (86400, "1 day"))
 
 
 class TunnelForm(forms.Form):
@@ -32,7 +32,7 @@ class RotateTokenForm(forms.Form):
 
 
 class DeleteTunnelForm(TypedNameForm):
-    cascade = forms.BooleanField(required=False, label="Also when connectors are connected (they are disconnected)")
+    cascade = forms.BooleanField(required=False, label="Disconnect the connectors that are connected now")
 
 
 class ZoneForm(forms.Form):

@@ -153,7 +153,7 @@ def _run_commands(facts: Facts) -> str:
 
 def _record(facts: Facts) -> Step:
     title = "Route the name"
-    page = ("zone", "DNS")
+    page = ("zone", "DNS records")
     if not facts.record_name:
         target = facts.tunnel_target or "the tunnel"
         text = f"Add a CNAME record for {facts.hostname} that points at {target}."
@@ -179,7 +179,13 @@ def _authority(facts: Facts) -> Step:
         return Step("authority", title, State.DONE, text, "", "ssh_authority_detail", "Public key")
     if facts.authority_state == "pending":
         return Step(
-            "authority", title, State.NEXT, "The signing worker is making the key.", "", "ssh_authorities", "SSH"
+            "authority",
+            title,
+            State.NEXT,
+            "The signing worker is making the key.",
+            "",
+            "ssh_authorities",
+            "Service Auth, SSH",
         )
     text = "Under Service Auth, SSH: choose this application and press Generate certificate."
     return Step("authority", title, State.NEXT, text, "", "ssh_authorities", "Service Auth, SSH")

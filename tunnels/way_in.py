@@ -127,7 +127,7 @@ def _edge(facts: WayFacts, now: datetime) -> Hop:
 
 
 def _edge_line(edge: EdgeFacts, now: datetime) -> str:
-    place = f" in {edge.location}" if edge.location else ""
+    place = f" in {edge.location}" if edge.location not in {"", edge.name} else ""
     return f"{edge.name}{place}, reported {ago(now - edge.last_seen_at)}"
 
 

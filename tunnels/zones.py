@@ -93,8 +93,8 @@ def normalize_zone_name(name: str) -> str:
 
 def lock_zone_names() -> None:
     """Serialize changes of who owns a name, until the transaction ends: "not above, not below, not alike" is a rule
-    over many rows that no unique constraint can hold. The first lock of its transaction, before any row's: a check of
-    a zone changes rows of applications. SQLite's IMMEDIATE transactions are serial already."""
+    over many rows that no unique constraint can hold. Before any row is locked but the organization's: a check
+    of a zone changes rows of applications. SQLite's IMMEDIATE transactions are serial already."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_NAMES_LOCK])

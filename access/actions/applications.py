@@ -11,22 +11,21 @@ from django.utils import timezone
 
 from access import events
 from access.actions.custom_pages import check_denial
-from access.actions.drafts import KeptDraft, keep_deleted
 from access.actions.groups import checked_name
-from access.actions.policies import checked_session, lock_application, new_policy, own_policy
+from access.actions.policies import as_item, checked_session, lock_application, new_policy, own_policy
 from access.actions.tags import own_tags
 from access.actions.token_keys import active_key
 from access.application_settings import check_settings
 from access.hostnames import assert_owned, split_domain
 from access.models import Application, ApplicationPolicy, Policy
-from access.policy_terms import FIELDS
 from access.principals import PrincipalRefused, check_principal
 from access.saved_tests import guard
 from access.sshcert import EXTENSIONS, MAX_LIFETIME_SECONDS, MIN_LIFETIME_SECONDS
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import IdentityProvider, Organization
+from accounts.models import DeletedObject, IdentityProvider, Organization
 from accounts.second_factor import checked_config
 from accounts.text import ascii_lower
 from dataplane.wire.destination import DestinationError, parse_rule
@@ -68,14 +67,16 @@ def create_application(
     tags: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     copied_from: Application | None = None,
+    restored: Mapping[str, Any] | None = None,
     **flags: Any,
 ) -> Application:
     """`flags`: any of auto_redirect_to_identity, app_launcher_visible, skip_interstitial,
     certificate_lifetime_seconds, certificate_extensions, principal_overrides, bastion_destinations, mfa_config,
-    require_key_proof. `copied_from` is only noted in the audit event."""
+    require_key_proof. `copied_from` is only noted in the audit event. `restored`: columns of the row that came before,
+    when its deletion is undone."""
     if Application.objects.for_organization(organization).count() >= MAX_APPLICATIONS:
         raise Conflict(f"An organization has at most {MAX_APPLICATIONS} applications.", code="too_many_applications")
-    application = Application(organization=organization)
+    application = Application(organization=organization, **(restored or {}))
     _set_values(
         application,
         name=name,
@@ -162,14 +163,14 @@ def update_application(
 
 
 @transaction.atomic
-def delete_application(application: Application, *, actor: Actor, keep: KeptDraft | None = None) -> None:
-    """Its own policies, SSH authorities (keys included) and certificates' records go with it; the log stays.
-
-    `keep`: a member gets what a person could fill in again (settings, policies) as a draft."""
+def delete_application(application: Application, *, actor: Actor) -> DeletedObject:
+    """Its own policies, SSH authorities (keys included) and certificates' records go with it; the log stays."""
     application = lock_application(application.organization, application)
-    if keep is not None:
-        keep_deleted(application, keep)
     old, key = facts(application), application.pk
+    document = kept_document(application)
+    kept = keep_deleted(
+        "application", application.organization, key=key, name=application.name, document=document, actor=actor
+    )
     Policy.objects.filter(application_links__application=application, reusable=False).delete()
     application.delete()
     application.pk = key
@@ -178,6 +179,7 @@ def delete_application(application: Application, *, actor: Actor, keep: KeptDraf
     audit.record(
         events.APPLICATION_DELETED, organization=application.organization, actor=actor, target=application, old=old
     )
+    return kept
 
 
 @transaction.atomic
@@ -206,11 +208,24 @@ def copied_values(application: Application) -> dict[str, Any]:
     }
 
 
-def as_item(policy: Policy) -> dict[str, Any]:
-    """An own policy as an inline one."""
-    names = ("name", "decision", "include", "require", "exclude", "session_duration_seconds")
-    terms = {name: getattr(policy, name) for name in FIELDS}
-    return {**{name: getattr(policy, name) for name in names}, "terms": terms}
+def kept_document(application: Application) -> dict[str, Any]:
+    """What undoing the deletion brings back beside copied_values: ids, the audience tag, saved tests, and who holds
+    which account name (or it would be free for another person)."""
+    links = application.policy_links.select_related("policy").order_by("precedence")
+    claims = application.principal_claims.order_by("pk")
+    names = ("principal", "identity_id", "email", "key_id", "shared")
+    return {
+        **copied_values(application),
+        "policies": [
+            {"id": link.policy_id}
+            if link.policy.reusable
+            else {**as_item(link.policy), "restored_id": str(link.policy_id), "precedence": link.precedence}
+            for link in links
+        ],
+        "aud": application.aud,
+        "saved_tests": list(application.saved_tests.order_by("name").values("name", "question", "expected")),
+        "principal_claims": list(claims.values(*names)),
+    }
 
 
 def facts(application: Application) -> dict[str, Any]:
@@ -397,6 +412,7 @@ def _resolve(application: Application, item: PolicyItem, own: set[str]) -> tuple
         session_duration_seconds=item.get("session_duration_seconds"),
         reusable=False,
         terms=item.get("terms"),
+        key=_uuid(item["restored_id"]) if item.get("restored_id") else None,
     )
     return policy, precedence
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid4
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -19,9 +20,10 @@ from access.client_crls import read_lists
 from access.hostnames import assert_owned, normalise_hostname
 from access.models import ClientAuthority, ClientHostname
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, DomainError, InvalidInput
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 MAX_AUTHORITIES = 50
 MAX_HOSTNAMES = 50
@@ -41,22 +43,26 @@ def create_client_authority(
     associated_hostnames: Sequence[str] = (),
     forwarding: bool | None = None,
     now: datetime,
+    revocations: Sequence[Mapping[str, Any]] = (),
+    key: UUID | None = None,
 ) -> ClientAuthority:
     """`certificate`: the root in PEM, with its intermediates if there are any. Edges ask for client certificates on the
-    hostnames from now on. `forwarding`: whether origins there get to see them, None: as it is."""
-    hostnames = _checked_hostnames(organization, associated_hostnames)
+    hostnames from now on. `forwarding`: whether origins there get to see them, None: as it is.
+    `revocations` and `key`: the checked lists and the id it had, when its deletion is undone."""
     organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if ClientAuthority.objects.for_organization(organization).count() >= MAX_AUTHORITIES:
         raise Conflict(f"An organization has at most {MAX_AUTHORITIES} client certificate authorities.")
     parsed, intermediates = _checked_bundle(certificate, now)
     row = ClientAuthority(
+        pk=key or uuid4(),
         organization=organization,
+        revocations=list(revocations),
         name=checked_name(name),
         certificate=_pem(parsed),
         intermediates="".join(_pem(one) for one in intermediates),
         subject=parsed.subject.rfc4514_string()[:500],
         fingerprint=parsed.fingerprint(hashes.SHA256()).hex(),
-        associated_hostnames=hostnames,
+        associated_hostnames=_checked_hostnames(organization, associated_hostnames),
         expires_at=parsed.not_valid_after_utc,
     )
     try:
@@ -64,7 +70,7 @@ def create_client_authority(
             row.save()
     except IntegrityError as error:
         raise Conflict("This certificate is in the list already.", code="client_authority_exists") from error
-    switched = {} if forwarding is None else _forward(organization, hostnames, forwarding)
+    switched = {} if forwarding is None else _forward(organization, row.associated_hostnames, forwarding)
     audit.record(events.CLIENT_AUTHORITY_CREATED, organization=organization, actor=actor, target=row, new=_facts(row))
     _record_hostnames(organization, switched, actor)
     return row
@@ -81,9 +87,9 @@ def update_client_authority(
 ) -> ClientAuthority:
     """None keeps a value. The certificate itself never changes: add another, then delete this one."""
     organization = row.organization
-    hostnames = None if associated_hostnames is None else _checked_hostnames(organization, associated_hostnames)
     if forwarding is not None:
         organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    hostnames = None if associated_hostnames is None else _checked_hostnames(organization, associated_hostnames)
     row = ClientAuthority.objects.for_organization(organization).select_for_update(no_key=True).get(pk=row.pk)
     old = _facts(row)
     row.name = row.name if name is None else checked_name(name)
@@ -98,12 +104,21 @@ def update_client_authority(
 
 
 @transaction.atomic
-def delete_client_authority(row: ClientAuthority, *, actor: Actor) -> None:
+def delete_client_authority(row: ClientAuthority, *, actor: Actor) -> DeletedObject:
     """Its certificates count nowhere from now on; streams that rest on them are cut."""
+    document = {
+        "name": row.name,
+        "certificate": row.certificate + row.intermediates,
+        "associated_hostnames": row.associated_hostnames,
+        # A root that came back without them would admit what they refuse.
+        "revocations": row.revocations,
+    }
+    kept = keep_deleted("client_authority", row.organization, key=row.pk, name=row.name, document=document, actor=actor)
     audit.delete(row)
     audit.record(
         events.CLIENT_AUTHORITY_DELETED, organization=row.organization, actor=actor, target=row, old=_facts(row)
     )
+    return kept
 
 
 @transaction.atomic
@@ -132,8 +147,8 @@ def set_revocations(row: ClientAuthority, *, actor: Actor, lists: str, now: date
 @transaction.atomic
 def set_client_hostnames(organization: Organization, forwarding: Mapping[str, bool], *, actor: Actor) -> None:
     """For each hostname, whether origins get to see the client's certificate. Others stay as they are."""
-    names = _checked_hostnames(organization, list(forwarding), field="settings")
     organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    names = _checked_hostnames(organization, list(forwarding), field="settings")
     chosen = dict(zip(names, forwarding.values(), strict=True)) if len(names) == len(forwarding) else {}
     if len(chosen) != len(forwarding):
         raise _invalid("A hostname is listed twice.", "settings")

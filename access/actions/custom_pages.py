@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
@@ -13,10 +13,11 @@ from access.actions.groups import checked_name
 from access.models import Application, CustomPage
 from access.safe_html import MAX_HTML_CHARACTERS
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actions.organizations import update_organization
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 MAX_PAGES = 100
 # Where the organization's settings and an application's name their pages, as the public API has it.
@@ -33,10 +34,12 @@ def create_custom_page(
     type: str,  # noqa: A002 - the field's name
     custom_html: str,
     contract_version: int | None = None,
+    key: UUID | None = None,
 ) -> CustomPage:
+    """`key`: the id it had, when its deletion is undone."""
     if CustomPage.objects.for_organization(organization).count() >= MAX_PAGES:
         raise Conflict(f"An organization has at most {MAX_PAGES} custom pages.", code="too_many_custom_pages")
-    page = CustomPage(organization=organization, name=checked_name(name), type=_checked_type(type))
+    page = CustomPage(pk=key or uuid4(), organization=organization, name=checked_name(name), type=_checked_type(type))
     page.custom_html, page.contract_version = _checked_html(custom_html), contract_version
     _save(page)
     audit.record(events.CUSTOM_PAGE_CREATED, organization=organization, actor=actor, target=page, new=_facts(page))
@@ -70,13 +73,16 @@ def update_custom_page(
 
 
 @transaction.atomic
-def delete_custom_page(page: CustomPage, *, actor: Actor) -> None:
+def delete_custom_page(page: CustomPage, *, actor: Actor) -> DeletedObject:
     """Refused while an application or the organization shows it."""
     organization = Organization.objects.select_for_update(no_key=True).get(pk=page.organization_id)
     page = CustomPage.objects.for_organization(organization).get(pk=page.pk)
     _refuse_used(page, "Choose another page there first.")
+    document = {**_facts(page), "contract_version": page.contract_version}
+    kept = keep_deleted("custom_page", organization, key=page.pk, name=page.name, document=document, actor=actor)
     audit.delete(page)
     audit.record(events.CUSTOM_PAGE_DELETED, organization=organization, actor=actor, target=page, old=_facts(page))
+    return kept
 
 
 def choose_custom_page(organization: Organization, kind: str, page: CustomPage | None, *, actor: Actor) -> None:
@@ -96,12 +102,16 @@ def organization_pages(organization: Organization) -> dict[str, str]:
     return {kind: stored[kind] for kind in CustomPage.Type.values if isinstance(stored.get(kind), str) and stored[kind]}
 
 
-def users_of(page: CustomPage) -> list[str]:
-    """What shows the page, for people."""
-    wanted = str(page.pk)
-    found = ["the whole organization"] if wanted in organization_pages(page.organization).values() else []
-    rows = Application.objects.for_organization(page.organization).order_by("name")
-    return found + [f'"{row.name}"' for row in rows if wanted in (row.settings.get(SETTING) or [])]
+def users_of(organization: Organization, pages: Iterable[CustomPage]) -> dict[UUID, list[str]]:
+    """What shows each of the pages, for people."""
+    of_all = set(organization_pages(organization).values())
+    found = {str(page.pk): ["the whole organization"] if str(page.pk) in of_all else [] for page in pages}
+    rows = Application.objects.for_organization(organization).filter(settings__has_key=SETTING).order_by("name")
+    for name, chosen in rows.values_list("name", f"settings__{SETTING}"):
+        for key in chosen or []:
+            if key in found:
+                found[key].append(f'"{name}"')
+    return {UUID(key): users for key, users in found.items()}
 
 
 def check_denial(organization: Organization, settings: Mapping[str, Any]) -> None:
@@ -131,7 +141,7 @@ def _canonical(key: object) -> str:
 
 
 def _refuse_used(page: CustomPage, advice: str) -> None:
-    users = users_of(page)
+    users = users_of(page.organization, [page])[page.pk]
     if users:
         raise Conflict(f"The page is shown by {', '.join(users[:5])}. {advice}", code="custom_page_in_use")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from access import events
-from access.models import Application, ApplicationDraft
+from access.models import ApplicationDraft
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict
@@ -58,27 +57,6 @@ def forget_expired_drafts(*, now: datetime) -> int:
     """Nobody is told: their author left them alone for KEPT."""
     rows = ApplicationDraft.objects.all_organizations(reason="a sweeper").filter(expires_at__lte=now)
     return rows.delete()[0]
-
-
-# --- shared with actions/applications.py: no audit event of its own -------------------------------------------
-@dataclass(frozen=True)
-class KeptDraft:
-    """For whom, and what its forms held (access.draft_data)."""
-
-    user: User
-    data: Mapping[str, Any]
-
-
-def keep_deleted(application: Application, keep: KeptDraft) -> ApplicationDraft:
-    """What of an application can be made again. Its audience tag, SSH authorities and certificates cannot."""
-    return ApplicationDraft.objects.create(
-        organization=application.organization,
-        user=keep.user,
-        name=application.name,
-        origin=ApplicationDraft.Origin.DELETED,
-        data=dict(keep.data),
-        expires_at=timezone.now() + KEPT,
-    )
 
 
 def _record(name: str, draft: ApplicationDraft, actor: Actor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
@@ -12,9 +13,10 @@ from access.models import Group, Policy
 from access.rules import MAX_NAME, check_rules, group_ids
 from access.saved_tests import guard_group
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 Rules = Sequence[Any]
 
@@ -29,9 +31,11 @@ def create_group(
     require: Rules = (),
     exclude: Rules = (),
     is_default: bool = False,
+    key: UUID | None = None,
 ) -> Group:
+    """`key`: the id it had, when its deletion is undone."""
     lists = check_rules(organization, include, require, exclude)
-    group = Group(organization=organization, name=checked_name(name), is_default=is_default)
+    group = Group(pk=key or uuid4(), organization=organization, name=checked_name(name), is_default=is_default)
     group.include, group.require, group.exclude = lists
     _save(group)
     audit.record(events.GROUP_CREATED, organization=organization, actor=actor, target=group, new=_facts(group))
@@ -74,14 +78,22 @@ def update_group(
 
 
 @transaction.atomic
-def delete_group(group: Group, *, actor: Actor) -> None:
+def delete_group(group: Group, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or another group uses it: its rules would become errors."""
     organization = Organization.objects.select_for_update(no_key=True).get(pk=group.organization_id)
-    users = users_of(group)
-    if users:
-        raise Conflict(f"The group is used by {', '.join(users[:5])}. Take it out there first.", code="group_in_use")
+    obstacle = obstacle_to_deleting(group)
+    if obstacle:
+        raise Conflict(obstacle, code="group_in_use")
+    kept = keep_deleted("group", organization, key=group.pk, name=group.name, document=_facts(group), actor=actor)
     audit.delete(group)
     audit.record(events.GROUP_DELETED, organization=organization, actor=actor, target=group, old=_facts(group))
+    return kept
+
+
+def obstacle_to_deleting(group: Group) -> str:
+    """What has to be done first, for people; empty if nothing."""
+    users = users_of(group)
+    return f"The group is used by {', '.join(users[:5])}. Take it out there first." if users else ""
 
 
 def users_of(group: Group) -> list[str]:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q, TextField
@@ -19,9 +19,10 @@ from access.rules import named_ids
 from access.saved_tests import guard_list
 from access.selectors import LIST_TYPES
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 from accounts.tenancy import TenantQuerySet
 from accounts.text import ascii_lower
 
@@ -41,12 +42,14 @@ def create_list(
     type: str,  # noqa: A002 - the field's name
     items: Items = (),
     description: str = "",
+    key: UUID | None = None,
 ) -> AccessList:
-    """`items`: [{"value": ..., "description": ...}]; values are checked and unique."""
+    """`items`: [{"value": ..., "description": ...}]; values are checked and unique. `key`: the id it had, when its
+    deletion is undone."""
     if type not in AccessList.Type.values:
         message = f"A list holds {' or '.join(AccessList.Type.values)} entries."
         raise InvalidInput(message, code="invalid_list_type", fields={"type": message})
-    row = AccessList(organization=organization, name=checked_name(name), type=type)
+    row = AccessList(pk=key or uuid4(), organization=organization, name=checked_name(name), type=type)
     row.description, row.items = _checked_description(description), checked_items(type, items)
     _save(row)
     audit.record(events.LIST_CREATED, organization=organization, actor=actor, target=row, new=_facts(row))
@@ -85,14 +88,17 @@ def update_list(
 
 
 @transaction.atomic
-def delete_list(row: AccessList, *, actor: Actor) -> None:
+def delete_list(row: AccessList, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or group uses it: its rules would become errors."""
     organization = Organization.objects.select_for_update(no_key=True).get(pk=row.organization_id)
     users = users_of(row)
     if users:
         raise Conflict(f"The list is used by {', '.join(users[:5])}. Take it out there first.", code="list_in_use")
+    document = {"type": row.type, "name": row.name, "items": row.items, "description": row.description}
+    kept = keep_deleted("list", organization, key=row.pk, name=row.name, document=document, actor=actor)
     audit.delete(row)
     audit.record(events.LIST_DELETED, organization=organization, actor=actor, target=row, old=_facts(row))
+    return kept
 
 
 def users_of(row: AccessList) -> list[str]:

@@ -16,9 +16,10 @@ from access.policy_terms import FIELDS, checked_terms
 from access.rules import check_rules
 from access.saved_tests import guard, guard_policy
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 Rules = Sequence[Any]
 MAX_PRECEDENCE = 2**31 - 1
@@ -49,12 +50,15 @@ def create_policy(
     precedence: int | None = None,
     override_reason: str = "",
     terms: Mapping[str, Any] | None = None,
+    key: uuid.UUID | None = None,
 ) -> Policy:
     """A reusable policy, or with `application` that application's own, placed last unless `precedence` says where.
 
-    `override_reason`, here and below: why to go on although saved tests fail (access/saved_tests.py)."""
+    `override_reason`, here and below: why to go on although saved tests fail (access/saved_tests.py). `key`: the id it
+    had, when its deletion is undone."""
     policy = new_policy(
         organization,
+        key=key,
         name=name,
         decision=decision,
         lists=(include, require, exclude),
@@ -125,15 +129,18 @@ def update_policy(
 
 
 @transaction.atomic
-def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") -> None:
+def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") -> DeletedObject:
     """A reusable policy must be detached everywhere first; an application's own goes with its place."""
     policy = _locked(policy)
     links = list(ApplicationPolicy.objects.filter(policy=policy).select_related("application"))
-    if policy.reusable and links:
-        names = ", ".join(f'"{link.application.name}"' for link in links[:5])
-        raise Conflict(f"The policy is attached to {names}. Detach it there first.", code="policy_in_use")
+    obstacle = obstacle_to_deleting(policy)
+    if obstacle:
+        raise Conflict(obstacle, code="policy_in_use")
     ApplicationPolicy.objects.filter(policy=policy).delete()
     overruled = guard([link.application for link in links], override_reason=override_reason)
+    place = {"application": links[0].application_id, "precedence": links[0].precedence} if links else {}
+    document = {**as_item(policy), **place}
+    kept = keep_deleted("policy", policy.organization, key=policy.pk, name=policy.name, document=document, actor=actor)
     audit.delete(policy)
     audit.record(
         events.POLICY_DELETED,
@@ -143,6 +150,14 @@ def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") ->
         old=facts(policy),
         new=overruled or None,
     )
+    return kept
+
+
+def obstacle_to_deleting(policy: Policy) -> str:
+    """What has to be done first, for people; empty if nothing."""
+    links = ApplicationPolicy.objects.filter(policy=policy).select_related("application")[:5] if policy.reusable else []
+    names = ", ".join(f'"{link.application.name}"' for link in links)
+    return f"The policy is attached to {names}. Detach it there first." if names else ""
 
 
 @transaction.atomic
@@ -190,7 +205,9 @@ def attach_policy(
 
 
 @transaction.atomic
-def detach_policy(application: Application, policy: Policy, *, actor: Actor, override_reason: str = "") -> None:
+def detach_policy(
+    application: Application, policy: Policy, *, actor: Actor, override_reason: str = ""
+) -> DeletedObject:
     """An application's own policy cannot be detached, only deleted: it would hang nowhere."""
     application = lock_application(application.organization, application)
     link = ApplicationPolicy.objects.select_related("policy").filter(application=application, policy=policy).first()
@@ -204,6 +221,14 @@ def detach_policy(application: Application, policy: Policy, *, actor: Actor, ove
     link.delete()
     overruled = guard([application], override_reason=override_reason)
     _record_place(events.POLICY_DETACHED, application, policy, actor, old=old, new=overruled)
+    return keep_deleted(
+        "attachment",
+        application.organization,
+        key=link.policy_id,
+        name=f"{link.policy.name} at {application.name}",
+        document={"application": application.pk, **old},
+        actor=actor,
+    )
 
 
 @transaction.atomic
@@ -247,11 +272,13 @@ def new_policy(
     session_duration_seconds: int | None,
     reusable: bool,
     terms: Mapping[str, Any] | None = None,
+    key: uuid.UUID | None = None,
 ) -> Policy:
     """A checked, saved policy; the calling action records it."""
     decision = checked_decision(decision)
     include, require, exclude = check_rules(organization, *lists, decision=decision)
     return Policy.objects.create(
+        pk=key or uuid.uuid4(),
         organization=organization,
         name=checked_name(name),
         decision=decision,
@@ -315,6 +342,13 @@ def checked_session(seconds: int | None) -> int | None:
         message = "The session duration must be 0 (immediate), or from a minute to 31 days."
         raise InvalidInput(message, code="invalid_session_duration", fields={"session_duration_seconds": message})
     return seconds
+
+
+def as_item(policy: Policy) -> dict[str, Any]:
+    """A policy as create_policy and inline items take it."""
+    names = ("name", "decision", "include", "require", "exclude", "session_duration_seconds")
+    terms = {name: getattr(policy, name) for name in FIELDS}
+    return {**{name: getattr(policy, name) for name in names}, "terms": terms}
 
 
 def facts(policy: Policy) -> dict[str, Any]:

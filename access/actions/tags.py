@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
@@ -11,9 +12,10 @@ from access import events
 from access.look_models import MAX_TAG_NAME, MAX_TAGS_PER_APPLICATION
 from access.models import Tag
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 
 MAX_TAGS = 1000
 # Names stand in addresses (/access/tags/{name}), so no "/", "?" or "%".
@@ -21,10 +23,11 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]*[A-Za-z0-9])?")
 
 
 @transaction.atomic
-def create_tag(organization: Organization, *, actor: Actor, name: str) -> Tag:
+def create_tag(organization: Organization, *, actor: Actor, name: str, key: UUID | None = None) -> Tag:
+    """`key`: the id it had, when its deletion is undone."""
     if Tag.objects.for_organization(organization).count() >= MAX_TAGS:
         raise Conflict(f"An organization has at most {MAX_TAGS} tags.", code="too_many_tags")
-    tag = Tag(organization=organization, name=_checked_name(name))
+    tag = Tag(pk=key or uuid4(), organization=organization, name=_checked_name(name))
     _save(tag)
     audit.record(events.TAG_CREATED, organization=organization, actor=actor, target=tag, new={"name": tag.name})
     return tag
@@ -44,14 +47,18 @@ def update_tag(tag: Tag, *, actor: Actor, name: str) -> Tag:
 
 
 @transaction.atomic
-def delete_tag(tag: Tag, *, actor: Actor) -> None:
+def delete_tag(tag: Tag, *, actor: Actor) -> DeletedObject:
     """Applications that carry it lose it."""
     organization = tag.organization
     tag = Tag.objects.for_organization(organization).select_for_update(no_key=True).get(pk=tag.pk)
-    names = sorted(tag.applications.values_list("name", flat=True))
+    carriers = list(tag.applications.order_by("name"))
+    names = [application.name for application in carriers]
     old = {"name": tag.name, "applications": names}
+    document = {"name": tag.name, "applications": [application.pk for application in carriers]}
+    kept = keep_deleted("tag", organization, key=tag.pk, name=tag.name, document=document, actor=actor)
     audit.delete(tag)
     audit.record(events.TAG_DELETED, organization=organization, actor=actor, target=tag, old=old)
+    return kept
 
 
 @transaction.atomic

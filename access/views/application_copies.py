@@ -9,9 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from access.actions.applications import delete_application, duplicate_application
-from access.actions.drafts import KEPT, KeptDraft
 from access.application_forms import RENAMED, DuplicateForm
-from access.draft_data import data_of
 from access.models import Application, Certificate, SshAuthority
 from access.views.applications import crumbs, own_application
 from accounts.errors import PermissionDenied
@@ -45,6 +43,7 @@ def application_duplicate(request: OrganizationRequest, application_id: UUID) ->
         request,
         "access/application_duplicate.html",
         title="Duplicate application",
+        crumb="Duplicate",
         crumbs=crumbs(request, application),
         application=application,
         form=form,
@@ -58,16 +57,17 @@ def application_duplicate(request: OrganizationRequest, application_id: UUID) ->
 @require_http_methods(["GET", "POST"])
 def application_delete(request: OrganizationRequest, application_id: UUID) -> HttpResponse:
     application = own_application(request, application_id)
-    name, keep = application.name, KeptDraft(request.user, data_of(application))
+    name = application.name
     return confirmed(
         request,
-        lambda: delete_application(application, actor=request.actor, keep=keep),
+        lambda: delete_application(application, actor=request.actor),
         form=TypedNameForm(posted(request), name=name),
-        said=f"{name} is deleted. Its settings and policies are kept as a draft for {KEPT.days} days.",
-        to=at(request, "application_drafts"),
+        said=f"{name} is deleted.",
+        to=at(request, "applications"),
         question=f"Delete {name}?",
         consequences=_consequences(application),
         button="Delete application",
+        can_undo=True,
         crumbs=crumbs(request, application),
     )
 
@@ -80,14 +80,13 @@ def _consequences(application: Application) -> list[str]:
         "Tokens and login cookies of this application stop being accepted. People stay logged in elsewhere.",
     ]
     if own:
-        lines.append(f"Its own {_count(len(own), 'policy', 'policies')} go with it: {_named(own)}.")
+        lines.append(f"Its own {'policy goes' if len(own) == 1 else 'policies go'} with it: {_named(own)}.")
     if shared:
         lines.append(f"Reusable policies stay: {_named(shared)}.")
     lines += _ssh(application)
     lines.append(
-        f"Can be undone in part: for {KEPT.days} days its settings and policies are kept as a draft of yours, under "
-        "Applications, Drafts. Added again, it gets another audience tag and needs a new SSH authority; the old ones "
-        "never come back."
+        "Undone, it comes back with its settings, policies, tests and audience tag. Keys are never kept: it needs a "
+        "new SSH authority, and hosts have to trust that one."
     )
     return lines
 

@@ -32,6 +32,7 @@ from access.views.policies import UNSENT, policy_page, policy_values, rules_of, 
 from access.views.trials import COMPARE, REPLAY, proposed_policy, start_trial
 from accounts.errors import Conflict
 from accounts.http import OrganizationRequest, requires
+from accounts.models import DeletedObject
 from accounts.pages import at, confirmed, done, find, posted, refusals, telling
 from accounts.permissions import Permission
 
@@ -101,12 +102,11 @@ def application_policy_delete(request: OrganizationRequest, application_id: UUID
     form = OverridableForm(posted(request))
     verb, past = ("Detach", "detached") if policy.reusable else ("Delete", "deleted")
 
-    def take_away() -> None:
+    def take_away() -> DeletedObject:
         reason = form.cleaned_data["override_reason"]
         if policy.reusable:
-            detach_policy(application, policy, actor=request.actor, override_reason=reason)
-        else:
-            delete_policy(policy, actor=request.actor, override_reason=reason)
+            return detach_policy(application, policy, actor=request.actor, override_reason=reason)
+        return delete_policy(policy, actor=request.actor, override_reason=reason)
 
     return confirmed(
         request,
@@ -119,6 +119,7 @@ def application_policy_delete(request: OrganizationRequest, application_id: UUID
             "An application without policies lets nobody in.",
         ],
         button=f"{verb} policy",
+        can_undo=True,
         crumbs=crumbs(request, application),
         back=at(request, "application_policies", application.pk),
     )
@@ -218,6 +219,7 @@ def _policies_tab(
         order=",".join(str(link.policy_id) for link in links),
         form=form or AttachForm(policies=attachable),
         can_attach=bool(attachable),
+        live=True,
     )
 
 

@@ -84,6 +84,7 @@ def client_authority_delete(request: OrganizationRequest, root_id: UUID) -> Http
         question=f"Delete {row.name}?",
         consequences=["Client certificates signed by it open nothing any more; running sessions are cut in seconds."],
         button="Delete authority",
+        can_undo=True,
         title="Delete client certificate authority",
         crumbs=_crumbs(request),
     )

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.http import HttpResponse
 from django.views.decorators.http import require_GET, require_http_methods
 
-from access.actions.groups import create_group, delete_group, update_group
+from access.actions.groups import create_group, delete_group, obstacle_to_deleting, update_group
 from access.forms import GroupForm
 from access.lint_context import findings_of_group
 from access.models import Group
@@ -68,13 +68,16 @@ def group_edit(request: OrganizationRequest, group_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def group_delete(request: OrganizationRequest, group_id: UUID) -> HttpResponse:
     group = find(Group.objects.for_organization(request.organization).select_related("organization"), pk=group_id)
+    obstacle = obstacle_to_deleting(group)
     return confirmed(
         request,
         lambda: delete_group(group, actor=request.actor),
         said=f"The group {group.name} is deleted.",
         question=f"Delete the group {group.name}?",
-        consequences=["It can only be deleted while no policy and no other group uses it."],
+        consequences=[] if obstacle else ["No policy and no other group uses it."],
+        obstacle=obstacle,
         button="Delete group",
+        can_undo=True,
         crumbs=[("Groups", at(request, "groups"))],
     )
 

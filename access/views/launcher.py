@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from django.db.models import Max, Q
+from django.db.models import Exists, Max, OuterRef, Q, Subquery
 from django.http import HttpResponse
 from django.utils import timezone
 
 from access.actions.consent import REQUEST_DAYS
-from access.decisions import decide_many
-from access.evaluation import QUESTIONS, Decision
 from access.login_links import LoginContext
-from access.models import AccessRequest, Application, ApprovalRequest, PrincipalClaim, SshAuthority
+from access.models import AccessRequest, Application, ApprovalRequest, PrincipalClaim, SshAuthority, Tag
+from access.reachable import Candidate, candidates, reachable
 from access.views.arrival import login_page
 from access.views.public import PublicRequest, public_page, show, team_session
 from accounts.models import AccessSession
 
-MAX_TILES = 200
+TILES_PER_PAGE = 60
+MAX_PAGE = 100
 MAX_REQUESTS = 20
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::[0-9]{1,5})?")
 _HUES = 8
@@ -53,10 +55,13 @@ def launcher(request: PublicRequest) -> HttpResponse:
     session = team_session(request, now)
     if session is None:
         return login_page(request, LoginContext(redirect_path="/"))
-    reachable = _reachable(request, session, now)
-    query = request.GET.get("q", "").replace("\0", "").strip()[:100]
-    tiles = _tiles(session, [item for item in reachable if _matches(item, query)])
-    page = {"identity": session.identity, "tiles": tiles, "query": query, "total": len(reachable)}
+    query, number = request.GET.get("q", "").replace("\0", "").strip()[:100], _page_number(request)
+    start = (number - 1) * TILES_PER_PAGE
+    wanted = _matching(session, query)
+    found = list(islice(reachable(wanted, session=session, ip=request.client_ip, now=now), start + TILES_PER_PAGE + 1))
+    tiles = _tiles(session, found[start : start + TILES_PER_PAGE])
+    page = {"identity": session.identity, "tiles": tiles, "query": query, "is_long": len(found) > 6}
+    page |= {"previous": number - 1, "next": number + 1 if len(found) > start + TILES_PER_PAGE else 0}
     page["requests"] = _own_requests(session, now)
     response = show(request, "launcher.html", page)
     # Only the hosts that logos are on, and only on this page.
@@ -64,47 +69,48 @@ def launcher(request: PublicRequest) -> HttpResponse:
     return response
 
 
-def _reachable(request: PublicRequest, session: AccessSession, now: datetime) -> list[Application]:
-    """Visible, on a real hostname, and let in by login method and policies right now."""
-    applications = list(
-        Application.objects.for_organization(request.organization)
-        .select_related("organization")
-        .prefetch_related("allowed_providers", "tags")
-        .filter(app_launcher_visible=True)
-        .exclude(hostname__startswith="*")
-        .order_by("name", "id")[:MAX_TILES]
-    )
-    decisions = decide_many(applications, session=session, ip=request.client_ip, now=now)
+def _page_number(request: PublicRequest) -> int:
+    text = request.GET.get("page", "")
+    return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 6 and int(text) else 1
+
+
+def _matching(session: AccessSession, query: str) -> list[Candidate]:
+    """Of name, address or a tag."""
+    everything = candidates(session)
+    if not query:
+        return everything
+    wanted = query.casefold()
+    names = Tag.objects.for_organization(session.organization).values_list("pk", "name")
+    tags = [key for key, name in names if wanted in name.casefold()]
+    tagged = Application.tags.through.objects.filter(tag__in=tags).values_list("application_id", flat=True)
+    of_tags = set(tagged) if tags else set()
     return [
-        application
-        for application in applications
-        if _admits_provider(application, session) and _may_enter(decisions[application.pk])
+        item
+        for item in everything
+        if wanted in item.name.casefold() or wanted in item.domain.casefold() or item.id in of_tags
     ]
 
 
-def _tiles(session: AccessSession, applications: list[Application]) -> list[Tile]:
+def _tiles(session: AccessSession, keys: list[uuid.UUID]) -> list[Tile]:
     """Three queries, however many there are."""
-    mine = {"identity": session.identity, "application__in": applications}
+    signing = SshAuthority.objects.filter(application=OuterRef("pk"), state=SshAuthority.State.ACTIVE)
+    claims = PrincipalClaim.objects.filter(application=OuterRef("pk"), identity=session.identity).order_by("created_at")
+    applications = (
+        Application.objects.for_organization(session.organization)
+        .select_related("organization")
+        .prefetch_related("tags")
+        .filter(pk__in=keys)
+        .annotate(has_ssh=Exists(signing), principal=Subquery(claims.values("principal")[:1]))
+        .order_by("name", "id")
+    )
     used = dict(
         AccessRequest.objects.for_organization(session.organization)
-        .filter(allowed=True, **mine)
+        .filter(allowed=True, identity=session.identity, application__in=keys)
         .order_by()
         .values_list("application")
         .annotate(Max("created_at"))
     )
-    signing = SshAuthority.objects.filter(application__in=applications, state=SshAuthority.State.ACTIVE)
-    has_ssh = set(signing.values_list("application_id", flat=True))
-    claims = PrincipalClaim.objects.filter(**mine).order_by("-created_at")
-    names = dict(claims.values_list("application_id", "principal"))
-    return [
-        Tile(item, used.get(item.pk), item.pk in has_ssh, names.get(item.pk, ""), _logo_of(item))
-        for item in applications
-    ]
-
-
-def _matches(application: Application, query: str) -> bool:
-    words = [application.name, application.domain, *(tag.name for tag in application.tags.all())]
-    return not query or any(query.casefold() in word.casefold() for word in words)
+    return [Tile(item, used.get(item.pk), item.has_ssh, item.principal or "", _logo_of(item)) for item in applications]
 
 
 def _logo_of(application: Application) -> str:
@@ -128,13 +134,3 @@ def _own_requests(session: AccessSession, now: datetime) -> list[ApprovalRequest
     active = Q(status=ApprovalRequest.Status.APPROVED, ends_at__gt=now)
     waiting = Q(status=ApprovalRequest.Status.PENDING, created_at__gt=now - timedelta(days=REQUEST_DAYS))
     return list(rows.filter(active | waiting, identity=session.identity).order_by("-created_at")[:MAX_REQUESTS])
-
-
-def _may_enter(decision: Decision) -> bool:
-    """Also where something is asked for first: the tile leads to that question."""
-    return decision.allowed or decision.reason in QUESTIONS
-
-
-def _admits_provider(application: Application, session: AccessSession) -> bool:
-    chosen = {provider.pk for provider in application.allowed_providers.all()}
-    return not chosen or session.identity.provider_id in chosen

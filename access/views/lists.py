@@ -68,6 +68,7 @@ def list_delete(request: OrganizationRequest, list_id: UUID) -> HttpResponse:
         question=f"Delete the list {row.name}?",
         consequences=["It can only be deleted while no policy and no group uses it."],
         button="Delete list",
+        can_undo=True,
         crumbs=[("Lists", at(request, "lists"))],
     )
 

@@ -9,7 +9,7 @@ from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.views.decorators.http import require_GET, require_http_methods
 
-from access.actions.policies import create_policy, delete_policy, update_policy
+from access.actions.policies import create_policy, delete_policy, obstacle_to_deleting, update_policy
 from access.lint_context import findings_of_edit
 from access.models import Application, Policy
 from access.policy_forms import PolicyForm
@@ -91,13 +91,16 @@ def policy_edit(request: OrganizationRequest, policy_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def policy_delete(request: OrganizationRequest, policy_id: UUID) -> HttpResponse:
     policy = find(_reusable(request).select_related("organization"), pk=policy_id)
+    obstacle = obstacle_to_deleting(policy)
     return confirmed(
         request,
         lambda: delete_policy(policy, actor=request.actor),
         said=f"{policy.name} is deleted.",
         question=f"Delete the policy {policy.name}?",
-        consequences=["It can only be deleted while no application uses it."],
+        consequences=[] if obstacle else ["No application uses it."],
+        obstacle=obstacle,
         button="Delete policy",
+        can_undo=True,
         crumbs=[("Policies", at(request, "policies"))],
     )
 

@@ -82,6 +82,7 @@ def application_test_delete(request: OrganizationRequest, application_id: UUID, 
         question=f"Delete the test {test.name}?",
         consequences=["Changes of policies and groups are no longer held back by it."],
         button="Delete test",
+        can_undo=True,
         crumbs=crumbs(request, application),
         back=at(request, "application_tests", application.pk),
     )

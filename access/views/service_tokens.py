@@ -133,7 +133,10 @@ def service_token_delete(request: OrganizationRequest, token_id: UUID) -> HttpRe
         lambda: delete_service_token(token, actor=request.actor),
         said=f"{token.name} is deleted.",
         question=f"Delete the service token {token.name}?",
-        consequences=["Machines that use it are refused from now on, and their running connections are cut."],
+        consequences=[
+            "Machines that use it are refused from now on, and their running connections are cut.",
+            "This cannot be undone: secrets are never kept. Create a new token instead, or disable this one.",
+        ],
         button="Delete service token",
         crumbs=_crumbs(request),
     )

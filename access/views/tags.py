@@ -62,6 +62,7 @@ def tag_delete(request: OrganizationRequest, tag_id: UUID) -> HttpResponse:
             f"It is taken off {carried} application{'' if carried == 1 else 's'}. Who may reach them does not change."
         ],
         button="Delete tag",
+        can_undo=True,
         crumbs=[("Tags", at(request, "tags"))],
     )
 

@@ -32,9 +32,11 @@ def create_api_token(
     scopes: Iterable[str],
     expires_at: datetime | None,
     user: User | None,
+    made_with: ApiToken | None = None,
     actor: Actor,
 ) -> tuple[ApiToken, str]:
-    """The row and the token itself, which is shown once and stored only as a hash."""
+    """The row and the token itself, which is shown once and stored only as a hash. `made_with`: the token whose bearer
+    asks for another one, which holds no more, ends no later, and is revoked with it."""
     clean_name = " ".join(name.split())
     if not 1 <= len(clean_name) <= 120:
         raise InvalidInput("The name must have 1 to 120 characters.", fields={"name": "1 to 120 characters."})
@@ -43,6 +45,8 @@ def create_api_token(
     wanted = _clean_scopes(scopes)
     if user is not None:
         _within_role(organization, user, wanted)
+    if made_with is not None:
+        _within_token(made_with, wanted, expires_at)
     value = secrets.token_urlsafe(_TOKEN_BYTES)
     token = ApiToken.objects.create(
         organization=organization,
@@ -51,6 +55,7 @@ def create_api_token(
         prefix=value[:PREFIX_CHARACTERS],
         scopes=[scope.value for scope in wanted],
         created_by=user,
+        made_with=made_with,
         expires_at=expires_at,
     )
     audit.record(
@@ -65,12 +70,27 @@ def create_api_token(
 
 @transaction.atomic
 def revoke_api_token(token: ApiToken, *, actor: Actor) -> None:
+    """With all that were made with it: whoever stole one may have made others."""
     now = timezone.now()
     if not ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now):
         raise Conflict(f"The token {token.name} is revoked already.", code="already_revoked")
     token.revoked_at = now
+    also = _revoke_made_with(token, now)
     old = {"scopes": token.scopes, "expires_at": token.expires_at and token.expires_at.isoformat()}
-    audit.record(events.API_TOKEN_REVOKED, organization=token.organization, actor=actor, target=token, old=old)
+    new = {"revoked_with_it": also} if also else None
+    audit.record(events.API_TOKEN_REVOKED, organization=token.organization, actor=actor, target=token, old=old, new=new)
+
+
+def _revoke_made_with(token: ApiToken, now: datetime) -> list[str]:
+    """Their names, generation after generation. A token is older than those made with it, so this comes to an end."""
+    names: list[str] = []
+    parents = [token.pk]
+    while parents:
+        made = list(ApiToken.objects.for_organization(token.organization).filter(made_with__in=parents))
+        parents = [row.pk for row in made]
+        names += [row.name for row in made if row.revoked_at is None]
+        ApiToken.objects.filter(pk__in=parents, revoked_at__isnull=True).update(revoked_at=now)
+    return names
 
 
 def authenticate(bearer: str, *, now: datetime, ip: str | None) -> ApiToken:
@@ -112,3 +132,12 @@ def _within_role(organization: Organization, user: User, scopes: list[Permission
     beyond = [scope.value for scope in scopes if membership is None or not role_allows(membership.role, scope)]
     if beyond:
         raise PermissionDenied(f"Your role does not hold: {', '.join(beyond)}.", code="scope_beyond_role")
+
+
+def _within_token(token: ApiToken, scopes: list[Permission], expires_at: datetime | None) -> None:
+    beyond = [scope.value for scope in scopes if scope.value not in token.scopes]
+    if beyond:
+        raise PermissionDenied(f"Your token does not hold: {', '.join(beyond)}.", code="scope_beyond_token")
+    if token.expires_at is not None and (expires_at is None or expires_at > token.expires_at):
+        text = f"It can expire at {token.expires_at:%Y-%m-%dT%H:%M:%SZ} at the latest, as the token that makes it."
+        raise InvalidInput(text, fields={"expires_at": text})

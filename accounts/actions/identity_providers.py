@@ -5,6 +5,7 @@ What a type's configuration may hold is said by its class (accounts.providers); 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,16 +14,18 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit, events
+from accounts.actions.deletions import keep_deleted
 from accounts.actions.sessions import end_sessions
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Identity, IdentityProvider, Organization
+from accounts.models import DeletedObject, Identity, IdentityProvider, Organization
 from accounts.providers import LOGIN_METHODS
 from accounts.providers.config import PLACE_KINDS, bad, clean_config, clean_secret
 from accounts.providers.secrets import named_secrets, seal_client_secret, seal_named_secrets
 from accounts.providers.signing_keys import make_signing_key
 
 MAX_CLIENT_SECRET = 2048
+_SEALED = ("client_secret_sealed", "secrets_sealed")
 
 # What says whose people a login method knows, by type; the others have one issuer for everybody.
 _ISSUER_KEYS: Mapping[IdentityProvider.Type, tuple[str, ...]] = {
@@ -114,7 +117,7 @@ def update_provider(
 
 
 @transaction.atomic
-def delete_provider(provider: IdentityProvider, *, actor: Actor) -> None:
+def delete_provider(provider: IdentityProvider, *, actor: Actor) -> DeletedObject:
     """Nobody logs in with it any more and its sessions end. Its identities stay: certificates and logs name them.
 
     Refused while an application admits only chosen login methods and this is one: dropping it from the list could
@@ -126,6 +129,19 @@ def delete_provider(provider: IdentityProvider, *, actor: Actor) -> None:
             f"These applications list {provider.name} as a login method: {', '.join(applications)}. Change them first.",
             code="provider_in_use",
         )
+    sealed = {
+        name: base64.b64encode(bytes(value)).decode()
+        for name, value in IdentityProvider.objects.filter(pk=provider.pk).values(*_SEALED).get().items()
+    }
+    kept = keep_deleted(
+        "login_method",
+        provider.organization,
+        key=provider.pk,
+        name=provider.name,
+        document={"type": provider.type},
+        actor=actor,
+        sealed=sealed,
+    )
     deleted = IdentityProvider.objects.filter(pk=provider.pk, deleted_at__isnull=True).update(
         deleted_at=timezone.now(), client_secret_sealed=b"", secrets_sealed=b""
     )
@@ -140,6 +156,35 @@ def delete_provider(provider: IdentityProvider, *, actor: Actor) -> None:
         old={"type": provider.type, "name": provider.name},
         new={"sessions": ended},
     )
+    return kept
+
+
+@transaction.atomic
+def restore_provider(kept: DeletedObject, *, actor: Actor) -> IdentityProvider:
+    """The login method whose deletion is undone, with its sealed secrets. Its row never went: identities name it. The
+    sessions that ended stay ended."""
+    provider = (
+        IdentityProvider.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("organization")
+        .filter(pk=kept.object_id, organization=kept.organization, deleted_at__isnull=False)
+        .first()
+    )
+    if provider is None:
+        raise Conflict(f"{kept.name} is there already.", code="nothing_to_undo")
+    if provider.type == IdentityProvider.Type.ONE_TIME_PIN:
+        _only_one_pin(provider.organization)
+    for name in _SEALED:
+        setattr(provider, name, base64.b64decode(kept.sealed.get(name, "")))
+    provider.deleted_at = None
+    _save(provider, lambda: provider.save(update_fields=["deleted_at", *_SEALED, "updated_at"]))
+    audit.record(
+        events.PROVIDER_RESTORED,
+        organization=provider.organization,
+        actor=actor,
+        target=provider,
+        new={"type": provider.type, "name": provider.name, "config": provider.config},
+    )
+    return provider
 
 
 def _withdraw_trust(provider: IdentityProvider, old: Mapping[str, Any]) -> int:

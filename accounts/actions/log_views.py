@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlencode
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
 from accounts import audit, events
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
-from accounts.models import Organization, SavedLogView
+from accounts.models import DeletedObject, Organization, SavedLogView
 
 MAX_VIEWS = 100
 _MAX_QUERY = 1000
@@ -18,7 +20,10 @@ _NOT_KEPT = {"before", "after", "format", "csrfmiddlewaretoken", "form_id"}
 
 
 @transaction.atomic
-def save_log_view(organization: Organization, *, log: str, name: str, query: str, actor: Actor) -> SavedLogView:
+def save_log_view(
+    organization: Organization, *, log: str, name: str, query: str, actor: Actor, key: UUID | None = None
+) -> SavedLogView:
+    """`key`: the id it had, when its deletion is undone."""
     clean = " ".join(name.split())
     if not 1 <= len(clean) <= 80 or not clean.isprintable():
         raise InvalidInput("Give the view a name of 1 to 80 printable characters.")
@@ -30,7 +35,12 @@ def save_log_view(organization: Organization, *, log: str, name: str, query: str
     try:
         with transaction.atomic():
             view = SavedLogView.objects.create(
-                organization=organization, log=log, name=clean, query=kept, created_by_label=actor.label[:300]
+                pk=key or uuid4(),
+                organization=organization,
+                log=log,
+                name=clean,
+                query=kept,
+                created_by_label=actor.label[:300],
             )
     except IntegrityError as error:
         raise Conflict(f"There is a view named {clean} already. Choose another name.", code="name_taken") from error
@@ -40,10 +50,12 @@ def save_log_view(organization: Organization, *, log: str, name: str, query: str
 
 
 @transaction.atomic
-def delete_log_view(view: SavedLogView, *, actor: Actor) -> None:
+def delete_log_view(view: SavedLogView, *, actor: Actor) -> DeletedObject:
     old = {"log": view.log, "name": view.name, "query": view.query}
+    kept = keep_deleted("log_view", view.organization, key=view.pk, name=view.name, document=old, actor=actor)
     audit.delete(view)
     audit.record(events.LOG_VIEW_DELETED, organization=view.organization, actor=actor, target=view, old=old)
+    return kept
 
 
 @transaction.atomic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from django.db import transaction
 
 from accounts import audit, events
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.colours import parse_colour
 from accounts.errors import InvalidInput
 from accounts.login_design import MAX_LOGO_BYTES, MAX_LOGO_PIXELS, MAX_TEXT, logo_type
-from accounts.models import Organization, OrganizationLogo
+from accounts.models import DeletedObject, Organization, OrganizationLogo
 
 _TEXTS = ("header_text", "footer_text")
 _COLOURS = ("background_color", "button_color")
@@ -31,9 +33,21 @@ def update_login_page(
 
 
 @transaction.atomic
-def remove_logo(organization: Organization, *, actor: Actor) -> Organization:
-    OrganizationLogo.objects.for_organization(organization).delete()
-    return _save(organization, {}, "", actor)
+def set_logo(organization: Organization, logo: bytes, *, actor: Actor) -> Organization:
+    return _save(organization, {}, _store_logo(organization, logo), actor)
+
+
+@transaction.atomic
+def remove_logo(organization: Organization, *, actor: Actor) -> DeletedObject | None:
+    """None when there was none."""
+    logo = OrganizationLogo.objects.for_organization(organization).first()
+    kept = None
+    if logo is not None:
+        document = {"content": base64.b64encode(bytes(logo.content)).decode()}
+        kept = keep_deleted("logo", organization, key=organization.pk, name="Logo", document=document, actor=actor)
+        logo.delete()
+    _save(organization, {}, "", actor)
+    return kept
 
 
 def _save(organization: Organization, design: dict[str, str], logo: str | None, actor: Actor) -> Organization:

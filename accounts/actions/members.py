@@ -104,9 +104,12 @@ def _keep_one_owner(membership: Membership) -> None:
 
 
 def only_owners_touch_owners(organization: Organization, actor: Actor, *roles: Role) -> None:
-    """Admins manage members up to admin; making, changing or removing an owner takes an owner."""
-    if Role.OWNER not in roles or actor.kind != ActorKind.USER:
+    """Admins manage members up to admin; making, changing or removing an owner takes an owner: a person, no token."""
+    if Role.OWNER not in roles or actor.kind not in {ActorKind.USER, ActorKind.API_TOKEN}:
         return
+    if actor.kind == ActorKind.API_TOKEN:
+        message = "Owners are made, changed and removed by an owner in the dashboard, not by an API token."
+        raise PermissionDenied(message, code="owner_required")
     own = Membership.objects.for_organization(organization).filter(user_id=actor.id).first()
     if own is None or own.role != Role.OWNER:
         raise PermissionDenied("Only an owner can make, change or remove an owner.", code="owner_required")

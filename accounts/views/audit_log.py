@@ -87,6 +87,7 @@ def log_view_delete(request: OrganizationRequest, view_id: UUID) -> HttpResponse
             "It disappears for everybody. No log entry is touched; links with the same filters keep working."
         ],
         button="Delete view",
+        can_undo=True,
         title="Delete saved view",
         crumbs=[(f"{view.get_log_display()} log", at(request, _PAGES[view.log]))],
     )

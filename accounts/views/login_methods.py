@@ -108,8 +108,10 @@ def login_method_delete(request: OrganizationRequest, provider_id: UUID) -> Http
         consequences=[
             "People who log in with it lose their sessions and cannot log in this way again.",
             "Rules that name it match nobody from then on.",
+            "Its secrets are kept sealed as long as this can be undone. Sessions that ended stay ended.",
         ],
         button="Delete login method",
+        can_undo=True,
         crumbs=_crumbs(request),
     )
 

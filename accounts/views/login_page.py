@@ -102,8 +102,9 @@ def login_page_remove_logo(request: OrganizationRequest) -> HttpResponse:
         lambda: remove_logo(request.organization, actor=request.actor),
         said="The logo is removed.",
         question="Remove the logo?",
-        consequences=["Login pages show the organization's name only. You can upload it again."],
+        consequences=["Login pages show the organization's name only."],
         button="Remove logo",
+        can_undo=True,
         crumbs=[("Login page", at(request, "login_page"))],
     )
 

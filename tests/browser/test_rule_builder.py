@@ -46,7 +46,7 @@ def test_keyboard_sentence_and_warnings(live_server: LiveServer, world: World) -
         expect(words).to_contain_text("a@x.test, b@x.test or c@x.test.")
         expect(page.locator("#rule-0-value-3")).to_be_focused()
 
-        page.get_by_role("button", name="Add row").press("Enter")
+        page.get_by_role("button", name="Add a rule").press("Enter")
         page.locator("#rule-1-list").select_option("require")
         page.locator("#rule-1-selector").select_option("geo")
         country = page.locator("#rule-1-value")

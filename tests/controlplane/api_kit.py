@@ -13,10 +13,19 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from access.models import AccessRequest, Application
+from access.models import AccessRequest, Application, ApprovalRequest, Certificate, Policy, PrincipalClaim
 from accounts.actions.api_tokens import create_api_token
 from accounts.actor import Actor, ActorKind
-from accounts.models import AccessSession, AuditEvent, Identity, IdentityProvider, Organization
+from accounts.models import (
+    AccessSession,
+    ApiToken,
+    AuditEvent,
+    DeletedObject,
+    Identity,
+    IdentityProvider,
+    Organization,
+    SupportSession,
+)
 from accounts.permissions import SCOPES
 from tests.client_roots import Root
 from tunnels.models import Connection, Connector, Edge, Tunnel
@@ -134,10 +143,38 @@ def make_tenant(organization: Organization, domain: str) -> Tenant:
     root = {"name": "Machines", "certificate": CLIENT_ROOT, "associated_hostnames": []}
     certificate = api.ok("POST", f"{account}/access/certificates", root)
     tag = api.ok("POST", f"{account}/access/tags", {"name": f"at {domain}"})
+    test = {"name": "Nobody", "question": {"who": "nobody"}, "expected": "deny"}
+    saved_test = api.ok("POST", f"{account}/access/apps/{app['id']}/saved_tests", test)
+    approval = make_approval(session.identity, Application.objects.get(pk=app["id"]))
+    claim = PrincipalClaim.objects.create(
+        organization=organization, application_id=app["id"], principal="alice", identity=session.identity
+    )
+    support = SupportSession.objects.create(
+        organization=organization, staff_label="x@operator.test", reason="Ticket 1: nothing works", duration_seconds=60
+    )
+    deleted = DeletedObject.objects.create(
+        organization=organization,
+        kind="tag",
+        object_id=str(uuid.uuid4()),
+        name="legacy",
+        document={"name": "legacy", "applications": []},
+        deleted_by="alice",
+        expires_at=timezone.now() + timedelta(days=6),
+    )
+    member = organization.memberships.order_by("pk").first()
+    assert member is not None
     sorry = {"name": "Sorry", "type": "forbidden", "custom_html": "<p>Sorry.</p>"}
     page = api.ok("POST", f"{account}/access/custom_pages", sorry)
     tenant.ids = {
         "page_id": page["uid"],
+        "test_id": saved_test["id"],
+        "approval_id": str(approval.pk),
+        "principal_id": str(claim.pk),
+        "ssh_certificate_id": str(make_certificate(claim).pk),
+        "support_session_id": str(support.pk),
+        "deleted_id": str(deleted.pk),
+        "member_id": str(member.pk),
+        "api_token_id": ApiToken.objects.for_organization(organization).get(name="tests").pk,
         "tag_name": tag["name"],
         "policy_test_id": policy_test["id"],
         "list_id": members["id"],
@@ -178,6 +215,39 @@ def make_session(provider: IdentityProvider, email: str = "alice@example.test") 
         ip_address="192.0.2.7",
         country="PT",
         authentication_methods=["pwd", "mfa"],
+    )
+
+
+def make_approval(identity: Identity, application: Application) -> ApprovalRequest:
+    policy = Policy.objects.for_organization(application.organization).filter(reusable=False).first()
+    assert policy is not None
+    return ApprovalRequest.objects.create(
+        organization=application.organization,
+        application=application,
+        policy=policy,
+        identity=identity,
+        reason="Replace the disk",
+        duration_seconds=600,
+    )
+
+
+def make_certificate(claim: PrincipalClaim) -> Certificate:
+    now = timezone.now()
+    return Certificate.objects.create(
+        organization=claim.organization,
+        application=claim.application,
+        authority=claim.application.ssh_authorities.get(),
+        identity=claim.identity,
+        serial=str(uuid.uuid4().int >> 65),
+        key_id=f"{claim.organization.team_name}/ssh/{claim.principal}",
+        principals=[claim.principal],
+        extensions=[],
+        public_key="ssh-ed25519 AAAA",
+        public_key_fingerprint=uuid.uuid4().hex,
+        request_sha256="0" * 64,
+        valid_after=now,
+        valid_before=now + timedelta(minutes=4),
+        status="issued",
     )
 
 

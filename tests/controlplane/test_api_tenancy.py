@@ -53,6 +53,14 @@ BODIES: dict[str, Any] = {
     "POST /cfd_tunnel": {"name": "T"},
     "PATCH /cfd_tunnel/{tunnel_id}": {"name": "T"},
     "PUT /cfd_tunnel/{tunnel_id}/configurations": {"config": INGRESS},
+    "POST /members": {"email": "x@people.test", "roles": ["viewer"]},
+    "PUT /members/{member_id}": {"roles": ["viewer"]},
+    "POST /tokens": {"name": "T", "scopes": ["access.read"]},
+    "POST /user/tokens": {"name": "T", "scopes": ["access.read"]},
+    "PUT /users/{user_id}": {"disabled": True},
+    "PUT /organizations/logo": {"content": "iVBORw0KGgo="},
+    "POST /apps/{app_id}/saved_tests": {"name": "Q", "question": {"who": "nobody"}, "expected": "deny"},
+    "PUT /apps/{app_id}/saved_tests/{test_id}": {"name": "Q", "question": {"who": "nobody"}, "expected": "deny"},
     "PATCH /zones/{zone_id}": {"paused": False},
     "POST /dns_records": {"type": "A", "name": "a", "content": "192.0.2.1"},
     "PUT /dns_records/{record_id}": {"type": "A", "name": "a", "content": "192.0.2.1"},
@@ -139,7 +147,8 @@ def test_own_ids_do_answer(widgetcorp: Tenant, evilcorp: Tenant) -> None:
             assert response.status_code == 200, (operation, response.content)
             assert b"Evil" not in response.content
             assert evilcorp.domain.encode() not in response.content
-            for value in evilcorp.ids.values():
+            # Short ones are row numbers, which may stand anywhere.
+            for value in (value for value in evilcorp.ids.values() if len(value) > 8):
                 assert value.encode() not in response.content, operation
 
 

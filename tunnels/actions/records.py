@@ -9,8 +9,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
+from accounts.models import DeletedObject
 from tunnels import events, records, tasks, zones
 from tunnels.models import DnsRecord, Tunnel, Zone
 
@@ -28,15 +30,17 @@ def create_record(
     proxied: bool = False,
     comment: str = "",
     actor: Actor,
+    key: str | None = None,
 ) -> DnsRecord:
-    """`name` is full, or one label, or `@`. A CNAME to a tunnel needs a live tunnel of the zone's organization."""
+    """`name` is full, or one label, or `@`. A CNAME to a tunnel needs a live tunnel of the zone's organization. `key`:
+    the id it had, when its deletion is undone."""
     fields = records.check_fields(
         zone.name, type=type, name=name, content=content, ttl=ttl, proxied=proxied, comment=comment
     )
     _lock(zone)
     if zone.records.count() >= MAX_RECORDS_PER_ZONE:
         raise Conflict(f"A zone has at most {MAX_RECORDS_PER_ZONE} records.", code="limit_reached")
-    record = _insert(zone, fields)
+    record = _insert(zone, fields, key)
     audit.record(
         events.RECORD_CREATED, organization=zone.organization, actor=actor, target=record, new=_audited(record)
     )
@@ -82,13 +86,22 @@ def update_record(
 
 
 @transaction.atomic
-def delete_record(record: DnsRecord, *, actor: Actor) -> None:
+def delete_record(record: DnsRecord, *, actor: Actor) -> DeletedObject:
     _lock(record.zone)
     current = _reload(record)
+    kept = keep_deleted(
+        "dns_record",
+        current.organization,
+        key=current.pk,
+        name=f"{current.type} {current.name}",
+        document={"zone": current.zone_id, **_audited(current)},
+        actor=actor,
+    )
     audit.delete(current)
     audit.record(
         events.RECORD_DELETED, organization=current.organization, actor=actor, target=current, old=_audited(current)
     )
+    return kept
 
 
 @transaction.atomic
@@ -144,8 +157,8 @@ def _reload(record: DnsRecord) -> DnsRecord:
     return found
 
 
-def _insert(zone: Zone, fields: records.RecordFields) -> DnsRecord:
-    record = DnsRecord(organization=zone.organization, zone=zone)
+def _insert(zone: Zone, fields: records.RecordFields, key: str | None = None) -> DnsRecord:
+    record = DnsRecord(organization=zone.organization, zone=zone, **({"pk": key} if key else {}))
     _assert_allowed(zone, fields, replaced=None)
     _store(record, fields)
     return record

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -10,9 +12,10 @@ from django.utils import timezone
 
 from access.models import Application
 from accounts import audit
+from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, NotFound
-from accounts.models import Organization
+from accounts.models import DeletedObject, Organization
 from tunnels import events, tasks, zones
 from tunnels.models import Zone
 from tunnels.names import skeleton
@@ -20,20 +23,24 @@ from tunnels.serving import serve_names
 
 
 @transaction.atomic
-def create_zone(organization: Organization, *, name: str, actor: Actor) -> Zone:
-    """A pending zone, or an active one below settings.UNVERIFIED_ZONE_SUFFIX."""
+def create_zone(
+    organization: Organization, *, name: str, actor: Actor, restored: Mapping[str, str] | None = None
+) -> Zone:
+    """A pending zone, or an active one below settings.UNVERIFIED_ZONE_SUFFIX. `restored`: the id and the token of the
+    proof it had, when its deletion is undone; the proof itself is asked for again."""
     domain = zones.normalize_zone_name(name)
     zones.lock_zone_names()
     zones.assert_free_of_others(organization, domain)
     _assert_fits(organization, domain)
     now = timezone.now()
     pending = zones.needs_proof(domain)
+    kept = {"verification_token": secrets.token_hex(16), **(restored or {})}
     zone = Zone.objects.create(
         organization=organization,
         name=domain,
         skeleton=skeleton(domain),
         status=Zone.Status.PENDING if pending else Zone.Status.ACTIVE,
-        verification_token=secrets.token_hex(16),
+        **kept,
         verified_at=None if pending else now,
         next_check_at=now if pending else None,
         last_answer="" if pending else "No proof is needed for names of this installation's own suffix.",
@@ -61,7 +68,7 @@ def verify_zone(zone: Zone, *, actor: Actor) -> Zone:
 
 
 @transaction.atomic
-def delete_zone(zone: Zone, *, actor: Actor) -> None:
+def delete_zone(zone: Zone, *, actor: Actor) -> DeletedObject:
     """Delete a zone with its records. Refused while applications use its names."""
     zones.lock_zone_names()
     used = Application.objects.for_organization(zone.organization).filter(
@@ -73,12 +80,24 @@ def delete_zone(zone: Zone, *, actor: Actor) -> None:
             f"Applications use names of {zone.name}: {', '.join(names)}. Delete or move them first.", code="zone_in_use"
         )
     # As changes of its records do, before them.
-    locked = Zone.objects.for_organization(zone.organization).select_for_update(no_key=True).filter(pk=zone.pk)
-    if not locked.exists():
+    if not Zone.objects.for_organization(zone.organization).select_for_update(no_key=True).filter(pk=zone.pk).exists():
         raise NotFound("The zone has been deleted.")
-    old = {"name": zone.name, "status": zone.status, "records": zone.records.count()}
+    columns = ("id", "type", "name", "content", "ttl", "proxied", "comment")
+    document: dict[str, Any] = {
+        "name": zone.name,
+        "verification_token": zone.verification_token,
+        "records": list(zone.records.order_by("name", "pk").values(*columns)),
+    }
+    kept = keep_deleted("zone", zone.organization, key=zone.pk, name=zone.name, document=document, actor=actor)
     audit.delete(zone)
-    audit.record(events.ZONE_DELETED, organization=zone.organization, actor=actor, target=zone, old=old)
+    audit.record(
+        events.ZONE_DELETED,
+        organization=zone.organization,
+        actor=actor,
+        target=zone,
+        old={"name": zone.name, "status": zone.status, "records": len(document["records"])},
+    )
+    return kept
 
 
 def _assert_fits(organization: Organization, domain: str) -> None:

@@ -171,7 +171,7 @@ def tunnel_rotate_token(request: OrganizationRequest, tunnel_id: UUID) -> HttpRe
             "shows which of them still live by the old one.",
         ],
         button="Rotate token",
-        title=f"Make a new token for {tunnel.name}",
+        title="Rotate token",
         crumbs=_crumbs(request, tunnel),
         danger=False,
     )
@@ -202,7 +202,7 @@ def tunnel_delete(request: OrganizationRequest, tunnel_id: UUID) -> HttpResponse
         question=f"Delete the tunnel {tunnel.name}?",
         consequences=_taken_along(tunnel),
         button="Delete tunnel",
-        title=f"Delete the tunnel {tunnel.name}",
+        title="Delete tunnel",
         crumbs=_crumbs(request, tunnel),
     )
 
@@ -242,6 +242,7 @@ def _taken_along(tunnel: Tunnel) -> list[str]:
         )
     else:
         lines.append("No DNS record of yours points at it.")
+    lines.append("This cannot be undone: the tunnel's secret is never kept, and its connectors need a new one.")
     return lines
 
 

@@ -109,8 +109,12 @@ def zone_delete(request: OrganizationRequest, zone_id: str) -> HttpResponse:
         said=f"The zone {zone.name} is deleted.",
         to=at(request, "zones"),
         question=f"Delete the zone {zone.name}?",
-        consequences=["Its records go with it, and nothing is served under these names any more."],
+        consequences=[
+            "Its records go with it, and nothing is served under these names any more.",
+            "Undone, it comes back with its records; its ownership is proved again, at the same TXT record.",
+        ],
         button="Delete zone",
+        can_undo=True,
         crumbs=_crumbs(request, zone),
     )
 
@@ -168,6 +172,7 @@ def record_delete(request: OrganizationRequest, record_id: str) -> HttpResponse:
         question=f"Delete the {record.type} record {name}?",
         consequences=["If it routes an application to a tunnel, that application is no longer reachable."],
         button="Delete record",
+        can_undo=True,
         crumbs=_crumbs(request, zone),
     )
 
