@@ -1,7 +1,8 @@
 """What a refused person gets to see: the organization's or application's own words, page or address.
 
 The first of these that is there: an address to go to, the application's page, the organization's page, the built-in
-page. Reason and reference stand on each page of ours; an address gets them as parameters.
+page. The sentence of the refusal and its reference stand on each page of ours; an address gets reason and reference as
+parameters.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from access.evaluation import Decision
 from access.models import Application, CustomPage
 from access.safe_html import sanitized
 from access.stylesheet import stylesheet_url
+from accounts.login_design import design_of
 from accounts.models import Identity
 
 _PAGE_TYPES = {True: CustomPage.Type.IDENTITY_DENIED, False: CustomPage.Type.FORBIDDEN}
@@ -59,6 +61,7 @@ def refusal_page(
     context = {
         "organization": application.organization,
         "stylesheet": stylesheet_url(),
+        "look": design_of(application.organization.settings),
         "application": application,
         "hostname": hostname,
         "identity": identity,

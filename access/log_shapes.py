@@ -11,6 +11,7 @@ from django.db.models import Q
 
 from access.country_names import country_code
 from access.models import AccessRequest, Application, Certificate
+from access.reason_words import ACTIONS, REFUSALS
 from accounts.log_pages import LogBook
 from accounts.logbook import Condition, LogFilter, LogShape, nothing
 from accounts.models import Identity, Organization, SavedLogView
@@ -42,8 +43,9 @@ _ACCESS_FILTERS = (
         "action",
         "Action",
         lambda value: Condition(Q(action=value)),
-        [("login", "Login"), ("connect", "Connection"), ("certificate", "Certificate"), ("cut", "Session cut")],
+        list(ACTIONS.items()),
     ),
+    LogFilter("reason", "Reason", lambda code: Condition(Q(reason=code)), REFUSALS),
     LogFilter("application", "Application", lambda text: Condition(Q(application_label__icontains=text))),
     LogFilter("person", "Person", _person),
     LogFilter("country", "Country", _country),

@@ -182,6 +182,7 @@ class ApplicationPolicy(models.Model):
             models.UniqueConstraint(fields=["application", "precedence"], name="precedence_per_application"),
         ]
         ordering = ["precedence"]
+        verbose_name_plural = "application policies"
 
     def __str__(self) -> str:
         return f"{self.precedence}. {self.policy}"

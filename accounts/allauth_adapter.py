@@ -11,13 +11,16 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.internal import ratelimit
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
+from django.contrib.sites.shortcuts import get_current_site
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils import timezone
 
+from accounts.factor_mail import tell_member
 from accounts.models import Invitation
 from accounts.sealing import seal, unseal
+from accounts.templatetags.pages import sentence_case
 
 _CONTEXT = "dashboard second factor"
 
@@ -62,6 +65,27 @@ class DashboardAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def get_client_ip(self, request: HttpRequest) -> str:
         """The address HostGuard vouches for; forwarded headers of strangers never count (rate limits depend on it)."""
         return str(request.client_ip)  # type: ignore[attr-defined]
+
+    def format_email_subject(self, subject: str) -> str:
+        return str(super().format_email_subject(sentence_case(subject)))
+
+    def send_notification_mail(
+        self, template_prefix: str, user: Any, context: dict[str, Any] | None = None, email: str | None = None
+    ) -> None:
+        """Written here, sent by a worker: the change stands and its page comes, even where mail does not work."""
+        self._is_notification = True
+        try:
+            super().send_notification_mail(template_prefix, user, context, email)
+        finally:
+            self._is_notification = False
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        if not getattr(self, "_is_notification", False):
+            super().send_mail(template_prefix, email, context)
+            return
+        site = get_current_site(self.request)
+        mail = self.render_mail(template_prefix, email, {"email": email, "current_site": site, **context})
+        tell_member(mail.subject, str(mail.body), email)
 
 
 class SealedMfaAdapter(DefaultMFAAdapter):  # type: ignore[misc]

@@ -34,6 +34,7 @@ from accounts.actor import Actor, ActorKind
 from accounts.errors import AuthenticationFailed, DomainError, NotFound, PermissionDenied
 from accounts.models import ApiToken, Organization
 from accounts.permissions import Permission
+from accounts.text import in_words
 
 DEFAULT_PER_PAGE = 50
 MAX_PER_PAGE = 1000
@@ -193,7 +194,7 @@ class ApiRouter(Router):
                 path,
                 auth=ApiTokenAuth(permission),
                 response=ListEnvelope[result] if paged else Envelope[result],
-                summary=view.__name__.replace("_", " ").capitalize(),
+                summary=_summary(view.__name__),
                 openapi_extra={"x-permission": permission.value},
             )(answer)
             return view
@@ -268,3 +269,8 @@ class Deleted(Schema):
 def rfc3339(moment: datetime | None) -> str | None:
     """UTC with a trailing Z, as Go's and Terraform's parsers want it."""
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _summary(name: str) -> str:
+    text = in_words(name)
+    return text[:1].upper() + text[1:]

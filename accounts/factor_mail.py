@@ -1,4 +1,4 @@
-"""Mails about a person's authenticators: whoever did not change them themselves learns that somebody else did.
+"""Mails about a person's authenticators and a member's account: whoever did not change them learns that somebody did.
 
 accounts.tasks imports this module, so that workers know its task.
 """
@@ -37,6 +37,21 @@ def tell_person(identity: Identity, change: str, rows: list[IdentityAuthenticato
     arguments = (str(identity.pk), change, names, timezone.now().isoformat(), address)
     # The change stands, even where no broker takes the mail.
     transaction.on_commit(lambda: mail_about_authenticators.delay(*arguments), robust=True)
+
+
+def tell_member(subject: str, body: str, address: str) -> None:
+    """About a dashboard account's own password or factors: rendered by the request that changed it, no secret in it."""
+    transaction.on_commit(lambda: mail_about_account.delay(subject, body, address), robust=True)
+
+
+@shared_task(bind=True, max_retries=3)
+def mail_about_account(self: Any, subject: str, body: str, address: str) -> None:
+    headers = {"Auto-Submitted": "auto-generated"}
+    mail = EmailMessage(subject=" ".join(subject.split())[:200], body=body, to=[address], headers=headers)
+    try:
+        mail.send()
+    except OSError as error:
+        raise self.retry(countdown=_MAIL_RETRY_SECONDS, exc=error) from None
 
 
 @shared_task(bind=True, max_retries=3)

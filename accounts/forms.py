@@ -91,15 +91,27 @@ class OrganizationForm(forms.Form):
         self.fields["session_duration_seconds"].choices = duration_choices(SESSION_CHOICES, current)  # type: ignore[attr-defined]
 
 
+# Shorter than the model's texts, which a drop-down on a phone would cut.
+_SCIM_CHOICES = [
+    (IdentityProvider.ScimBehavior.AUTOMATIC.value, "Follow them at once"),
+    (IdentityProvider.ScimBehavior.REAUTH.value, "Follow them, end sessions"),
+    (IdentityProvider.ScimBehavior.NO_ACTION.value, "Nothing, only logins count"),
+]
+
+
 class ScimForm(forms.Form):
     enabled = forms.BooleanField(required=False, label="Take users and groups from the provider over SCIM")
     user_deprovision = forms.BooleanField(
         required=False,
         label="Deactivated people are disabled at once: sessions end, connections are cut, logins are refused",
     )
-    seat_deprovision = forms.BooleanField(required=False, label="Disabled people hold no seat")
+    seat_deprovision = forms.BooleanField(
+        required=False,
+        label="Disabled people hold no seat",
+        help_text="Told to API clients; nothing is counted here.",
+    )
     identity_update_behavior = forms.ChoiceField(
-        label="When groups of a logged-in person change", choices=IdentityProvider.ScimBehavior.choices
+        label="When groups of a logged-in person change", choices=_SCIM_CHOICES
     )
 
 
@@ -128,7 +140,7 @@ class ApiTokenForm(forms.Form):
         initial=90,
     )
     scopes = forms.MultipleChoiceField(
-        label="May",
+        label="What it may do",
         widget=forms.CheckboxSelectMultiple,
         help_text="Give only what the program needs. A token never holds more than you do.",
     )

@@ -20,7 +20,7 @@ from accounts.actions.support import active_support_session, record_support_page
 from accounts.actor import Actor, ActorKind
 from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
-from accounts.permissions import SUPPORT_ROLE, Permission, role_allows
+from accounts.permissions import SUPPORT_ROLE, Permission, permission_text, role_allows
 from accounts.repeats import answer_once, never_claim
 from accounts.staff_factor import second_factor_first
 
@@ -33,6 +33,8 @@ class OrganizationRequest(HttpRequest):
     user: User
     organization: Organization
     membership: Membership
+    # All of the user, by the organizations' names; for support staff none.
+    memberships: list[Membership]
     actor: Actor
     client_ip: str
 
@@ -90,19 +92,20 @@ def requires(permission: Permission) -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, team: str, *args: Any, **kwargs: Any) -> HttpResponse:
             user = cast(User, request.user)
-            membership = (
-                Membership.objects.select_related("organization")
-                .filter(user=user, organization__team_name=team)
-                .first()
+            memberships = list(
+                Membership.objects.select_related("organization").filter(user=user).order_by("organization__name")
             )
+            membership = next((one for one in memberships if one.organization.team_name == team), None)
             if membership is None and user.is_staff:
                 return _for_support(request, permission, user, team, lambda: view(request, *args, **kwargs))
             if membership is None:
                 raise Http404
             if not role_allows(membership.role, permission):
-                return render(request, "403.html", {"permission": permission, "role": membership.role}, status=403)
+                page = {"needed": permission_text(permission), "role": membership.get_role_display(), "team": team}
+                return render(request, "403.html", page, status=403)
             actor = Actor(ActorKind.USER, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
             bound = _bind(request, membership, actor)
+            bound.memberships = memberships
             if asks_for_request(request):
                 never_claim(bound)
                 return show_request(bound, membership.organization, lambda: view(bound, *args, **kwargs))
@@ -127,7 +130,7 @@ def _for_support(
     if asked is not None:
         return asked
     if not role_allows(SUPPORT_ROLE, permission) or request.method not in {"GET", "HEAD"}:
-        return render(request, "403.html", {"permission": permission, "support_session": session}, status=403)
+        return render(request, "403.html", {"support_session": session}, status=403)
     actor = Actor(ActorKind.STAFF, str(user.pk), user.email, cast(OrganizationRequest, request).client_ip)
     is_part = request.headers.get("HX-Request") == "true"
     record_support_page(session, page=request.get_full_path(), is_part=is_part, actor=actor)
@@ -141,6 +144,7 @@ def _bind(request: HttpRequest, membership: Membership, actor: Actor) -> Organiz
     bound = cast(OrganizationRequest, request)
     bound.organization = membership.organization
     bound.membership = membership
+    bound.memberships = []
     bound.actor = actor
     bound.can = lambda permission: role_allows(membership.role, permission)  # type: ignore[method-assign]
     return bound

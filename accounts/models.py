@@ -140,6 +140,9 @@ class ApiToken(models.Model):
 
     objects = TenantQuerySet["ApiToken"].as_manager()
 
+    class Meta:
+        verbose_name = "API token"
+
     def __str__(self) -> str:
         return self.name
 

@@ -267,7 +267,7 @@ def list_page(
             queryset = queryset.filter(item.lookups[item.value])
     number = _page_number(request.GET.get("page", ""))
     start = (number - 1) * PER_PAGE
-    rows = list(queryset[start : start + PER_PAGE + 1])
+    rows = list(_cut(queryset, start))
     has_next = len(rows) > PER_PAGE
     return Listing(
         rows=rows[:PER_PAGE],
@@ -279,6 +279,15 @@ def list_page(
         stopped_at="" if has_next else reach.stopped_at,
         stopped_day=reach.stopped_day,
     )
+
+
+def _cut(queryset: QuerySet[ModelT], start: int) -> QuerySet[ModelT]:
+    """One row more than the page, to see whether another follows. What a list looks up for each row is looked up for
+    this page only, not for the rows before it as well."""
+    part = slice(start, start + PER_PAGE + 1)
+    if not start:
+        return queryset[part]
+    return queryset.filter(pk__in=list(queryset.values_list("pk", flat=True)[part]))
 
 
 def _contains(request: HttpRequest, queryset: QuerySet[Any], column: str, query: str) -> Q:

@@ -109,6 +109,15 @@ _AREAS: tuple[tuple[str, Permission, Permission | None], ...] = (
 )
 
 
+def permission_text(permission: Permission) -> str:
+    """What a refused page is about: "changing zones and DNS records". Empty where no area has it."""
+    for area, look, change in _AREAS:
+        if permission in (look, change):
+            verb = "changing" if permission == change else "reading"
+            return f"{verb} {area if area[:2].isupper() else area[:1].lower() + area[1:]}"
+    return ""
+
+
 @dataclass(frozen=True)
 class RoleTableRow:
     area: str

@@ -26,6 +26,8 @@ class ProviderForm(forms.Form):
     """`kept`: names of secrets an existing provider has; those stay when their field is left empty."""
 
     secret_fields: tuple[str, ...] = ()
+    # Fields that few need, folded away until one of them is filled or wrong.
+    rare_fields: tuple[str, ...] = ()
 
     name = forms.CharField(max_length=350, help_text="Shown on the button of the login page.")
 
@@ -34,6 +36,20 @@ class ProviderForm(forms.Form):
         for name in kept & set(self.fields):
             self.fields[name].required = False
             self.fields[name].help_text = _KEPT
+
+    @property
+    def main_fields(self) -> list[forms.BoundField]:
+        return [field for field in self if field.name not in self.rare_fields]
+
+    @property
+    def more_fields(self) -> list[forms.BoundField]:
+        return [field for field in self if field.name in self.rare_fields]
+
+    @property
+    def more_is_open(self) -> bool:
+        return any(
+            field.errors or (field.value() != field.field.initial and field.value()) for field in self.more_fields
+        )
 
     def config(self) -> dict[str, Any]:
         left_out = {"name", "client_secret", *self.secret_fields}
@@ -94,7 +110,10 @@ class OidcForm(ClaimsForm):
     )
     scopes = LinesField(required=False, help_text="One per line. Empty means: openid, email, profile.")
     pkce_enabled = forms.BooleanField(
-        required=False, initial=True, label="Use PKCE", help_text="Always used; kept for the API's sake."
+        # Always used: kept as it was sent, for the API's sake.
+        required=False,
+        initial=True,
+        widget=forms.HiddenInput,
     )
     own_redirect_url = forms.BooleanField(
         required=False,
@@ -102,6 +121,16 @@ class OidcForm(ClaimsForm):
         help_text="For providers whose answers do not name their issuer (RFC 9207). The edit page shows the address.",
     )
     field_order = ("name", "issuer", "client_id", "client_secret", "auth_url", "token_url", "certs_url", "scopes")
+    rare_fields = (
+        "auth_url",
+        "token_url",
+        "certs_url",
+        "scopes",
+        "email_trusted_domains",
+        "claims",
+        "email_claim_name",
+        "own_redirect_url",
+    )
 
 
 class OktaForm(ClaimsForm):
@@ -120,6 +149,14 @@ class OktaForm(ClaimsForm):
     )
     own_redirect_url = forms.BooleanField(required=False, label="A redirect URL of its own")
     field_order = ("name", "okta_account", "client_id", "client_secret", "authorization_server_id", "api_token")
+    rare_fields = (
+        "authorization_server_id",
+        "api_token",
+        "email_trusted_domains",
+        "claims",
+        "email_claim_name",
+        "own_redirect_url",
+    )
 
 
 class EntraForm(ClaimsForm):
@@ -140,11 +177,22 @@ class EntraForm(ClaimsForm):
         choices=[("", "worldwide"), ("us_government", "US Government"), ("china", "China, operated by 21Vianet")],
         help_text="Only for directories in a national cloud.",
     )
-    field_order = ("name", "client_id", "client_secret", "directory_id", "cloud", "support_groups", "prompt")
+    field_order = (
+        "name",
+        "client_id",
+        "client_secret",
+        "directory_id",
+        "support_groups",
+        "email_trusted_domains",
+        "cloud",
+        "prompt",
+    )
+    rare_fields = ("cloud", "prompt", "claims", "email_claim_name")
 
 
 class GoogleForm(ClaimsForm):
-    pass
+    field_order = ("name", "client_id", "client_secret")
+    rare_fields = ("email_trusted_domains", "claims", "email_claim_name")
 
 
 class GitHubForm(ClientForm):
@@ -155,6 +203,7 @@ class GitHubForm(ClientForm):
         help_text="Empty means github.com. Examples: github.widgetcorp.com, widgetcorp.ghe.com",
     )
     field_order = ("name", "client_id", "client_secret", "github_host")
+    rare_fields = ("github_host", "email_trusted_domains")
 
 
 class GoogleWorkspaceForm(ClaimsForm):
@@ -178,6 +227,7 @@ class GoogleWorkspaceForm(ClaimsForm):
         help_text="An address that may read groups in your Workspace.",
     )
     field_order = ("name", "client_id", "client_secret", "apps_domain", "service_account_key", "admin_email")
+    rare_fields = ("email_trusted_domains", "claims", "email_claim_name")
 
 
 class SamlForm(TrustedDomainsForm):
@@ -189,13 +239,13 @@ class SamlForm(TrustedDomainsForm):
     )
     metadata_file = forms.FileField(
         required=False,
-        label="or as a file",
+        label="Or as a file",
         help_text="An XML file. It fills in issuer, sign-on URL and certificates.",
     )
     metadata_xml = forms.CharField(
         required=False,
         max_length=MAX_METADATA_BYTES,
-        label="or pasted",
+        label="Or pasted",
         widget=forms.Textarea(attrs={"rows": 4, "class": "mono", "spellcheck": "false"}),
     )
     issuer_url = forms.CharField(max_length=2000, required=False, label="Issuer (the provider's entity ID)")
@@ -223,6 +273,18 @@ class SamlForm(TrustedDomainsForm):
     sign_request = forms.BooleanField(required=False, initial=True, label="Sign login requests")
     force_authn = forms.BooleanField(required=False, label="Ask for a fresh login each time")
     enable_encryption = forms.BooleanField(required=False, label="Accept encrypted assertions only")
+    field_order = ("name", "metadata_url", "metadata_file", "metadata_xml", "email_trusted_domains")
+    rare_fields = (
+        "issuer_url",
+        "sso_target_url",
+        "idp_public_certs",
+        "email_attribute_name",
+        "groups_attribute_name",
+        "attributes",
+        "sign_request",
+        "force_authn",
+        "enable_encryption",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

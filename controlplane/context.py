@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -37,11 +39,13 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     match = request.resolver_match
     place = place_of((match.url_name if match else "") or "")
     current = place[1] if place else None
+    marked = None if match and match.url_name == "search" else current
     return {
         "organization": organization,
         "membership": membership,
         "place": place[0].title if place else "",
-        "sections": [section for section in _sections(membership, current) if section["links"]],
+        # The search belongs to Home, and is not Home.
+        "sections": [section for section in _sections(membership, marked) if section["links"]],
         "support_session": getattr(request, "support_session", None),
         "choices": _choices(request, membership, current),
     }
@@ -54,7 +58,7 @@ def _sections(membership: Membership, current: Entry | None) -> list[dict[str, A
 def _links(section: Section, membership: Membership, current: Entry | None) -> list[NavigationItem]:
     team = membership.organization.team_name
     return [
-        NavigationItem(entry.label, reverse(entry.url_name, args=[team]), entry is current)
+        NavigationItem(entry.label, _address(entry.url_name, team), entry is current)
         for entry in section.entries
         if role_allows(membership.role, entry.permission)
     ]
@@ -63,13 +67,18 @@ def _links(section: Section, membership: Membership, current: Entry | None) -> l
 def _choices(request: HttpRequest, membership: Membership, current: Entry | None) -> list[OrganizationChoice]:
     if membership.pk is None:  # support staff: the organization of the support session, and no other
         return [OrganizationChoice(membership, _same_page(membership, current), True)]
-    rows = Membership.objects.filter(user=membership.user_id).select_related("organization")
     return [
         OrganizationChoice(other, _same_page(other, current), other.organization_id == membership.organization_id)
-        for other in rows.order_by("organization__name")
+        for other in getattr(request, "memberships", ())
     ]
 
 
 def _same_page(other: Membership, current: Entry | None) -> str:
     shared = current if current is not None and role_allows(other.role, current.permission) else None
-    return reverse(shared.url_name if shared else "organization_home", args=[other.organization.team_name])
+    return _address(shared.url_name if shared else "organization_home", other.organization.team_name)
+
+
+@lru_cache(maxsize=4096)
+def _address(url_name: str, team: str) -> str:
+    """Twenty of them are on every page."""
+    return reverse(url_name, args=[team], urlconf=settings.ROOT_URLCONF)

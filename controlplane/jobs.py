@@ -25,6 +25,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from accounts.models import JobFailure
+from accounts.text import in_words
 
 log = logging.getLogger(__name__)
 QUEUES = ("signing", "default")
@@ -125,6 +126,12 @@ class PeriodicState:
     ran_at: datetime | None
     succeeded: bool
     is_late: bool
+
+    @property
+    def title(self) -> str:
+        """ "access.tasks.sweep_expired" -> "Sweep expired"."""
+        text = in_words(self.name.rpartition(".")[2])
+        return text[:1].upper() + text[1:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -102,12 +102,16 @@ def organization_pages(organization: Organization) -> dict[str, str]:
     return {kind: stored[kind] for kind in CustomPage.Type.values if isinstance(stored.get(kind), str) and stored[kind]}
 
 
-def users_of(page: CustomPage) -> list[str]:
-    """What shows the page, for people."""
-    wanted = str(page.pk)
-    found = ["the whole organization"] if wanted in organization_pages(page.organization).values() else []
-    rows = Application.objects.for_organization(page.organization).order_by("name")
-    return found + [f'"{row.name}"' for row in rows if wanted in (row.settings.get(SETTING) or [])]
+def users_of(organization: Organization, pages: Iterable[CustomPage]) -> dict[UUID, list[str]]:
+    """What shows each of the pages, for people."""
+    of_all = set(organization_pages(organization).values())
+    found = {str(page.pk): ["the whole organization"] if str(page.pk) in of_all else [] for page in pages}
+    rows = Application.objects.for_organization(organization).filter(settings__has_key=SETTING).order_by("name")
+    for name, chosen in rows.values_list("name", f"settings__{SETTING}"):
+        for key in chosen or []:
+            if key in found:
+                found[key].append(f'"{name}"')
+    return {UUID(key): users for key, users in found.items()}
 
 
 def check_denial(organization: Organization, settings: Mapping[str, Any]) -> None:
@@ -137,7 +141,7 @@ def _canonical(key: object) -> str:
 
 
 def _refuse_used(page: CustomPage, advice: str) -> None:
-    users = users_of(page)
+    users = users_of(page.organization, [page])[page.pk]
     if users:
         raise Conflict(f"The page is shown by {', '.join(users[:5])}. {advice}", code="custom_page_in_use")
 

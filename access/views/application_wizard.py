@@ -95,7 +95,8 @@ def application_check(request: OrganizationRequest) -> HttpResponse:
 def application_draft_policies(request: OrganizationRequest, draft_id: UUID) -> HttpResponse:
     """Step 2: one policy form at a time; each is checked when it is added to the draft."""
     draft = _own_draft(request, draft_id)
-    if not _is_configured(request, draft):
+    configured = _configured(request, draft)
+    if not configured.is_valid():
         return redirect(at(request, "application_draft", draft.pk))
     form, builder, step = sent_policy(request)
     if request.method != "POST":
@@ -123,7 +124,7 @@ def application_draft_policies(request: OrganizationRequest, draft_id: UUID) -> 
         template="access/wizard_policies.html",
         step_number=2,
         draft=draft,
-        domain=_domain(request, draft),
+        domain=configured.full_domain(),
         chosen=_chosen(request, draft),
         preview=_preview(request, draft, tried),
         is_tried=bool(tried),
@@ -328,15 +329,6 @@ def _initial(kind: type[forms.Form], kept: QueryDict | None) -> dict[str, Any] |
 def _configured(request: OrganizationRequest, draft: ApplicationDraft) -> ConfigureForm:
     kept = _fields(draft, "configure") or QueryDict()
     return ConfigureForm(kept, initial=_initial(ConfigureForm, kept), organization=request.organization)
-
-
-def _is_configured(request: OrganizationRequest, draft: ApplicationDraft) -> bool:
-    return _configured(request, draft).is_valid()
-
-
-def _domain(request: OrganizationRequest, draft: ApplicationDraft) -> str:
-    form = _configured(request, draft)
-    return form.full_domain() if form.is_valid() else ""
 
 
 def _policies(draft: ApplicationDraft) -> list[dict[str, Any]]:

@@ -133,7 +133,8 @@ def _defaults_form(request: OrganizationRequest, data: Any = None) -> DefaultPag
 def _list(request: OrganizationRequest, form: DefaultPagesForm) -> HttpResponse:
     rows = CustomPage.objects.for_organization(request.organization).select_related("organization")
     listing = list_page(request, rows, search=("name",))
-    entries = [(page, users_of(page)) for page in listing]
+    users = users_of(request.organization, listing)
+    entries = [(page, users[page.pk]) for page in listing]
     page: dict[str, Any] = {"listing": listing, "entries": entries, "form": form}
     return show(request, "access/custom_pages.html", title="Custom pages", live=True, **page)
 

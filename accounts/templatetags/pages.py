@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from datetime import UTC, datetime
 from typing import Any
 
 from django import template
 from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.forms import BoundField
 from django.template.context import Context
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import conditional_escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 
 from accounts.devices import device_of
+from accounts.text import in_words
 from accounts.zones import zone_label
 
 register = template.Library()
 _DAY = 86400
+# Escaped text: an entity such as &amp; stays whole.
+_LONG_WORD = re.compile(r"[^\s<>]{24,}")
+_BREAK_BEHIND = re.compile(r"&[#\w]+;|[-.@/:_](?=[^\s<>])")
+_LATER_CAPITAL = re.compile(r"(?<=[a-z)][ -])[A-Z](?=[a-z])|(?<=[A-Z] )[A-Z](?=[a-z])")
+_EMAIL = re.compile(r"(?<![/@\w.])([Ee])mail\b(?!@|[^<>]*>)")
 _UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -94,7 +102,42 @@ def duration(seconds: int | None) -> str:
 @register.filter
 def words(code: str) -> str:
     """A code as people read it: "api_token" -> "API token"."""
-    return code.replace("_", " ").replace("api ", "API ")
+    return in_words(code)
+
+
+@register.filter
+def breakable(value: Any) -> SafeString:
+    """Long addresses, names and paths may break behind their own marks, before they break anywhere."""
+    return mark_safe(_LONG_WORD.sub(_with_breaks, conditional_escape(value)))  # noqa: S308 - escaped just here
+
+
+def _with_breaks(word: re.Match[str]) -> str:
+    return _BREAK_BEHIND.sub(r"\g<0><wbr>", word.group())
+
+
+@register.filter
+def sentence_case(text: str) -> str:
+    """ "Two-Factor Authentication" -> "Two-factor authentication", "Email" -> "E-mail": words of a library whose
+    headings are written in another way than ours."""
+    return e_mail(_LATER_CAPITAL.sub(lambda found: found.group().lower(), str(text)))
+
+
+@register.filter
+def e_mail(text: str) -> str:
+    """ "email" as we write it, in text and not in the tags around it."""
+    return _EMAIL.sub(r"\1-mail", text)
+
+
+@register.filter
+def code_marks(text: str) -> SafeString:
+    """`Words` between backticks, as docstrings have them, as code."""
+    return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", conditional_escape(text)))  # noqa: S308 - escaped here
+
+
+@register.simple_tag
+def without_placeholder(field: BoundField) -> SafeString:
+    """The input of a library's form, which repeats its label inside."""
+    return field.as_widget(attrs={"placeholder": ""})
 
 
 @register.filter
@@ -109,7 +152,11 @@ def as_json(value: Any) -> str:
 
 @register.filter
 def reading(value: Any) -> str:
-    """A value of an audit event, for people: text as it is, everything else as short JSON."""
-    if value is None or value == "":
+    """A value of an audit event or a rule, for people: text as it is, everything else as short JSON."""
+    if value is None or value == "" or value == []:
         return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)

@@ -96,6 +96,12 @@ def session_end(request: StaffRequest, session_id: UUID) -> HttpResponse:
     return _to(session.organization)
 
 
+@staff_only
+@require_GET
+def password_change(request: StaffRequest) -> HttpResponse:
+    return HttpResponseRedirect(reverse("account_change_password"))
+
+
 @in_support_session
 @require_GET
 def tools(request: StaffRequest, session: SupportSession) -> HttpResponse:

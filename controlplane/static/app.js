@@ -9,6 +9,11 @@
     document.cookie = `zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax${secure}`;
   }
 
+  // What a button did is said aloud, too: its own label stays what it does.
+  const aloud = document.body.appendChild(document.createElement("p"));
+  aloud.className = "visually-hidden";
+  aloud.setAttribute("role", "status");
+
   // Where tabs are wider than the window, the one that is open is in view.
   for (const current of document.querySelectorAll(".tabs [aria-current]")) {
     const tabs = current.closest(".tabs"), place = current.getBoundingClientRect(), room = tabs.getBoundingClientRect();
@@ -16,9 +21,12 @@
   }
 
   const say = (button, text) => {
-    const before = button.textContent;
-    button.textContent = text;
-    window.setTimeout(() => { button.textContent = before; }, 1600);
+    if (button.dataset.saying) return;
+    const before = [...button.childNodes];
+    button.dataset.saying = "yes";
+    button.replaceChildren(text);
+    aloud.textContent = text;
+    window.setTimeout(() => { button.replaceChildren(...before); delete button.dataset.saying; aloud.textContent = ""; }, 1600);
   };
 
   const textOf = (button) => {

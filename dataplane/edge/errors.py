@@ -1,7 +1,8 @@
 """Refusals: every answer the edge gives instead of the origin's, with a reason code, and how it is shown."""
 
-import html
 import json
+
+from dataplane.edge.pages import page_of
 
 STATUS_TEXT = {
     100: "Continue",
@@ -57,18 +58,6 @@ class Refusal(Exception):
         self.page = page
 
 
-# A page of the control plane needs its stylesheet and the images it carries itself, nothing else.
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-)
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title></head><body><h1>{title}</h1><p>{message}</p>
-<p>Reason: <code>{reason}</code><br>Reference: <code>{reference}</code></p></body></html>
-"""
-
-
 def render(refusal: Refusal, accept: str, reference: str) -> tuple[str, bytes]:
     """Content type and body in the form the client asked for: JSON, HTML or plain text."""
     reference = refusal.reference or reference
@@ -84,12 +73,8 @@ def render(refusal: Refusal, accept: str, reference: str) -> tuple[str, bytes]:
         return "application/json", json.dumps(document).encode()
     if "text/html" in accept:
         title = f"{refusal.status} {STATUS_TEXT.get(refusal.status, 'Error')}"
-        page = _PAGE.format(
-            title=html.escape(title),
-            message=html.escape(refusal.message),
-            reason=html.escape(refusal.reason),
-            reference=html.escape(reference),
-        )
-        return "text/html; charset=utf-8", page.encode()
+        return "text/html; charset=utf-8", page_of(
+            title, refusal.status, refusal.reason, refusal.message, reference
+        ).encode()
     text = f"{refusal.message}\nreason: {refusal.reason}\nreference: {reference}\n"
     return "text/plain; charset=utf-8", text.encode()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, cast
 
 from dataplane.edge.certificates import server_name
-from dataplane.edge.errors import PAGE_POLICY, STATUS_TEXT, Refusal, render
+from dataplane.edge.errors import STATUS_TEXT, Refusal, render
 from dataplane.edge.evidence import ClientCertificate, client_certificate
 from dataplane.edge.heads import (
     END_OF_HEAD,
@@ -20,6 +20,7 @@ from dataplane.edge.heads import (
     RequestHead,
     parse_request_head,
 )
+from dataplane.edge.pages import PAGE_POLICY
 from dataplane.edge.tcpinfo import round_trip_seconds
 from dataplane.transport import SharedReader, spawn
 from dataplane.wire.headers import Header
@@ -226,7 +227,7 @@ class PublicConnection(SharedReader):
         ]
         if refusal.status in (429, 502, 503):
             headers.append(("retry-after", "2"))
-        if refusal.page:
+        if content_type.startswith("text/html"):
             headers.append(("content-security-policy", PAGE_POLICY))
         if refusal.is_final:
             self.is_last = True

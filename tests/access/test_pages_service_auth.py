@@ -313,7 +313,7 @@ class TestAccessLog:
         AccessRequest.objects.filter(pk=world.access_request.pk).update(
             trace=self.TRACE, allowed=False, reason="country_not_allowed"
         )
-        assert "country_not_allowed" in shown(alice, url("access_log") + "?decision=denied&action=login&q=carol")
+        assert "Login · Wrong country" in shown(alice, url("access_log") + "?decision=denied&action=login&q=carol")
         assert "Nothing matches" in shown(alice, url("access_log") + "?decision=allowed")
         assert world.access_request.ray_id in shown(alice, url("access_log") + f"?q={world.access_request.ray_id}") + (
             world.access_request.ray_id
@@ -323,7 +323,7 @@ class TestAccessLog:
         assert "Country" in page
         assert "in Engineering" in page
         assert "not a member" in page
-        assert "Country not allowed" in page
+        assert "Wrong country" in page
         assert "3 more entries" in page
         assert "<script>alert" not in page
 

@@ -228,6 +228,33 @@ class TestPages:
             assert "_by_time" in rows.explain()
 
 
+class TestWords:
+    """Lists and details speak in words; the code is the filter's value and stands in the detail and the file."""
+
+    def test_a_refusal(self, alice: Client, world: World) -> None:
+        entry = decisions(world, 1, allowed=False, reason="group_not_allowed", connection="okta")[0]
+        decisions(world, 1, allowed=False, reason="country_not_allowed")
+        page = shown(alice, url("access_log") + "?reason=group_not_allowed")
+        assert "Login · Not in a required group" in page and "Okta" in page
+        assert "Login · Wrong country" not in page
+        assert '<option value="group_not_allowed" selected>Not in a required group</option>' in page
+        assert "<code>group_not_allowed</code>" in shown(alice, url("access_log_entry", entry.pk))
+        assert "group_not_allowed" in b"".join(alice.get(url("access_log") + "?format=csv")).decode()
+
+    def test_a_code_without_words(self, alice: Client, world: World) -> None:
+        decisions(world, 1, allowed=False, reason="some_new_code")
+        assert "Login · Some new code" in shown(alice, url("access_log"))
+
+    def test_revoke_is_offered_where_it_does_something(self, alice: Client, world: World) -> None:
+        detail, revoke = (
+            url("certificate_detail", world.certificate.pk),
+            url("certificate_revoke", world.certificate.pk),
+        )
+        assert revoke in shown(alice, url("certificates")) and revoke in shown(alice, detail)
+        Certificate.objects.update(valid_before=timezone.now() - timedelta(minutes=1))
+        assert revoke not in shown(alice, url("certificates")) and revoke not in shown(alice, detail)
+
+
 class TestFiles:
     @pytest.fixture(autouse=True)
     def _rows(self, world: World) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import hotp_value, yield_hotp_counters_from_time
+from django.core import mail
+from django.core.mail.backends.base import BaseEmailBackend
 
 from accounts.models import User
 from tests.factories import PASSWORD, Cast
@@ -61,8 +64,46 @@ def test_login_asks_for_the_code(cast: Cast) -> None:
     assert again.get("/o/widgetcorp/").status_code == 302
 
 
+def told(user: User) -> list[str]:
+    """Subjects of the mails that went to this member about their account, oldest first; then forgotten."""
+    found = [message for message in mail.outbox if message.extra_headers.get("Auto-Submitted")]
+    assert all(message.to == [user.email] and "from 127.0.0.1" in message.body for message in found)
+    mail.outbox.clear()
+    return [message.subject for message in found]
+
+
+def test_changes_are_mailed_to_the_member(cast: Cast, django_capture_on_commit_callbacks: Any) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        activate(cast.alice)
+    assert told(cast.alice) == ["Sallyport: Authenticator app activated"]
+    client = browser()
+    client.force_login(cast.alice)
+    new = "another long passphrase"
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/password/change/", {"oldpassword": PASSWORD, "password1": new, "password2": new})
+    assert told(cast.alice) == ["Sallyport: Password changed"]
+    client.post("/accounts/reauthenticate/", {"password": new})
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/accounts/2fa/totp/deactivate/")
+    assert "Sallyport: Authenticator app deactivated" in told(cast.alice)
+
+
+def test_a_change_stands_where_mail_does_not_work(
+    cast: Cast, settings: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    settings.EMAIL_BACKEND = "tests.accounts.test_two_factor.NoMail"
+    with django_capture_on_commit_callbacks(execute=True):
+        activate(cast.alice)
+    assert Authenticator.objects.filter(user=cast.alice, type=Authenticator.Type.TOTP).exists()
+
+
+class NoMail(BaseEmailBackend):
+    def send_messages(self, email_messages: Any) -> int:
+        raise ConnectionRefusedError
+
+
 def test_pages_show_what_is_set_up(cast: Cast) -> None:
     activate(cast.alice)
     client = browser()
     client.force_login(cast.alice)
-    assert "Authentication using an authenticator app is active." in shown(client, "/accounts/2fa/")
+    assert "You confirm each sign-in with a code of your app." in shown(client, "/accounts/2fa/")

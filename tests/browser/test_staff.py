@@ -11,11 +11,10 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import AuditEvent, Organization, User
 from tests.axe import violations
 from tests.factories import PASSWORD, make_cast
+from tests.shared_browser import PATIENCE_MS, shared_chromium
 from tests.world import World, make_world
-from tools.chromium import chromium
 
 pytestmark = [pytest.mark.integration, pytest.mark.once, pytest.mark.django_db(transaction=True)]
-TIMEOUT_MS = 10_000
 
 
 @pytest.fixture
@@ -32,9 +31,9 @@ def signed_in(browser: Browser, server: LiveServer, email: str, *, width: int = 
         base_url=server.url, viewport={"width": width, "height": 800}, reduced_motion="reduce", color_scheme="light"
     )
     page = context.new_page()
-    page.set_default_timeout(TIMEOUT_MS)
+    page.set_default_timeout(PATIENCE_MS)
     page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(email)
+    page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.wait_for_url(lambda url: "/accounts/login/" not in url)
@@ -52,7 +51,7 @@ def checked(page: Page) -> None:
 
 @pytest.mark.parametrize("width", [1280, 360])
 def test_support_session(live_server: LiveServer, world: World, width: int) -> None:
-    with chromium() as browser:
+    with shared_chromium() as browser:
         staff = signed_in(browser, live_server, "sam@operator.test", width=width)
         expect(staff.get_by_role("heading", name="Organizations")).to_be_visible()
         checked(staff)
@@ -68,7 +67,7 @@ def test_support_session(live_server: LiveServer, world: World, width: int) -> N
         owner.goto("/o/widgetcorp/settings/organization/")
         expect(owner.get_by_text("Ticket 4711: certificates fail")).to_be_visible()
         checked(owner)
-        owner.get_by_role("button", name="Allow").click()
+        owner.get_by_role("button", name="Allow", exact=True).click()
         expect(owner.get_by_text("sam@operator.test may look in now.")).to_be_visible()
 
         staff.reload()
@@ -89,7 +88,7 @@ def test_support_session(live_server: LiveServer, world: World, width: int) -> N
         owner.get_by_role("link", name="audit log").click()
         expect(owner.get_by_role("link", name="Page looked at by support staff").first).to_be_visible()
         owner.goto("/o/widgetcorp/settings/organization/")
-        owner.get_by_role("button", name="End now").click()
+        owner.get_by_role("button", name="End now", exact=True).click()
         expect(owner.get_by_text("The support session of sam@operator.test is over.")).to_be_visible()
         answer = staff.goto("/o/widgetcorp/access/applications/")
         assert answer is not None

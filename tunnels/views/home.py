@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Count, Exists, OuterRef
 from django.http import HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
@@ -13,15 +12,15 @@ from django.views.decorators.http import require_GET
 from access.models import Application, Certificate
 from accounts.http import OrganizationRequest, requires
 from accounts.models import AccessSession
-from accounts.pages import at, list_page, show
+from accounts.pages import Listing, at, list_page, show
 from accounts.permissions import Permission
 from accounts.zones import viewer_zone
-from tunnels.models import Connection, Tunnel
 from tunnels.rail import Rail, Step, judge_rail
 from tunnels.rail_facts import RailFacts
-from tunnels.status import open_connections
+from tunnels.status import TunnelStatus
 from tunnels.views.home_charts import activity_charts
 
+_UP = frozenset({TunnelStatus.HEALTHY, TunnelStatus.DEGRADED})
 _PLAIN_PAGES = frozenset({"access_log", "ssh_authorities", "tunnel_create"})
 _APPLICATION_PAGES = frozenset({"application_policies", "ssh_authority_detail"})
 
@@ -42,7 +41,8 @@ class Way:
 @requires(Permission.ORGANIZATION_READ)
 @require_GET
 def organization_home(request: OrganizationRequest) -> HttpResponse:
-    request.session["team"] = request.organization.team_name
+    if request.session.get("team") != request.organization.team_name:
+        request.session["team"] = request.organization.team_name
     rows = Application.objects.for_organization(request.organization).order_by("-created_at", "id")
     listing = list_page(request, rows, search=("name", "hostname"))
     known = RailFacts(request.organization, listing.rows, timezone.now())
@@ -55,7 +55,7 @@ def organization_home(request: OrganizationRequest) -> HttpResponse:
         listing=listing,
         ways=ways,
         shown=_shown(ways, request.GET.get("application", "")),
-        numbers=_numbers(request),
+        numbers=_numbers(request, listing, known),
         **activity_charts(request),
         live=True,
     )
@@ -86,19 +86,21 @@ def _shown(ways: list[Way], wanted: str) -> Way | None:
     return chosen or next((way for way in ways if not way.rail.is_complete), ways[0] if ways else None)
 
 
-def _numbers(request: OrganizationRequest) -> list[tuple[str, int, str]]:
+def _numbers(
+    request: OrganizationRequest, listing: Listing[Application], known: RailFacts
+) -> list[tuple[str, int, str]]:
     """Label, number and page of the small figures."""
     organization, now = request.organization, timezone.now()
     live = AccessSession.objects.for_organization(organization).filter(revoked_at=None, expires_at__gt=now)
     day = now.astimezone(viewer_zone(request)).replace(hour=0, minute=0, second=0, microsecond=0)
     issued = Certificate.objects.for_organization(organization).filter(created_at__gte=day)
-    is_up = open_connections(Connection.objects.filter(connector__tunnel=OuterRef("pk")), now)
-    tunnels = Tunnel.objects.for_organization(organization).filter(deleted_at=None)
-    applications = Application.objects.for_organization(organization)
-    count = tunnels.aggregate(all=Count("pk"), up=Count("pk", filter=Exists(is_up)))
+    applications = listing.total
+    if applications is None or listing.is_narrowed:
+        applications = Application.objects.for_organization(organization).count()
+    up = sum(status in _UP for status in known.statuses.values())
     return [
-        _number(applications.count(), "application", "applications", at(request, "applications")),
-        (f"of {_count(count['all'], 'tunnel', 'tunnels')} up", count["up"], at(request, "tunnels")),
+        _number(applications, "application", "applications", at(request, "applications")),
+        (f"of {_count(len(known.tunnels), 'tunnel', 'tunnels')} up", up, at(request, "tunnels")),
         _number(live.count(), "live session", "live sessions", at(request, "users")),
         _number(issued.count(), "certificate today", "certificates today", at(request, "certificates")),
     ]

@@ -1,6 +1,7 @@
 """HTTP applications and what the edge answers itself."""
 
 import asyncio
+import base64
 import hashlib
 import os
 from typing import Any
@@ -224,6 +225,10 @@ async def test_denied_by_policy(stage: Stage) -> None:
     assert (response.status, response.reason) == (403, "country_not_allowed")
     page = await eyeball.request("GET", "/", {"Accept": "text/html"})
     assert b"Not from &lt;there&gt;." in page.body
+    assert stage.control.authorized[-1]["ray_id"].encode() in page.body
+    style = page.body.partition(b"<style>")[2].partition(b"</style>")[0]
+    allowed = base64.b64encode(hashlib.sha256(style).digest()).decode()
+    assert f"'sha256-{allowed}'" in (page.get("content-security-policy") or "")
     document = (await eyeball.request("GET", "/", {"Accept": "application/json"})).json()
     assert document["reason"] == "country_not_allowed"
     assert document["reference"] == stage.control.authorized[-1]["ray_id"]
