@@ -100,7 +100,8 @@ def _policy(facts: Facts) -> Step:
     if facts.policies:
         text = "Every policy blocks, so nobody gets in. Add one that allows."
         return Step("policy", title, State.BROKEN, text, "", *page)
-    return Step("policy", title, State.NEXT, "There is no policy yet, so everybody is refused.", "", *page)
+    text = "There is no policy yet, so everybody is refused."
+    return Step("policy", title, State.NEXT, text, "", page[0], "Add a policy")
 
 
 def _tunnel(facts: Facts) -> Step:
