@@ -67,13 +67,22 @@ _recorded: ContextVar[list[Model] | None] = ContextVar("recorded", default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class _Together:
+class Together:
+    """Events that are stored at the end of a `together` block."""
+
     events: list[AuditEvent]
     # Whose edges have to know, by id.
     organizations: dict[str, Organization]
 
+    def place(self) -> int:
+        return len(self.events)
 
-_together: ContextVar[_Together | None] = ContextVar("together", default=None)
+    def back_to(self, place: int) -> None:
+        """Forget what was recorded since: the changes were undone."""
+        del self.events[place:]
+
+
+_together: ContextVar[Together | None] = ContextVar("together", default=None)
 
 
 @contextmanager
@@ -88,13 +97,13 @@ def recorded_targets() -> Iterator[list[Model]]:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def together() -> Iterator[Together]:
     """Events recorded inside are stored in one statement at the end, and their chain and the edges' version are locked
     only from then on. For several changes in one transaction; nothing is stored when the block fails."""
-    waiting = _Together([], {})
+    waiting = Together([], {})
     mark = _together.set(waiting)
     try:
-        yield
+        yield waiting
     finally:
         _together.reset(mark)
     _append(waiting.events)

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 
 from access import events
 from access.models import Group, Policy
+from access.rule_search import mentioning
 from access.rules import MAX_NAME, check_rules, group_ids
 from access.saved_tests import guard_group
 from accounts import audit
@@ -99,8 +100,8 @@ def obstacle_to_deleting(group: Group) -> str:
 def users_of(group: Group) -> list[str]:
     """Names of the policies and groups that use `group` directly, for people."""
     wanted = str(group.pk)
-    policies = Policy.objects.filter(organization_id=group.organization_id)
-    groups = Group.objects.filter(organization_id=group.organization_id).exclude(pk=group.pk)
+    policies = mentioning(Policy.objects.for_organization(group.organization), wanted)
+    groups = mentioning(Group.objects.for_organization(group.organization), wanted).exclude(pk=group.pk)
     return [
         *(f'policy "{row.name}"' for row in policies if wanted in group_ids(row.include, row.require, row.exclude)),
         *(f'group "{row.name}"' for row in groups if wanted in group_ids(row.include, row.require, row.exclude)),

@@ -16,6 +16,7 @@ from django.utils import timezone
 from access import events
 from access.actions.groups import checked_name
 from access.models import EXPIRY_WARNING, Group, Policy, ServiceToken
+from access.rule_search import mentioning
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
@@ -245,8 +246,8 @@ def _locked(token: ServiceToken) -> ServiceToken:
 
 def _users_of(token: ServiceToken) -> list[str]:
     wanted = {"service_token": {"token_id": str(token.pk)}}
-    policies = Policy.objects.for_organization(token.organization)
-    groups = Group.objects.for_organization(token.organization)
+    policies = mentioning(Policy.objects.for_organization(token.organization), str(token.pk))
+    groups = mentioning(Group.objects.for_organization(token.organization), str(token.pk))
     return [
         *(f'policy "{row.name}"' for row in policies if wanted in [*row.include, *row.require, *row.exclude]),
         *(f'group "{row.name}"' for row in groups if wanted in [*row.include, *row.require, *row.exclude]),

@@ -16,6 +16,7 @@ from django.db.models import Max, QuerySet
 from accounts import audit
 from accounts.actor import Actor, ActorKind
 from tunnels import events
+from tunnels.actions.edge_uses import keep_ways
 from tunnels.models import Connection, Connector, Dial, Edge, Tunnel, TunnelConfiguration
 from tunnels.reports import ConnectionReport, DialReport, EdgeReport
 
@@ -57,6 +58,8 @@ def record_report(report: EdgeReport, *, now: datetime) -> Edge:
     connectors = _upsert_connectors(known, tunnels, edge, now)
     _upsert_connections(known, connectors, edge, now)
     _keep_dials(report.dials, edge, now)
+    if report.ways is not None:
+        keep_ways(report.ways, edge, now)
     return edge
 
 
