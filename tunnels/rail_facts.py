@@ -31,12 +31,15 @@ class _Known(NamedTuple):
     policies: int
     letting_policies: int
     authority: str | None
+    # Those that fetched the CA file lately, and what their sshd says of it.
     hosts: int
+    hosts_trusting: int
+    hosts_ignoring: int
     has_certificate: bool
     has_session: bool
 
 
-_NOTHING = _Known(0, 0, None, 0, False, False)
+_NOTHING = _Known(0, 0, None, 0, 0, 0, False, False)
 
 
 class RailFacts:
@@ -77,6 +80,8 @@ class RailFacts:
             zone_name=zone.name if zone else "",
             authority_state=known.authority or "",
             hosts_seen=known.hosts,
+            hosts_trusting=known.hosts_trusting,
+            hosts_ignoring=known.hosts_ignoring,
             host_script_url=f"{host_files_url(self.organization, application)}/host-setup.sh",
             certificates_issued=known.has_certificate,
             session_seen=known.has_session,
@@ -150,6 +155,8 @@ def _facts(organization: Organization, ids: Sequence[UUID], now: datetime) -> di
             letting_policies=_number_of(links.exclude(policy__decision=Policy.Decision.DENY)),
             authority=Subquery(authorities.values("state")[:1]),
             hosts=_number_of(hosts),
+            hosts_trusting=_number_of(hosts.filter(sshd="trusts")),
+            hosts_ignoring=_number_of(hosts.filter(sshd="ignores")),
             has_certificate=Exists(issued),
             has_session=Exists(connected),
         )
