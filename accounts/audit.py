@@ -21,7 +21,7 @@ from accounts import audit_chain
 from accounts.actor import Actor
 from accounts.edge_models import EdgeChange, EdgeVersion
 from accounts.models import AuditChain, AuditEvent, Organization
-from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert_all
+from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert, insert_all
 
 _SECRET_WORDS = ("secret", "password", "private", "sha256", "sealed", "pin_hash")
 _written: ContextVar[int] = ContextVar("audit_events_written", default=0)
@@ -34,7 +34,9 @@ class EventType:
     affects_edge: bool
 
 
-_HEAD = PreparedRows(lambda: AuditChain.objects.select_for_update().filter(pk=Parameter("chain", CharField())))
+_HEAD = PreparedRows(
+    lambda: AuditChain.objects.select_for_update(no_key=True).filter(pk=Parameter("chain", CharField()))
+)
 _MOVE_HEAD = PreparedUpdate(
     lambda: AuditChain.objects.filter(pk=Parameter("chain", CharField())),
     sequence=Parameter("sequence", PositiveBigIntegerField()),
@@ -160,6 +162,15 @@ def record(
     return event
 
 
+def delete(row: Model) -> None:
+    """Delete a row ahead of its event: it keeps its id, which the event names. Events come last, because the head of
+    the chain stays locked until the commit: who locks a row after that may wait for somebody who waits for the chain
+    (docs/architecture.md, "Locks")."""
+    key = row.pk
+    row.delete()
+    row.pk = key
+
+
 def events_written() -> int:
     """A counter of this context: what ran between two equal values changed nothing."""
     return _written.get()
@@ -180,7 +191,10 @@ def _append(events: Sequence[AuditEvent]) -> None:
             event.sequence = head.sequence
             values = {name: getattr(event, name) for name in audit_chain.CONTENT}
             event.digest = head.digest = audit_chain.digest_of(settings.SECRET_KEY, head.digest, values)
-        insert_all(own)
+        if len(own) == 1:
+            insert(own[0])  # whoever recorded it may want its number
+        else:
+            insert_all(own)
         _MOVE_HEAD.run(chain=chain, sequence=head.sequence, digest=head.digest)
 
 
