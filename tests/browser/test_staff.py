@@ -68,7 +68,7 @@ def test_support_session(live_server: LiveServer, world: World, width: int) -> N
         owner.goto("/o/widgetcorp/settings/organization/")
         expect(owner.get_by_text("Ticket 4711: certificates fail")).to_be_visible()
         checked(owner)
-        owner.get_by_role("button", name="Allow").click()
+        owner.get_by_role("button", name="Allow", exact=True).click()
         expect(owner.get_by_text("sam@operator.test may look in now.")).to_be_visible()
 
         staff.reload()
@@ -89,7 +89,7 @@ def test_support_session(live_server: LiveServer, world: World, width: int) -> N
         owner.get_by_role("link", name="audit log").click()
         expect(owner.get_by_role("link", name="Page looked at by support staff").first).to_be_visible()
         owner.goto("/o/widgetcorp/settings/organization/")
-        owner.get_by_role("button", name="End now").click()
+        owner.get_by_role("button", name="End now", exact=True).click()
         expect(owner.get_by_text("The support session of sam@operator.test is over.")).to_be_visible()
         answer = staff.goto("/o/widgetcorp/access/applications/")
         assert answer is not None
