@@ -19,7 +19,7 @@ from accounts.prepared import Parameter, PreparedRows
 _SESSION = PreparedRows(
     lambda: AccessSession.objects.filter(
         organization=Parameter("organization", Organization._meta.pk), nonce=Parameter("nonce", CharField())
-    ).select_related("identity__provider", "organization")
+    ).select_related("identity__provider")
 )
 # A login gives a good token in place of these; any other invalid token is refused outright.
 RENEWABLE = frozenset(
@@ -101,6 +101,7 @@ def _live_session(organization: Organization, nonce: str, now: datetime) -> Acce
     session = _SESSION.first(organization=organization.pk, nonce=nonce)
     if session is None:
         raise SessionEnded("The session of this token is gone. Log in again.", code="session_unknown")
+    session.organization = organization
     if session.identity.disabled_at is not None:
         message = "Your account was disabled by an administrator of this organization."
         raise PermissionDenied(message, code="identity_disabled")

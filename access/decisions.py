@@ -21,6 +21,8 @@ from accounts.models import AccessSession, Identity, IdentityProvider
 from accounts.prepared import Parameter, PreparedRows, insert
 
 log = logging.getLogger(__name__)
+# The policies of an application and the groups of its organization.
+LoadedRules = tuple[list[Policy], dict[str, Group]]
 _LOAD_TRIES = 3
 _LINKS = PreparedRows(
     lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).select_related(
@@ -29,22 +31,32 @@ _LINKS = PreparedRows(
 )
 
 
-def decide(application: Application, asker: Asker, *, external_facts: ExternalFacts | None = None) -> Decision:
+def decide(
+    application: Application,
+    asker: Asker,
+    *,
+    external_facts: ExternalFacts | None = None,
+    rules: LoadedRules | None = None,
+) -> Decision:
     """What the application's policies say right now. Never raises: an error is a refusal, reason "policy_error".
 
     The caller has checked that the session is live; a disabled identity or a
     dead service token is refused here too. `external_facts`: what `external_facts_of` found, for callers inside a
-    transaction.
+    transaction. `rules`: what `load_rules` has read in this very transaction.
     """
-    return decide_loading(application, asker, external_facts=external_facts)[0]
+    return decide_loading(application, asker, external_facts=external_facts, rules=rules)[0]
 
 
 def decide_loading(
-    application: Application, asker: Asker, *, external_facts: ExternalFacts | None = None
+    application: Application,
+    asker: Asker,
+    *,
+    external_facts: ExternalFacts | None = None,
+    rules: LoadedRules | None = None,
 ) -> tuple[Decision, Sequence[Policy]]:
     """`decide`, with the policies it went by."""
     try:
-        policies, groups = load_rules(application)
+        policies, groups = load_rules(application) if rules is None else rules
         decision = decide_with(policies, groups, application, asker, external_facts=external_facts)
     except Exception:  # noqa: BLE001 - whatever fails here, nobody gets in by it (security.md AC-81)
         return _failed(application), ()
@@ -110,7 +122,7 @@ def external_facts_of(application: Application, asker: Asker) -> ExternalFacts:
         return {}
 
 
-def load_rules(application: Application) -> tuple[list[Policy], dict[str, Group]]:
+def load_rules(application: Application) -> LoadedRules:
     """One query for the policies; when any rule names a group one for the groups, and one that sees that the
     policies are still the same: no mix of old and new rules (AC-86). Raises RulesInMotion when they never are."""
     for _ in range(_LOAD_TRIES):

@@ -18,13 +18,14 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.002
 
 
-def submit(task: Task[Any, Any], identifier: uuid.UUID, *, expires_seconds: float) -> None:
-    """Send the job, named after the row it works on. A job not started in time is dropped by the worker.
+def submit(task: Task[Any, Any], identifiers: str | list[str], *, expires_seconds: float) -> None:
+    """Send the job, named after the (first) row it works on. A job not started in time is dropped by the worker.
 
-    Raises TemporarilyUnavailable when the broker cannot be reached; the row then waits for its sweeper.
+    Raises TemporarilyUnavailable when the broker cannot be reached; the rows then wait for their sweeper.
     """
+    name = identifiers if isinstance(identifiers, str) else identifiers[0]
     try:
-        task.apply_async(args=(str(identifier),), task_id=str(identifier), expires=expires_seconds)
+        task.apply_async(args=(identifiers,), task_id=name, expires=expires_seconds)
     except (OperationalError, OSError) as error:
         log.exception("the signing queue cannot be reached")
         raise TemporarilyUnavailable(

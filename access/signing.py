@@ -7,12 +7,14 @@ import uuid
 from celery import shared_task
 
 from access.actions import signing
+from access.replies import send_answers
 
 
-@shared_task(ignore_result=False)
-def sign_certificate(certificate_id: str) -> dict[str, str]:
-    """Executes an approved row, once. Redelivery finds it claimed and answers what is known."""
-    return signing.sign_certificate(uuid.UUID(certificate_id))
+@shared_task(ignore_result=True)
+def sign_certificates(certificate_ids: list[str]) -> None:
+    """Executes approved rows, each once, and answers whoever waits. Redelivery finds them claimed and answers what is
+    known."""
+    send_answers(signing.sign_certificates(certificate_ids))
 
 
 @shared_task(ignore_result=False)

@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import ClassVar
 
 from django.conf import settings
-from django.core.cache import cache
 from django.db import transaction
 
 from access import events
 from access.models import Application
 from accounts import audit
 from accounts.actor import Actor
+from accounts.counters import count
 from accounts.errors import DomainError
 
 WINDOW_SECONDS = 60
@@ -39,6 +39,7 @@ def spend_signing(application: Application, *, asker: str, actor: Actor, now: da
         (f"asker:{asker}", settings.SIGNING_LIMIT_PER_IDENTITY, "you"),
         (f"organization:{organization.pk}", settings.SIGNING_LIMIT_PER_ORGANIZATION, organization.name),
     )
+    # One asker's flood must not count against the organization, so they are counted one after the other.
     for key, limit, who in limits:
         over = _count(key, now) - limit if limit else 0
         if over > 0:
@@ -51,13 +52,7 @@ def spend_signing(application: Application, *, asker: str, actor: Actor, now: da
 
 def _count(key: str, now: datetime) -> int:
     window = int(now.timestamp()) // WINDOW_SECONDS
-    name = f"signing:{hashlib.sha256(key.encode()).hexdigest()}:{window}"
-    cache.add(name, 0, 2 * WINDOW_SECONDS)
-    try:
-        return cache.incr(name)
-    except ValueError:  # pushed out of the cache between the two calls
-        cache.set(name, 1, 2 * WINDOW_SECONDS)
-        return 1
+    return count(f"signing:{hashlib.sha256(key.encode()).hexdigest()}:{window}", 2 * WINDOW_SECONDS)
 
 
 @transaction.atomic

@@ -127,7 +127,7 @@ class Certificate(models.Model):
     principals = models.JSONField()
     extensions = models.JSONField()
     public_key = models.TextField()
-    public_key_fingerprint = models.CharField(max_length=64, db_index=True)
+    public_key_fingerprint = models.CharField(max_length=64)
     request_sha256 = models.CharField(max_length=64)
     valid_after = models.DateTimeField()
     valid_before = models.DateTimeField()
@@ -146,6 +146,7 @@ class Certificate(models.Model):
             models.Index(fields=["organization", "-created_at", "-id"], name="certificates_by_time"),
             models.Index(fields=["identity", "-created_at", "-id"], name="certificates_of_person"),
             models.Index(fields=["application", "-created_at"]),
+            models.Index(fields=["public_key_fingerprint", "identity"], name="certificates_of_key"),
             models.Index(
                 fields=["created_at"], condition=Q(status__in=["approved", "signing"]), name="certificates_under_way"
             ),
@@ -173,6 +174,8 @@ class HostFetch(models.Model):
     ca_fetched_at = models.DateTimeField(null=True)
     ca_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the CA file it got: is it the newest?")
     krl_fetched_at = models.DateTimeField(null=True)
+    # What the host's own sshd says of its configuration (access/host_setup.py): does it read that CA file?
+    sshd = models.CharField(max_length=8, blank=True, choices=[("trusts", "trusts"), ("ignores", "ignores")])
     last_seen_at = models.DateTimeField()
 
     objects = TenantQuerySet["HostFetch"].as_manager()

@@ -163,13 +163,21 @@ def verify(organization: Organization, token: str, *, now: datetime, audience: s
     """
     key = _key_of(organization, token, now)
     try:
-        payload = jwt.api_jws.decode(token, jwt.PyJWK(key.public_jwk, algorithm=ALGORITHM), algorithms=[ALGORITHM])
+        payload = jwt.api_jws.decode(
+            token, _public_key(key.public_jwk["n"], key.public_jwk["e"]), algorithms=[ALGORITHM]
+        )
         claims = json.loads(payload)
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise TokenInvalid("The token's signature is not valid.", code="token_signature_invalid") from error
     if not isinstance(claims, dict):
         raise _malformed()
     return _checked(organization, claims, now, audience)
+
+
+@lru_cache(maxsize=256)
+def _public_key(modulus: str, exponent: str) -> jwt.PyJWK:
+    """Made of its numbers once: whether the key is still in use is asked each time."""
+    return jwt.PyJWK({"kty": "RSA", "n": modulus, "e": exponent}, algorithm=ALGORITHM)
 
 
 def _key_of(organization: Organization, token: str, now: datetime) -> TokenKey:

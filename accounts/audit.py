@@ -7,7 +7,7 @@ before it (accounts/audit_chain.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from accounts import audit_chain
 from accounts.actor import Actor
 from accounts.edge_models import EdgeChange, EdgeVersion
 from accounts.models import AuditChain, AuditEvent, Organization
-from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert
+from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert_all
 
 _SECRET_WORDS = ("secret", "password", "private", "sha256", "sealed", "pin_hash")
 _written: ContextVar[int] = ContextVar("audit_events_written", default=0)
@@ -34,7 +34,9 @@ class EventType:
     affects_edge: bool
 
 
-_HEAD = PreparedRows(lambda: AuditChain.objects.select_for_update().filter(pk=Parameter("chain", CharField())))
+_HEAD = PreparedRows(
+    lambda: AuditChain.objects.select_for_update(no_key=True).filter(pk=Parameter("chain", CharField()))
+)
 _MOVE_HEAD = PreparedUpdate(
     lambda: AuditChain.objects.filter(pk=Parameter("chain", CharField())),
     sequence=Parameter("sequence", PositiveBigIntegerField()),
@@ -64,6 +66,25 @@ def registered_events() -> Mapping[str, EventType]:
 _recorded: ContextVar[list[Model] | None] = ContextVar("recorded", default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Events that are stored at the end of a `together` block."""
+
+    events: list[AuditEvent]
+    # Whose edges have to know, by id.
+    organizations: dict[str, Organization]
+
+    def place(self) -> int:
+        return len(self.events)
+
+    def back_to(self, place: int) -> None:
+        """Forget what was recorded since: the changes were undone."""
+        del self.events[place:]
+
+
+_together: ContextVar[Together | None] = ContextVar("together", default=None)
+
+
 @contextmanager
 def recorded_targets() -> Iterator[list[Model]]:
     """The targets of the events written inside, oldest first."""
@@ -73,6 +94,21 @@ def recorded_targets() -> Iterator[list[Model]]:
         yield found
     finally:
         _recorded.reset(mark)
+
+
+@contextmanager
+def together() -> Iterator[Together]:
+    """Events recorded inside are stored in one statement at the end, and their chain and the edges' version are locked
+    only from then on. For several changes in one transaction; nothing is stored when the block fails."""
+    waiting = Together([], {})
+    mark = _together.set(waiting)
+    try:
+        yield waiting
+    finally:
+        _together.reset(mark)
+    _append(waiting.events)
+    for organization in waiting.organizations.values():
+        raise_edge_version(organization)
 
 
 def record(
@@ -106,7 +142,11 @@ def record(
         old=_without_secrets(old),
         new=_without_secrets(new),
     )
-    _append(event)
+    waiting = _together.get()
+    if waiting is None:
+        _append([event])
+    else:
+        waiting.events.append(event)
     _written.set(_written.get() + 1)
     watching = _recorded.get()
     if watching is not None and target is not None:
@@ -115,8 +155,20 @@ def record(
     if event_type.affects_edge or edges_learn:
         if organization is None:
             raise RuntimeError(f"{name} affects edges, so it has to say whose streams they check again.")
-        raise_edge_version(organization)
+        if waiting is None:
+            raise_edge_version(organization)
+        else:
+            waiting.organizations[organization.pk] = organization
     return event
+
+
+def delete(row: Model) -> None:
+    """Delete a row ahead of its event: it keeps its id, which the event names. Events come last, because the head of
+    the chain stays locked until the commit: who locks a row after that may wait for somebody who waits for the chain
+    (docs/architecture.md, "Locks")."""
+    key = row.pk
+    row.delete()
+    row.pk = key
 
 
 def events_written() -> int:
@@ -124,19 +176,23 @@ def events_written() -> int:
     return _written.get()
 
 
-def _append(event: AuditEvent) -> None:
-    """Give the event its place after the last one of its chain, whose row stays locked until the commit: events of
+def _append(events: Sequence[AuditEvent]) -> None:
+    """Give events their places after the last one of their chain, whose row stays locked until the commit: events of
     one organization get their places one after the other, and a rolled back one leaves no gap."""
-    head = _HEAD.first(chain=event.chain)
-    if head is None:
-        AuditChain.objects.get_or_create(pk=event.chain)
-        head = _HEAD.first(chain=event.chain)
-        assert head is not None
-    event.sequence = head.sequence + 1
-    values = {name: getattr(event, name) for name in audit_chain.CONTENT}
-    event.digest = audit_chain.digest_of(settings.SECRET_KEY, head.digest, values)
-    insert(event)
-    _MOVE_HEAD.run(chain=event.chain, sequence=event.sequence, digest=event.digest)
+    for chain in sorted({event.chain for event in events}):
+        head = _HEAD.first(chain=chain)
+        if head is None:
+            AuditChain.objects.get_or_create(pk=chain)
+            head = _HEAD.first(chain=chain)
+            assert head is not None
+        own = [event for event in events if event.chain == chain]
+        for event in own:
+            head.sequence += 1
+            event.sequence = head.sequence
+            values = {name: getattr(event, name) for name in audit_chain.CONTENT}
+            event.digest = head.digest = audit_chain.digest_of(settings.SECRET_KEY, head.digest, values)
+        insert_all(own)
+        _MOVE_HEAD.run(chain=chain, sequence=head.sequence, digest=head.digest)
 
 
 def raise_edge_version(organization: Organization) -> None:

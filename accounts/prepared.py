@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import AutoField, BigAutoField, Expression, Field, Model, QuerySet, TextField
@@ -23,6 +23,7 @@ from django.db.models.query import get_related_populators
 from django.db.models.sql import UpdateQuery
 
 ModelT = TypeVar("ModelT", bound=Model)
+PreparedT = TypeVar("PreparedT")
 
 
 class Parameter(Expression):
@@ -174,34 +175,83 @@ class PreparedUpdate(_Prepared, Generic[ModelT]):
         return query.get_compiler(DEFAULT_DB_ALIAS)
 
 
-_inserts: dict[tuple[type[Model], str], tuple[str, Sequence[Field[Any, Any]], bool]] = {}
+class Sized(Generic[PreparedT]):
+    """Statements about several rows (`pk__in`), one kept for each number of them up to a power of two: a shorter list
+    is filled up by repeating its last value."""
+
+    def __init__(self, build: Callable[[int], PreparedT]) -> None:
+        self._build = build
+        self._kept: dict[int, PreparedT] = {}
+
+    def of(self, count: int) -> tuple[PreparedT, int]:
+        """The statement for `count` rows or a few more, and how many it is for."""
+        size = 1 << max(0, count - 1).bit_length()
+        if size not in self._kept:
+            self._kept[size] = self._build(size)
+        return self._kept[size], size
+
+
+def numbered(name: str, values: Sequence[Any], size: int) -> dict[str, Any]:
+    """`values` for the Parameters name0, name1, … of a Sized statement."""
+    return {f"{name}{index}": values[min(index, len(values) - 1)] for index in range(size)}
+
+
+_Insert: TypeAlias = "tuple[str, str, str, Sequence[Field[Any, Any]], bool]"
+_inserts: dict[tuple[type[Model], str], _Insert] = {}
 
 
 def insert(instance: ModelT) -> ModelT:
     """Store a new row, as `instance.save(force_insert=True)` does but without signals (nothing here listens to any)."""
-    connection, kind = connections[DEFAULT_DB_ALIAS], type(instance)
-    if (kind, connection.vendor) not in _inserts:
-        _inserts[kind, connection.vendor] = _insert_statement(kind, connection)
-    sql, fields, makes_key = _inserts[kind, connection.vendor]
-    values = [field.get_db_prep_save(field.pre_save(instance, add=True), connection=connection) for field in fields]
+    connection = connections[DEFAULT_DB_ALIAS]
+    head, marks, returned, fields, makes_key = _insert_statement(type(instance), connection)
     with connection.cursor() as cursor:
-        cursor.execute(sql, values)
+        cursor.execute(f"{head} {marks}{returned}", _insert_values([instance], fields, connection))
         if makes_key:
             instance.pk = cursor.fetchone()[0]
-    instance._state.adding = False
-    instance._state.db = DEFAULT_DB_ALIAS
+    _mark_stored(instance)
     return instance
 
 
-def _insert_statement(kind: type[Model], connection: Any) -> tuple[str, Sequence[Field[Any, Any]], bool]:
-    """The SQL, its fields in order, and whether the database makes the key and returns it."""
+def insert_all(instances: Sequence[ModelT]) -> None:
+    """Store new rows of one model in one statement. A key that the database makes is not read back."""
+    if not instances:
+        return
+    connection = connections[DEFAULT_DB_ALIAS]
+    head, marks, _, fields, _ = _insert_statement(type(instances[0]), connection)
+    values = _insert_values(instances, fields, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{head} {', '.join([marks] * len(instances))}", values)
+    for instance in instances:
+        _mark_stored(instance)
+
+
+def _mark_stored(instance: Model) -> None:
+    instance._state.adding = False
+    instance._state.db = DEFAULT_DB_ALIAS
+
+
+def _insert_values(instances: Sequence[Model], fields: Sequence[Field[Any, Any]], connection: Any) -> list[Any]:
+    return [
+        field.get_db_prep_save(field.pre_save(instance, add=True), connection=connection)
+        for instance in instances
+        for field in fields
+    ]
+
+
+def _insert_statement(kind: type[Model], connection: Any) -> _Insert:
+    """The SQL in three parts, its fields in order, and whether the database makes the key and returns it."""
+    if (kind, connection.vendor) not in _inserts:
+        _inserts[kind, connection.vendor] = _new_insert_statement(kind, connection)
+    return _inserts[kind, connection.vendor]
+
+
+def _new_insert_statement(kind: type[Model], connection: Any) -> _Insert:
     key = kind._meta.pk
     makes_key = isinstance(key, AutoField | BigAutoField)
     fields = [field for field in kind._meta.concrete_fields if not (makes_key and field is key)]
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
-    marks = ", ".join(["%s"] * len(fields))
     returned = f" RETURNING {quote(str(key.column))}" if makes_key else ""
     # Nothing but names of our own models and columns.
-    sql = f"INSERT INTO {quote(kind._meta.db_table)} ({columns}) VALUES ({marks}){returned}"  # noqa: S608
-    return sql, fields, makes_key
+    head = f"INSERT INTO {quote(kind._meta.db_table)} ({columns}) VALUES"
+    return head, f"({', '.join(['%s'] * len(fields))})", returned, fields, makes_key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controlplane import env
+from controlplane import env, memory_broker
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -110,12 +110,10 @@ CACHES: dict[str, dict[str, object]] = {
 
 # --- Celery: Redis when given, otherwise one process with kombu's in-memory broker ------------------------
 EMBEDDED_WORKER = env.boolean("EMBEDDED_WORKER", not REDIS_URL)
-CELERY_BROKER_URL = REDIS_URL or "memory://"
+CELERY_BROKER_URL = REDIS_URL or f"{memory_broker.NAME}://"
 CELERY_RESULT_BACKEND = REDIS_URL or "cache+memory://"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = (
-    {"visibility_timeout": 60, "socket_timeout": 5, "socket_connect_timeout": 2}
-    if REDIS_URL
-    else {"polling_interval": 0.002}
+    {"visibility_timeout": 60, "socket_timeout": 5, "socket_connect_timeout": 2} if REDIS_URL else {}
 )
 CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_SERIALIZER = "json"

@@ -115,7 +115,7 @@ def _must(done: subprocess.CompletedProcess[str], what: str) -> str:
     return done.stdout
 
 
-def wait_until(condition: Any, what: str, seconds: float = 20.0) -> None:
+def wait_until(condition: Any, what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -19,7 +19,7 @@ from controlplane.stack import Plan, manage_environment
 from tools.services import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
-_READY_SECONDS = 90.0
+_READY_SECONDS = 180.0
 _STOP_SECONDS = 30.0
 
 

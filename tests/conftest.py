@@ -12,25 +12,32 @@ from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.db import transaction
 from django.db.transaction import Atomic
+from xdist.scheduler import LoadFileScheduling
 
+from tests.databases import database_template, django_db_setup
 from tests.dns_server import DnsServer
 from tests.factories import Cast, make_cast
+from tests.lock_order import _events_come_last, _lock_watch
 from tests.shared_rows import module_transaction, own_savepoint
 from tests.token_keys import ready_made_token_keys
 from tunnels.tasks import spent_seconds
 
-__all__ = ["module_transaction", "own_savepoint", "ready_made_token_keys"]
+__all__ = [
+    "_events_come_last",
+    "_lock_watch",
+    "database_template",
+    "django_db_setup",
+    "module_transaction",
+    "own_savepoint",
+    "ready_made_token_keys",
+]
 
 # Folders whose tests use neither database nor broker, or only draw what other tests have checked on both.
-_ONCE = ("dataplane", "browser")
-# Journeys of a person in Chromium, and `make run` itself: what they show does not depend on the database.
+_ONCE = ("dataplane", "browser", "integration/people")
+# `make run` itself, and what reads files and source: what they show does not depend on the database.
 _ONCE_FILES = (
-    "test_journey.py",
-    "test_login_journeys.py",
-    "test_login_pages.py",
-    "test_provider_test.py",
     "test_make_run.py",
-    "test_passkeys.py",
+    "test_canaries.py",
     "test_every_url.py",
     "test_architecture.py",
     "test_docs.py",
@@ -39,14 +46,18 @@ _ONCE_FILES = (
 _BROKER_FILES = ("test_jobs.py", "test_repeats.py", "test_framework.py", "test_authorize.py", "test_authorities.py")
 
 
-# Start whole installations and wait for them: begun first, so that no worker is left alone with one at the end.
-_LONG = ("integration", "browser")
+# The longest first, so that no worker is left alone with one at the end.
+_LONG = ("integration/streams/", "integration/people/", "integration/", "browser/", "test_every_url.py")
+
+
+def _place(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).as_posix()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in _LONG)
+    items.sort(key=lambda item: [not _place(item).startswith(long) for long in _LONG])
     for item in items:
-        listed = item.path.relative_to(Path(__file__).parent).parts[0] in _ONCE or item.path.name in _ONCE_FILES
+        listed = _place(item).startswith(_ONCE) or item.path.name in _ONCE_FILES
         if listed or not _touches_services(item):
             item.add_marker(pytest.mark.once)
 
@@ -55,11 +66,24 @@ def _touches_services(item: pytest.Item) -> bool:
     """Without a fixture of the database pytest-django refuses queries; installations bring a database of their own."""
     fixtures = set(getattr(item, "fixturenames", ()))
     return (
-        item.path.parent.name == "integration"
+        _place(item).startswith("integration/")
         or item.path.name in _BROKER_FILES
         or item.get_closest_marker("django_db") is not None
         or not fixtures.isdisjoint({"db", "transactional_db"})
     )
+
+
+class _Scheduling(LoadFileScheduling):
+    """A file's tests go to one process (--dist loadfile), and so do files that share an installation."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        folder = path.rpartition("/")[0]
+        return folder if folder.endswith(("integration/streams", "integration/people")) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

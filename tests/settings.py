@@ -1,9 +1,12 @@
 """Settings of the test suite: throw-away keys, tasks run where they are called. Databases come from the environment."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 _state = tempfile.mkdtemp(prefix="sallyport-tests-")
+atexit.register(shutil.rmtree, _state, ignore_errors=True)
 for _name, _value in {
     "SECRET_KEY": "tests-only",
     "SEAL_KEY": "11" * 32,
@@ -22,6 +25,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+from controlplane import memory_broker  # noqa: E402
 from controlplane.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -31,7 +35,7 @@ WHITENOISE_AUTOREFRESH = True
 CELERY_TASK_ALWAYS_EAGER = True
 CELERY_TASK_STORE_EAGER_RESULT = True
 CELERY_RESULT_BACKEND = "cache+memory://"
-CELERY_BROKER_URL = "memory://"
+CELERY_BROKER_URL = f"{memory_broker.NAME}://"
 LOGGING["root"]["level"] = "CRITICAL"  # type: ignore[index] # noqa: F405
 if "sqlite3" in str(DATABASES["default"]["ENGINE"]):  # noqa: F405
     # A file as in production, not SQLite's shared memory: threads of concurrency tests then wait for locks properly.

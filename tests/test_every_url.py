@@ -181,22 +181,11 @@ class TestOrganizationPages:
         assert not wrong, "\n".join(map(str, wrong))
         assert rows_of(mine.organization) == before
 
-    def test_owner_gets_the_page(self, worlds: tuple[World, World], cast: Cast) -> None:
-        client, wrong = login(cast.alice), []
-        for route, url in _addresses(worlds[0]):
-            response = client.get(url)
-            if response.status_code not in {200, 405} and route.name != "tunnel_edge_authority":
-                wrong.append((url, str(response.status_code)))
-            if response.status_code == 200 and response["Content-Type"].startswith("text/html"):
-                text = response.content.decode()
-                wrong += [(url, found) for found in ("evilcorp", " style=", "<script>") if found in text]
-        assert not wrong, "\n".join(map(str, wrong))
-
 
 class TestEveryRole:
     """Role x page x method over all routes at once: what a role may not do is refused before anything is looked at."""
 
-    @pytest.mark.parametrize("role", list(Role), ids=str)
+    @pytest.mark.parametrize("role", [role for role in Role if role not in _READERS], ids=str)
     def test_pages_open_exactly_for_the_roles_that_may(
         self, role: Role, worlds: tuple[World, World], cast: Cast
     ) -> None:
@@ -204,13 +193,16 @@ class TestEveryRole:
         Membership.objects.filter(user=cast.alice).update(role=role)
         client, wrong = login(cast.alice), []
         for route, url in _addresses(worlds[0]):
-            status = client.get(url).status_code
+            response = client.get(url)
             if role_allows(role, declared(route.view)[0]):
-                right = status in {200, 302, 405} or route.name == "tunnel_edge_authority"
+                right = response.status_code in {200, 405} or route.name == "tunnel_edge_authority"
             else:
-                right = status == 403
+                right = response.status_code == 403
             if not right:
-                wrong.append((str(role), url, status))
+                wrong.append((str(role), url, str(response.status_code)))
+            if response.status_code == 200 and response["Content-Type"].startswith("text/html"):
+                text = response.content.decode()
+                wrong += [(str(role), url, found) for found in ("evilcorp", " style=", "<script>") if found in text]
         assert not wrong, "\n".join(map(str, wrong))
 
     @pytest.mark.parametrize("role", list(Role), ids=str)

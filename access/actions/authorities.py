@@ -174,7 +174,7 @@ def ask_again_for_missing_keys(*, now: datetime) -> int:
     )
     ids = list(missing.values_list("pk", flat=True)[:100])
     for authority_id in ids:
-        submit(generate_authority, authority_id, expires_seconds=GENERATION_EXPIRES_SECONDS)
+        submit(generate_authority, str(authority_id), expires_seconds=GENERATION_EXPIRES_SECONDS)
     return len(ids)
 
 
@@ -190,7 +190,9 @@ def _request(application: Application, state: str, algorithm: str, event: str, a
         target_label=application.name,
         new={"algorithm": algorithm, "application": str(application.pk)},
     )
-    transaction.on_commit(lambda: submit(generate_authority, authority.pk, expires_seconds=GENERATION_EXPIRES_SECONDS))
+    transaction.on_commit(
+        lambda: submit(generate_authority, str(authority.pk), expires_seconds=GENERATION_EXPIRES_SECONDS)
+    )
     return authority
 
 

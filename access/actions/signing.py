@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import DateTimeField, QuerySet, TextField
+from django.db.models import Case, DateTimeField, QuerySet, TextField, When
 from django.utils import timezone
 
 from access import events, keystore, sshcert
 from access.models import Certificate, SshAuthority
+from access.replies import Answer
 from accounts import audit
 from accounts.actor import Actor, system
-from accounts.prepared import Parameter, PreparedRows, PreparedUpdate
+from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, Sized, numbered
 from accounts.sealing import SealError
 
 log = logging.getLogger(__name__)
@@ -34,18 +36,41 @@ _SIGNING_STATES = frozenset({SshAuthority.State.ACTIVE, SshAuthority.State.RETIR
 _WORKER = system("access.signing")
 
 
-def _row() -> QuerySet[Certificate]:
+def _rows(size: int) -> QuerySet[Certificate]:
     rows = Certificate.objects.all_organizations(reason="a worker signs what any organization approved")
-    return rows.filter(pk=Parameter("id", Certificate._meta.pk))
+    # Ordered, so that two deliveries of one job lock in the same order.
+    return rows.filter(pk__in=[Parameter(f"id{n}", Certificate._meta.pk) for n in range(size)]).order_by("pk")
 
 
-_CLAIM = PreparedUpdate(lambda: _row().filter(status=Certificate.Status.APPROVED), status=Certificate.Status.SIGNING)
-_CLAIMED = PreparedRows(lambda: _row().select_related("authority"))
-_STORE = PreparedUpdate(
-    lambda: _row().filter(status=Certificate.Status.SIGNING),
-    status=Certificate.Status.ISSUED,
-    certificate=Parameter("certificate", TextField()),
-    issued_at=Parameter("issued_at", DateTimeField()),
+_APPROVED = Sized(
+    lambda size: PreparedRows(
+        lambda: (
+            _rows(size)
+            .filter(status=Certificate.Status.APPROVED)
+            .select_for_update(of=("self",), no_key=True)
+            .select_related("authority")
+        )
+    )
+)
+_CLAIMED = PreparedRows(lambda: _rows(1).select_related("authority"))
+_CLAIM = Sized(
+    lambda size: PreparedUpdate(
+        lambda: _rows(size).order_by().filter(status=Certificate.Status.APPROVED), status=Certificate.Status.SIGNING
+    )
+)
+_STORE = Sized(
+    lambda size: PreparedUpdate(
+        lambda: _rows(size).order_by().filter(status=Certificate.Status.SIGNING),
+        status=Certificate.Status.ISSUED,
+        certificate=Case(
+            *(
+                When(pk=Parameter(f"id{n}", Certificate._meta.pk), then=Parameter(f"line{n}", TextField()))
+                for n in range(size)
+            ),
+            output_field=TextField(),
+        ),
+        issued_at=Parameter("issued_at", DateTimeField()),
+    )
 )
 
 
@@ -53,22 +78,45 @@ class SigningFailed(Exception):
     """Why an approved certificate was not signed; safe to store and show."""
 
 
-def sign_certificate(certificate_id: uuid.UUID) -> dict[str, str]:
-    """Claim, sign, lint, store. Returns {"status", "certificate"} or {"status", "failure"}."""
-    if not _CLAIM.run(id=certificate_id):
-        return _known_outcome(certificate_id)
-    certificate = _CLAIMED.first(id=certificate_id)
-    if certificate is None:  # deleted with its application, this very moment
-        return {"status": "gone"}
-    try:
-        line = _signed(certificate, timezone.now())
-    except SigningFailed as error:
-        return _fail(certificate, str(error))
-    except Exception:
-        log.exception("signing failed", extra={"certificate_id": str(certificate_id)})
-        return _fail(certificate, "Internal error while signing.")
-    stored = _STORE.run(id=certificate_id, certificate=line, issued_at=timezone.now())
-    return {"status": "issued", "certificate": line} if stored else _known_outcome(certificate_id)
+def sign_certificates(identifiers: Sequence[str]) -> dict[str, Answer]:
+    """Claim, sign, lint, store. For each {"status", "certificate"} or {"status", "failure"}."""
+    answers: dict[str, Answer] = {}
+    lines: dict[uuid.UUID, str] = {}
+    for certificate in _claim([uuid.UUID(identifier) for identifier in identifiers]):
+        try:
+            lines[certificate.pk] = _signed(certificate, timezone.now())
+        except SigningFailed as error:
+            answers[str(certificate.pk)] = _fail(certificate, str(error))
+        except Exception:
+            log.exception("signing failed", extra={"certificate_id": str(certificate.pk)})
+            answers[str(certificate.pk)] = _fail(certificate, "Internal error while signing.")
+    if lines and _store(lines) == len(lines):
+        answers |= {str(pk): {"status": "issued", "certificate": line} for pk, line in lines.items()}
+    return {name: answers.get(name) or _known_outcome(uuid.UUID(name)) for name in identifiers}
+
+
+def _claim(identifiers: Sequence[uuid.UUID]) -> list[Certificate]:
+    """Those that are approved and now this job's alone, committed before anything is signed."""
+    if len(identifiers) == 1:
+        return _CLAIMED.all(id0=identifiers[0]) if _mark_claimed(identifiers) else []
+    with transaction.atomic():
+        statement, size = _APPROVED.of(len(identifiers))
+        found = statement.all(**numbered("id", identifiers, size))
+        if found:
+            _mark_claimed([certificate.pk for certificate in found])
+    return found
+
+
+def _mark_claimed(identifiers: Sequence[uuid.UUID]) -> int:
+    statement, size = _CLAIM.of(len(identifiers))
+    return statement.run(**numbered("id", identifiers, size))
+
+
+def _store(lines: Mapping[uuid.UUID, str]) -> int:
+    """How many were still claimed, and are issued now."""
+    update, size = _STORE.of(len(lines))
+    values = numbered("id", list(lines), size) | numbered("line", list(lines.values()), size)
+    return update.run(**values, issued_at=timezone.now())
 
 
 def generate_authority(authority_id: uuid.UUID) -> dict[str, str]:

@@ -39,7 +39,7 @@ RETRY_AFTER_SECONDS = 2
 _APPLICATION = PreparedRows(
     lambda: Application.objects.filter(
         organization=Parameter("organization", Organization._meta.pk), aud=Parameter("aud", CharField())
-    ).select_related("organization")
+    )
 )
 
 
@@ -73,6 +73,7 @@ def _sign(request: HttpRequest) -> HttpResponse:
     application = _APPLICATION.first(organization=organization.pk, aud=unverified_audience(token))
     if application is None:
         raise TokenRefused("The token belongs to no application of this team.", code="token_wrong_application")
+    application.organization = organization  # read in this very request
     session = session_behind(application, token, now=timezone.now())
     identity = session.identity
     certificate = request_certificate(

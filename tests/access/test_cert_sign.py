@@ -360,10 +360,10 @@ def test_query_budget_of_the_whole_request(cast: Cast, django_assert_max_num_que
         "jwt": app_token(application, session),
         "issuer": cast.widgetcorp.team_url,
     }
-    # 14 of the request (two of them the head of the audit chain), 3 of the worker that runs inside it here, 2 for the
+    # 13 of the request (two of them the head of the audit chain), 3 of the worker that runs inside it here, 2 for the
     # transaction (a savepoint in tests).
-    with django_assert_max_num_queries(19) as queries:
+    with django_assert_max_num_queries(18) as queries:
         response = post_cert_sign(cast.widgetcorp, body)
     assert response.status_code == 200
     web = [q for q in queries.captured_queries if "SAVEPOINT" not in q["sql"] and not q["sql"].startswith("UPDATE")]
-    assert len(web) - 1 <= 13, [q["sql"][:120] for q in web]
+    assert len(web) - 1 <= 12, [q["sql"][:120] for q in web]

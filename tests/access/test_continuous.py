@@ -1,4 +1,5 @@
-"""Until when a yes counts, and which changes make edges ask again. Real streams: integration/test_continuous.py."""
+"""Until when a yes counts, and which changes make edges ask again. Real streams:
+integration/streams/test_continuous.py."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_policies_are_ordered_by_keyboard_and_saved_at_once(live_server: LiveSer
         expect(handle).not_to_be_focused()
         expect(page.get_by_role("button", name="Move Second", exact=True)).to_be_focused()
         assert violations(page) == []
-        page.get_by_role("button", name="Save order").press("Enter")
+        page.get_by_role("button", name="Save order", exact=True).press("Enter")
         expect(page.get_by_text("The order is saved.")).to_be_visible()
         assert shown_order(page) == ["Second", "Engineers get in", "Third"]
     assert order_of(world) == ["Second", "Engineers get in", "Third"]
@@ -116,7 +116,7 @@ def test_policies_are_ordered_by_dragging(live_server: LiveServer, world: World)
         page.mouse.move(grip["x"] + 5, first["y"] + 3, steps=4)
         page.mouse.up()
         assert shown_order(page) == ["Third", "Engineers get in", "Second"]
-        page.get_by_role("button", name="Save order").click()
+        page.get_by_role("button", name="Save order", exact=True).click()
         expect(page.get_by_text("The order is saved.")).to_be_visible()
     assert order_of(world) == ["Third", "Engineers get in", "Second"]
 

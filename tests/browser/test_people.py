@@ -25,10 +25,10 @@ from accounts.models import AccessSession, Invitation, Membership, Organization,
 from dataplane.wire.names import COOKIE_AUTH
 from tests.access.test_login_hand_over import make_session
 from tests.axe import violations
-from tests.browser.test_dashboard import TIMEOUT_MS, browser_page, elsewhere
+from tests.browser.test_dashboard import browser_page, elsewhere
 from tests.factories import PASSWORD, make_cast
+from tests.shared_browser import PATIENCE_MS, shared_chromium
 from tests.world import World, make_world
-from tools.chromium import chromium
 
 pytestmark = [pytest.mark.integration, pytest.mark.once, pytest.mark.django_db(transaction=True)]
 TEAM = "widgetcorp.access.example.test"
@@ -55,16 +55,17 @@ def team_page(server: LiveServer, session: AccessSession | None, **options: Any)
     """A page of somebody at the team domain. Console errors fail the test, but for the status of a refusal."""
     token = mint_organization_token(session, now=timezone.now()) if session is not None else ""
     complaints: list[str] = []
-    with chromium() as browser:
+    with shared_chromium() as browser:
         context = browser.new_context(**options)
         if token:
             context.add_cookies([{"name": COOKIE_AUTH, "value": token, "url": f"https://{TEAM}", "secure": True}])
         _behind_an_edge(context, server)
         page = context.new_page()
-        page.set_default_timeout(TIMEOUT_MS)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         yield page
-    assert [text for text in complaints if "status of 403" not in text] == []
+        unexpected = [text for text in complaints if "status of 403" not in text]
+    assert unexpected == []
 
 
 def _behind_an_edge(context: BrowserContext, server: LiveServer) -> None:
@@ -104,7 +105,7 @@ def test_invite_accept_and_change_the_role(live_server: LiveServer, world: World
         assert link is not None
         context = page.context.browser.new_context(base_url=live_server.url)  # type: ignore[union-attr]
         zoe = context.new_page()
-        zoe.set_default_timeout(TIMEOUT_MS)
+        zoe.set_default_timeout(PATIENCE_MS)
         zoe.goto(link.group(1))
         assert violations(zoe) == []
         zoe.get_by_role("link", name="Make an account to accept").click()

@@ -11,11 +11,10 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import AuditEvent, Organization, User
 from tests.axe import violations
 from tests.factories import PASSWORD, make_cast
+from tests.shared_browser import PATIENCE_MS, shared_chromium
 from tests.world import World, make_world
-from tools.chromium import chromium
 
 pytestmark = [pytest.mark.integration, pytest.mark.once, pytest.mark.django_db(transaction=True)]
-TIMEOUT_MS = 10_000
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def signed_in(browser: Browser, server: LiveServer, email: str, *, width: int = 
         base_url=server.url, viewport={"width": width, "height": 800}, reduced_motion="reduce", color_scheme="light"
     )
     page = context.new_page()
-    page.set_default_timeout(TIMEOUT_MS)
+    page.set_default_timeout(PATIENCE_MS)
     page.goto("/accounts/login/")
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
@@ -52,7 +51,7 @@ def checked(page: Page) -> None:
 
 @pytest.mark.parametrize("width", [1280, 360])
 def test_support_session(live_server: LiveServer, world: World, width: int) -> None:
-    with chromium() as browser:
+    with shared_chromium() as browser:
         staff = signed_in(browser, live_server, "sam@operator.test", width=width)
         expect(staff.get_by_role("heading", name="Organizations")).to_be_visible()
         checked(staff)

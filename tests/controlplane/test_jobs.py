@@ -32,7 +32,7 @@ def staff(cast: Cast) -> Client:
 @pytest.fixture
 def broker() -> Celery:
     """The suite runs tasks where they are called; this sends them: through Redis when there is one."""
-    sender = Celery("jobs-test", broker=settings.REDIS_URL or "memory://", set_as_current=False)
+    sender = Celery("jobs-test", broker=settings.REDIS_URL or settings.CELERY_BROKER_URL, set_as_current=False)
     with sender.connection_for_write() as connection:
         for name in jobs.QUEUES:
             sender.amqp.queues[name](connection.default_channel).declare()

@@ -24,11 +24,10 @@ from demo.installation import Installation
 from demo.person import Person
 from demo.sshd import Sshd, sshd
 from tests.axe import violations
-from tools.chromium import chromium
+from tests.shared_browser import PATIENCE_MS
 from tools.services import free_port
 
 pytestmark = pytest.mark.integration
-TIMEOUT_MS = 10_000
 PAT = "pat@example.test"
 
 
@@ -42,7 +41,7 @@ class Desk:
     def context(self) -> BrowserContext:
         # The edge's authority is private to this installation; the README says the browser warns.
         context = self.browser.new_context(ignore_https_errors=True)
-        context.set_default_timeout(TIMEOUT_MS)
+        context.set_default_timeout(PATIENCE_MS)
         context.on("console", self._console)
         context.on("weberror", lambda error: self.complaints.append(str(error.error)))
         return context
@@ -85,18 +84,11 @@ def server(here: Installation) -> Iterator[Sshd]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=TIMEOUT_MS)
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def desk(browser: Browser) -> Iterator[Desk]:
-    desk = Desk(browser)
+def desk(chromium: Browser) -> Iterator[Desk]:
+    desk = Desk(chromium)
     yield desk
-    for context in browser.contexts:
+    for context in chromium.contexts:
         context.close()
     assert desk.complaints == []
 
@@ -331,7 +323,7 @@ def test_a_tunnel_of_the_dashboard_runs_with_its_token(here: Installation, serve
         page.get_by_role("button", name="Publish").click()
         expect(page.get_by_text("version 1", exact=True)).to_be_visible()
         _watch_the_log(page)
-        page.get_by_role("button", name="Add DNS record for web.widgetcorp.localhost").click()
+        page.get_by_role("button", name="Add DNS record for web.widgetcorp.localhost", exact=True).click()
         expect(page.get_by_text("Resolves as stored")).to_be_visible()
 
 
@@ -362,7 +354,7 @@ def _signed_in(desk: Desk, here: Installation) -> Page:
 
 @contextlib.contextmanager
 def _running(command: list[str], folder: Path) -> Iterator[None]:
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[3])}
     with (folder / "connector.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:

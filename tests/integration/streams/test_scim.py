@@ -5,23 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from demo.first_login import HOSTNAME
 from demo.person import Person
-from demo.scim import ScimPush, enable_scim
-from tests.integration.conftest import Workshop
+from demo.scim import ScimPush
+from tests.integration.kit import Workshop
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def provider(workshop: Workshop) -> Iterator[ScimPush]:
-    push = enable_scim(workshop.here, workshop.application["allowed_idps"][0])
-    yield push
-    push.close()
+def pushed(push: ScimPush, name: str) -> str:
+    """The id of this user, whom a test of another file may have pushed already."""
+    address = f"{name}@widgetcorp.test"
+    found = push.send("GET", f"/Users?filter=userName%20eq%20%22{address}%22")["Resources"]
+    user = found[0] if found else push.send("POST", "/Users", {"userName": address, "externalId": f"user-{name}"})
+    return str(user["id"])
 
 
 def live_stream(person: Person) -> subprocess.Popen[str]:
@@ -43,32 +43,34 @@ def reason_of_its_end(process: subprocess.Popen[str], started: float) -> str:
     return process.communicate(timeout=5)[1]
 
 
-def test_leaving_a_group_cuts_the_live_stream(workshop: Workshop, provider: ScimPush) -> None:
-    user = provider.send("POST", "/Users", {"userName": "dana@widgetcorp.test", "externalId": "user-dana"})
-    members = [{"value": user["id"]}]
-    group = provider.send("POST", "/Groups", {"displayName": "engineering", "members": members})
+def test_leaving_a_group_cuts_the_live_stream(workshop: Workshop, push: ScimPush) -> None:
+    user_id = pushed(push, "dana")
+    members = [{"value": user_id}]
+    group = push.send("POST", "/Groups", {"displayName": "engineering", "members": members})
     dana = workshop.person("dana")
     dana.ssh(workshop.remote, "true")  # logs in; sshd has no account of hers
     process = live_stream(dana)
     started = time.monotonic()
-    provider.patch(f"/Groups/{group['id']}", {"op": "remove", "path": f'members[value eq "{user["id"]}"]'})
+    push.patch(f"/Groups/{group['id']}", {"op": "remove", "path": f'members[value eq "{user_id}"]'})
     assert "group" in reason_of_its_end(process, started).lower()
-    provider.patch(f"/Groups/{group['id']}", {"op": "add", "path": "members", "value": members})
+    push.patch(f"/Groups/{group['id']}", {"op": "add", "path": "members", "value": members})
 
 
-def test_deactivation_cuts_the_live_stream_and_refuses_the_next_login(workshop: Workshop, provider: ScimPush) -> None:
-    user = provider.send("POST", "/Users", {"userName": "alice@widgetcorp.test", "externalId": "user-alice"})
+def test_deactivation_cuts_the_live_stream_and_refuses_the_next_login(workshop: Workshop, push: ScimPush) -> None:
+    user_id = pushed(push, "alice")
     # The provider manages this group since the test before, so alice has to be pushed into it too.
-    (group,) = provider.send("GET", "/Groups?filter=displayName%20eq%20%22engineering%22")["Resources"]
-    provider.patch(f"/Groups/{group['id']}", {"op": "add", "path": "members", "value": [{"value": user["id"]}]})
+    (group,) = push.send("GET", "/Groups?filter=displayName%20eq%20%22engineering%22")["Resources"]
+    push.patch(f"/Groups/{group['id']}", {"op": "add", "path": "members", "value": [{"value": user_id}]})
     alice = workshop.person("alice")
     assert alice.ssh(workshop.remote, "echo in").stdout == "in\n"
     process = live_stream(alice)
     started = time.monotonic()
-    provider.patch(f"/Users/{user['id']}", {"op": "replace", "path": "active", "value": False})
+    push.patch(f"/Users/{user_id}", {"op": "replace", "path": "active", "value": False})
     assert reason_of_its_end(process, started)
     refused = alice.ssh(workshop.remote, "echo never")
     assert refused.returncode != 0
     assert "disabled" in refused.stderr + alice.browser_saw()["text"]
     updates = workshop.here.api("GET", "/accounts/{account}/access/logs/scim/updates")
     assert (updates[0]["request_method"], updates[0]["status"]) == ("PATCH", "SUCCESS")
+    push.patch(f"/Users/{user_id}", {"op": "replace", "path": "active", "value": True})
+    assert alice.ssh(workshop.remote, "echo in").stdout == "in\n"

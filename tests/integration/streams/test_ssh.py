@@ -18,7 +18,7 @@ from demo.browser import Browser
 from demo.first_login import CERTIFICATE_SECONDS, HOSTNAME, run_tunnel, wait_until
 from demo.installation import Installation
 from demo.person import Person
-from tests.integration.conftest import Workshop
+from tests.integration.kit import Workshop
 
 pytestmark = pytest.mark.integration
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,18 +11,15 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from accounts import totp
 from demo.first_login import wait_until
 from demo.installation import Installation
 from tests.axe import violations
-from tools.chromium import launch
+from tests.shared_browser import PATIENCE_MS
 
 pytestmark = pytest.mark.integration
-TIMEOUT_MS = 15_000
 KEY = {
     "protocol": "ctap2",
     "transport": "usb",
@@ -34,21 +30,6 @@ KEY = {
 DEVICE = {**KEY, "transport": "internal"}
 
 
-@pytest.fixture(scope="module")
-def chromium(here: Installation) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch(playwright, trusting=edge_key_hash(here))
-        yield browser
-        browser.close()
-
-
-def edge_key_hash(here: Installation) -> str:
-    """Passkeys want a certificate without errors: the edge's own authority, named to the browser by its key."""
-    certificate = x509.load_pem_x509_certificate(Path(here.facts["edge_ca"]).read_bytes())
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return base64.b64encode(hashlib.sha256(spki).digest()).decode()
-
-
 @pytest.fixture
 def new_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
     contexts = []
@@ -56,7 +37,7 @@ def new_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
 
     def make(**options: Any) -> Page:
         context = chromium.new_context(**options)
-        context.set_default_timeout(TIMEOUT_MS)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -114,7 +95,7 @@ def move_keys(source: tuple[Any, str], target: tuple[Any, str]) -> None:
 
 
 def test_a_security_key_is_added_and_confirms_the_next_login(here: Installation, new_page: Callable[..., Page]) -> None:
-    url = make_application(here, "vault", "vera@widgetcorp.test", {"allowed_authenticators": ["security_key"]})
+    url = make_application(here, "strongroom", "vera@widgetcorp.test", {"allowed_authenticators": ["security_key"]})
     first = new_page()
     key = virtual_key(first)
     log_in(here, first, url, "vera@widgetcorp.test")
@@ -132,7 +113,7 @@ def test_a_security_key_is_added_and_confirms_the_next_login(here: Installation,
     expect(second.get_by_role("heading", name="Confirm that it is you")).to_be_visible()
     assert violations(second) == []
     second.get_by_role("button", name="Use a passkey").click()
-    expect(second.get_by_role("status")).to_contain_text("Nothing was confirmed", timeout=TIMEOUT_MS)
+    expect(second.get_by_role("status")).to_contain_text("Nothing was confirmed")
     move_keys(key, plugged)
     second.get_by_role("button", name="Use a passkey").click()
     second.wait_for_url(url)

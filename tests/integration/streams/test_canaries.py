@@ -13,7 +13,7 @@ import pytest
 from dataplane.wire.credentials import TunnelCredentials
 from demo.first_login import HOSTNAME
 from demo.person import Person
-from tests.integration.conftest import Workshop
+from tests.integration.kit import Workshop
 
 pytestmark = pytest.mark.integration
 # Where an installation keeps what it must keep: its own keys, the facts for scripts, and the mail it sent.

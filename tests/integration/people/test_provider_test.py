@@ -8,30 +8,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from demo.browser import Browser as DemoBrowser
 from demo.installation import Installation
 from tests.access.saml_idp import SSO_URL, SamlIdp
+from tests.shared_browser import PATIENCE_MS
 
 pytestmark = pytest.mark.integration
-CHROMIUM = "/usr/bin/chromium"
-TIMEOUT_MS = 15_000
 PICTURES = os.environ.get("PICTURES", "")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
 def admin(chromium: Browser, here: Installation) -> Iterator[Page]:
     context = chromium.new_context(ignore_https_errors=True)
-    context.set_default_timeout(TIMEOUT_MS)
+    context.set_default_timeout(PATIENCE_MS)
     complaints: list[str] = []
     context.on("console", lambda message: complaints.append(message.text))
     page = context.new_page()
@@ -70,13 +61,13 @@ def test_an_openid_connect_provider_is_added_and_tested(here: Installation, admi
     admin.get_by_role("link", name="Add a login method").click()
     _picture(admin, "add")
     admin.get_by_role("link", name="OpenID Connect").click()
-    admin.get_by_label("Name", exact=True).fill("Demo IdP")
+    admin.get_by_label("Name", exact=True).fill("Test IdP")
     admin.get_by_label("Issuer").fill((here.state / "issuer").read_text())
     admin.get_by_label("Client ID").fill("sallyport")
     admin.get_by_label("Client secret").fill("demo-secret")
     _picture(admin, "oidc-form")
     admin.get_by_role("button", name="Save").click()
-    window = _test_window(admin, "Demo IdP")
+    window = _test_window(admin, "Test IdP")
     window.get_by_label("User name").fill("alice")
     window.get_by_role("button", name="Log in").first.click()
     expect(window.get_by_role("heading", name="What policies see")).to_be_visible()

@@ -11,17 +11,16 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from nacl.public import PrivateKey
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from dataplane.wire.confirmation import confirmation_code
 from demo.first_login import wait_until
 from demo.installation import Installation
+from tests.shared_browser import PATIENCE_MS
 
 pytestmark = pytest.mark.integration
 HOSTNAME = "pages.widgetcorp.localhost"
 EMAIL = "paula@widgetcorp.test"
-CHROMIUM = "/usr/bin/chromium"
-TIMEOUT_MS = 15_000
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +33,10 @@ def application(here: Installation) -> dict[str, Any]:
     return created
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # --no-sandbox: the suite may run as root in a container.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def person(chromium: Browser) -> Iterator[BrowserContext]:
     context = chromium.new_context(ignore_https_errors=True, java_script_enabled=False)
-    context.set_default_timeout(TIMEOUT_MS)
+    context.set_default_timeout(PATIENCE_MS)
     yield context
     context.close()
 

@@ -18,8 +18,8 @@ from demo.browser import Browser, Page
 from demo.first_login import wait_until
 from demo.installation import Installation
 from demo.person import Person
-from demo.scim import enable_scim
-from tests.integration.conftest import Workshop, query
+from demo.scim import ScimPush
+from tests.integration.kit import Workshop, query
 
 pytestmark = pytest.mark.integration
 HOSTNAME = "live.widgetcorp.localhost"
@@ -218,9 +218,8 @@ def test_a_range_taken_out_of_a_list_of_addresses(stage: Stage, dana: Stream) ->
     assert "ip_not_allowed" in stream.reason(started)
 
 
-def test_groups_changed_by_the_provider_over_scim(stage: Stage, dana: Stream) -> None:
+def test_groups_changed_by_the_provider_over_scim(stage: Stage, dana: Stream, push: ScimPush) -> None:
     provider_id = stage.workshop.application["allowed_idps"][0]
-    push = enable_scim(stage.here, provider_id)
     claim = {"identity_provider_id": provider_id, "claim_name": "groups", "claim_value": "on-call"}
     user = push.send("POST", "/Users", {"userName": ALICE, "externalId": "user-alice"})
     members = [{"value": user["id"]}]
@@ -230,7 +229,6 @@ def test_groups_changed_by_the_provider_over_scim(stage: Stage, dana: Stream) ->
     started = time.monotonic()
     push.patch(f"/Groups/{group['id']}", {"op": "remove", "path": f'members[value eq "{user["id"]}"]'})
     assert "group" in stream.reason(started)
-    push.close()
 
 
 def _log_in_anew(person: Person) -> None:

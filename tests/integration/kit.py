@@ -1,4 +1,8 @@
-"""A real installation per module: control plane, worker, edge, identity provider, sshd, connector."""
+"""Real installations: control plane, worker, edge, identity provider, sshd, connector.
+
+One serves a whole folder, because starting one costs more than most tests do with it. So its tests share an
+organization: each makes applications, people and providers under names of its own, and leaves the others' alone.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
 from demo.first_login import (
     HOSTNAME,
@@ -26,6 +29,7 @@ from demo.first_login import (
 from demo.installation import Installation, installation
 from demo.person import Person
 from demo.sshd import Sshd, sshd
+from tests.databases import Template
 from tools.services import free_port, redis_server
 
 
@@ -52,36 +56,36 @@ class Workshop:
         return f"{self.server.account}@{HOSTNAME}"
 
 
-@pytest.fixture(scope="module")
-def data_services() -> Iterator[dict[str, str]]:
+@contextlib.contextmanager
+def house(base: Path, template: Template, *allowed_hosts: str) -> Iterator[Installation]:
+    """An installation on a database that is migrated already, with an identity provider process it may reach."""
+    port = free_port()
+    with identity_provider(port) as issuer, _data(base / "var", template) as services:
+        allowed = ",".join([f"127.0.0.1:{port}", *allowed_hosts])
+        with installation(base / "var", FETCH_ALLOWED_PRIVATE_HOSTS=allowed, **services) as running:
+            (running.state / "issuer").write_text(issuer)
+            (running.state / "database-url").write_text(services.get("DATABASE_URL", ""))
+            yield running
+
+
+@contextlib.contextmanager
+def _data(state: Path, template: Template) -> Iterator[dict[str, str]]:
     """In the PostgreSQL-and-Redis run: a database of its own on that server, and a Redis of its own."""
     url = os.environ.get("DATABASE_URL", "")
     if not url.startswith("postgres"):
+        state.mkdir(parents=True, mode=0o700)
+        template.copy_to_file(state / "sallyport.sqlite3")
         yield {}
         return
     name = f"installation_{secrets.token_hex(4)}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+    template.copy_to_database(name)
     # A Redis of its own: test processes empty their caches in the shared one, and would take each other's jobs.
     with redis_server() as redis_url:
         yield {"DATABASE_URL": f"{url.rpartition('/')[0]}/{name}", "REDIS_URL": redis_url}
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory, data_services: dict[str, str]) -> Iterator[Installation]:
-    """An installation with an identity provider process its control plane may reach."""
-    base = tmp_path_factory.mktemp("installation")
-    port = free_port()
-    with identity_provider(port) as issuer:
-        environment = {"FETCH_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{port}", **data_services}
-        with installation(base / "var", **environment) as running:
-            (running.state / "issuer").write_text(issuer)
-            (running.state / "database-url").write_text(data_services.get("DATABASE_URL", ""))
-            yield running
-
-
-@pytest.fixture(scope="module")
-def workshop(here: Installation) -> Iterator[Workshop]:
+@contextlib.contextmanager
+def tutorial(here: Installation) -> Iterator[Workshop]:
     base = here.state.parent
     issuer = (here.state / "issuer").read_text()
     with contextlib.ExitStack() as stack:
@@ -94,7 +98,7 @@ def workshop(here: Installation) -> Iterator[Workshop]:
         assert routed.returncode == 0, routed.stderr
         authority = here.api("POST", f"/accounts/{{account}}/access/apps/{application['id']}/ca")
         server.ca_file.write_text(authority["public_key"] + "\n")
-        wait_until(lambda: _healthy(here, tunnel_id), "a healthy tunnel")
+        wait_until(lambda: _healthy(here, tunnel_id), "a healthy tunnel", 60)
         yield Workshop(here, issuer, server, operator, application, tunnel_id, base)
 
 

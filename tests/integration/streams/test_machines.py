@@ -12,7 +12,7 @@ import pytest
 
 from demo.first_login import HOSTNAME
 from demo.person import Person
-from tests.integration.conftest import Workshop
+from tests.integration.kit import Workshop
 
 pytestmark = pytest.mark.integration
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -23,15 +24,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from demo.browser import Browser as PlainBrowser
 from demo.first_login import wait_until
-from demo.installation import Installation, installation
+from demo.installation import Installation
 from tests.access.saml_idp import ENTITY_ID, SSO_URL, SamlIdp
-from tests.integration.conftest import query
-from tools.chromium import chromium
+from tests.integration.kit import query
+from tests.shared_browser import PATIENCE_MS
 from tools.screenshots import sign_in
-from tools.services import free_port
 
 pytestmark = pytest.mark.integration
-TIMEOUT_MS = 15_000
 PICTURES = os.environ.get("PICTURES", "")
 APPS = "/accounts/{account}/access/apps"
 PROVIDERS = "/accounts/{account}/access/identity_providers"
@@ -44,54 +43,37 @@ PEOPLE = [
 
 # --- The house: an installation, somebody else's provider, people with browsers -----------------------------------
 @pytest.fixture(scope="module")
-def issuer() -> Iterator[str]:
-    """oidc-provider-mock, a process of its own."""
-    port = free_port()
+def issuer(here: Installation, kept_port: socket.socket) -> Iterator[str]:
+    """oidc-provider-mock, a process of its own, where the installation was told that it would be."""
+    port = kept_port.getsockname()[1]
+    kept_port.close()
     people = [part for person in PEOPLE for part in ("--user-claims", json.dumps(person))]
     command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "-p", str(port), *people]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     found = f"http://localhost:{port}"
     try:
-        wait_until(lambda: _discovery(found), "the provider")
+        wait_until(lambda: _answers(found), "the provider", 60)
         yield found
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _discovery(issuer: str) -> dict[str, Any]:
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"{issuer}/.well-known/openid-configuration") as answer:
-        found: dict[str, Any] = json.load(answer)
-        return found
-    return {}
-
-
-@pytest.fixture(scope="module")
-def here(
-    tmp_path_factory: pytest.TempPathFactory, data_services: dict[str, str], issuer: str
-) -> Iterator[Installation]:
-    base = tmp_path_factory.mktemp("journeys")
-    allowed = {"FETCH_ALLOWED_PRIVATE_HOSTS": urlsplit(issuer).netloc}
-    with installation(base / "var", **allowed, **data_services) as running:
-        (running.state / "database-url").write_text(data_services.get("DATABASE_URL", ""))
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
+def _answers(issuer: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{issuer}/.well-known/openid-configuration", timeout=5):
+        return True
+    return False
 
 
 @pytest.fixture
-def open_browser(browser: Browser) -> Iterator[Any]:
+def open_browser(chromium: Browser) -> Iterator[Any]:
     """Somebody with a browser of their own. No page may run into its content security policy."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
     def opened(*, scripts: bool = False) -> Page:
-        context = browser.new_context(ignore_https_errors=True, java_script_enabled=scripts)
-        context.set_default_timeout(TIMEOUT_MS)
+        context = chromium.new_context(ignore_https_errors=True, java_script_enabled=scripts)
+        context.set_default_timeout(PATIENCE_MS)
         context.on("console", lambda message: complaints.append(message.text))
         # The mock's own pages ask a CDN for a stylesheet; there is no network here.
         context.route("https://cdn.jsdelivr.net/**", lambda route: route.abort())
