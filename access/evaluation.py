@@ -105,6 +105,7 @@ _OUTCOMES = {
     "allow": Outcome.ALLOW,
     "deny": Outcome.DENY,
 }
+_BEFORE_LOGIN = frozenset({"bypass", "non_identity"})
 _REASONS = {
     Outcome.BYPASS: ("bypass", "This application is open to everyone."),
     Outcome.SERVICE_AUTH: ("service_token", "Allowed by service token."),
@@ -179,23 +180,27 @@ class _Run:
 
     def decision(self, policies: Iterable[Policy], judges: Judges) -> Decision | None:
         """None when nothing matched."""
-        ordered = sorted(policies, key=_by_precedence)
-        unknown = next((policy for policy in ordered if policy.decision not in _OUTCOMES), None)
-        if unknown is not None:
-            return self.failed(unknown, lambda: f"The decision {unknown.decision!r} is unknown.")
-        first = [policy for policy in ordered if policy.decision in {"bypass", "non_identity"}]
-        found = self.first_match(first, judges.of_anybody)
+        first: list[Policy] = []
+        second: list[Policy] = []
+        for policy in sorted(policies, key=_by_precedence):
+            if policy.decision not in _OUTCOMES:
+                return self.failed(policy, partial("The decision {!r} is unknown.".format, policy.decision))
+            (first if policy.decision in _BEFORE_LOGIN else second).append(policy)
+        found = self.first_match(first, judges.of_anybody) if first else None
         if found is not None or self.context.person is None:
             return found
-        second = [policy for policy in ordered if policy.decision in {"allow", "deny"}]
         return self.first_match(second, judges.of_person) or self._with_second_factor(second, judges)
 
     def _with_second_factor(self, policies: Sequence[Policy], judges: Judges) -> Decision | None:
         """Nothing matched. When a policy asks for the authentication method that our own second factor would give, the
         factor is what is missing: ask for it instead of refusing what the person was never asked."""
+        mfa = self.context.mfa
+        asks = mfa.defaults.rule is not None or any(policy.terms.mfa_config is not None for policy in policies)
+        if not asks or mfa.is_assumed:
+            return None
         rules = [_rule_of(policy, self.context) for policy in policies]
         kinds = {kind for rule in rules if rule is not None for kind in rule.kinds}
-        if not kinds or self.context.mfa.is_assumed:
+        if not kinds:
             return None
         judge = judges.imagining(tuple(sorted({word for kind in kinds for word in amr_of(kind)})))
         decision = _Run(self.groups, self.context).first_match(policies, judge)

@@ -127,15 +127,13 @@ class _Rules:
 
 def _policies_by_application(organization_id: str) -> dict[uuid.UUID, list[Policy] | None]:
     """None for an application of which a policy could not be read."""
-    links = list(
-        ApplicationPolicy.objects.filter(application__organization=organization_id)
-        .order_by()
-        .values_list("application_id", "policy_id", "precedence")
-    )
-    shelf = PolicyShelf(organization_id).get({(policy_id, place) for _, policy_id, place in links})
+    rows = ApplicationPolicy.objects.filter(application__organization=organization_id).order_by()
+    links = list(rows.values_list("application_id", "policy_id", "precedence"))
+    places = [(policy_id, precedence) for _, policy_id, precedence in links]
+    policies = PolicyShelf(organization_id).get(places)
     found: dict[uuid.UUID, list[Policy] | None] = {}
-    for application_id, policy_id, place in links:
-        listed, policy = found.setdefault(application_id, []), shelf.get((policy_id, place))
+    for (application_id, _, _), policy in zip(links, policies, strict=True):
+        listed = found.setdefault(application_id, [])
         if policy is None:
             found[application_id] = None
         elif listed is not None:

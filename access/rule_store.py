@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -68,15 +68,15 @@ class PolicyShelf:
         self._organization_id = organization_id
         self._texts: dict[uuid.UUID, str] = dict(map(tuple, _POLICIES.all(organization=organization_id)))
 
-    def get(self, places: Iterable[Place]) -> dict[Place, Policy]:
-        """Without those that cannot be read or were deleted meanwhile: whoever misses one refuses."""
-        found = {place: _TEXT_POLICIES.known(place, self._texts.get(place[0])) for place in places}
-        edited = [place for place, policy in found.items() if policy is None]
-        rows = self._rows({key for key, _ in edited}) if edited else {}
-        for place in edited:
-            if place[0] in rows:
-                found[place] = _made(rows[place[0]], place)
-        return {place: policy for place, policy in found.items() if policy is not None}
+    def get(self, places: Sequence[Place]) -> list[Policy | None]:
+        """In the same order. None for one that cannot be read or was deleted meanwhile: whoever meets it refuses."""
+        found = [_TEXT_POLICIES.known(place, self._texts.get(place[0])) for place in places]
+        edited = [index for index, policy in enumerate(found) if policy is None]
+        rows = self._rows({places[index][0] for index in edited}) if edited else {}
+        for index in edited:
+            row = rows.get(places[index][0])
+            found[index] = _made(row, places[index]) if row is not None else None
+        return found
 
     def _rows(self, keys: Iterable[uuid.UUID]) -> dict[uuid.UUID, Any]:
         rows = PolicyRow.objects.filter(organization_id=self._organization_id, pk__in=keys).order_by()

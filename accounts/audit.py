@@ -34,7 +34,9 @@ class EventType:
     affects_edge: bool
 
 
-_HEAD = PreparedRows(lambda: AuditChain.objects.select_for_update().filter(pk=Parameter("chain", CharField())))
+_HEAD = PreparedRows(
+    lambda: AuditChain.objects.select_for_update(no_key=True).filter(pk=Parameter("chain", CharField()))
+)
 _MOVE_HEAD = PreparedUpdate(
     lambda: AuditChain.objects.filter(pk=Parameter("chain", CharField())),
     sequence=Parameter("sequence", PositiveBigIntegerField()),
@@ -65,13 +67,22 @@ _recorded: ContextVar[list[Model] | None] = ContextVar("recorded", default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class _Together:
+class Together:
+    """Events that are stored at the end of a `together` block."""
+
     events: list[AuditEvent]
     # Whose edges have to know, by id.
     organizations: dict[str, Organization]
 
+    def place(self) -> int:
+        return len(self.events)
 
-_together: ContextVar[_Together | None] = ContextVar("together", default=None)
+    def back_to(self, place: int) -> None:
+        """Forget what was recorded since: the changes were undone."""
+        del self.events[place:]
+
+
+_together: ContextVar[Together | None] = ContextVar("together", default=None)
 
 
 @contextmanager
@@ -86,13 +97,13 @@ def recorded_targets() -> Iterator[list[Model]]:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def together() -> Iterator[Together]:
     """Events recorded inside are stored in one statement at the end, and their chain and the edges' version are locked
     only from then on. For several changes in one transaction; nothing is stored when the block fails."""
-    waiting = _Together([], {})
+    waiting = Together([], {})
     mark = _together.set(waiting)
     try:
-        yield
+        yield waiting
     finally:
         _together.reset(mark)
     _append(waiting.events)
@@ -149,6 +160,15 @@ def record(
         else:
             waiting.organizations[organization.pk] = organization
     return event
+
+
+def delete(row: Model) -> None:
+    """Delete a row ahead of its event: it keeps its id, which the event names. Events come last, because the head of
+    the chain stays locked until the commit: who locks a row after that may wait for somebody who waits for the chain
+    (docs/architecture.md, "Locks")."""
+    key = row.pk
+    row.delete()
+    row.pk = key
 
 
 def events_written() -> int:

@@ -4,12 +4,14 @@
 
 An installation as `make run` starts it (SQLite, one web process), then one with PostgreSQL and Redis. Every user has an
 identity with a live session, so each deactivation disables the identity, ends the session, writes its audit event and
-raises the edges' version.
+raises the edges' version. Half of them one by one, half in bulk requests of BULK changes. The anchor is /healthz of the
+same web process: a request that asks the database one thing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import sqlite3
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -29,6 +32,8 @@ from demo.scim import ScimPush, enable_scim
 from tools.services import services
 
 CALLERS = 4
+BULK = 100
+_ANCHOR_REQUESTS = 500
 _PROVIDER = {
     "name": "Bench IdP",
     "type": "oidc",
@@ -65,11 +70,20 @@ def _measure(name: str, users: int, variables: dict[str, str]) -> None:
         def deactivate(caller: ScimPush, number: int) -> None:
             caller.patch(f"/Users/{ids[number]}", {"op": "replace", "path": "active", "value": False})
 
-        _report("created and matched", users, *_run(pushes, users, create))
-        seconds, cpu = _run(pushes, users, deactivate)
-        _report("deactivated", users, seconds, cpu)
+        def deactivate_many(caller: ScimPush, number: int) -> None:
+            first = half + number * BULK
+            caller.bulk(_deactivation(identifier) for identifier in ids[first : first + BULK])
+
+        half = users // 2 // BULK * BULK
+        anchor = _anchor_ms(here)
+        _report("created and matched", users, *_run(pushes, users, create), anchor)
+        seconds, cpu = _run(pushes, half, deactivate)
+        _report("deactivated singly", half, seconds, cpu, anchor)
+        bulk_seconds, cpu = _run(pushes, (users - half + BULK - 1) // BULK, deactivate_many)
+        _report(f"in bulks of {BULK}", users - half, bulk_seconds, cpu, anchor)
         live = _run_sql(here, variables, [("SELECT count(*) FROM accounts_accesssession WHERE revoked_at IS NULL", ())])
-        print(f"live sessions left: {live}; 10,000 would take {seconds / users * 10_000:.0f} s")
+        singly, in_bulk = seconds / half * 10_000, bulk_seconds / (users - half) * 10_000
+        print(f"live sessions left: {live}; 10,000 would take {singly:.0f} s, in bulks {in_bulk:.0f} s")
 
 
 def _run(pushes: list[ScimPush], users: int, call: Callable[[ScimPush, int], None]) -> tuple[float, float]:
@@ -88,8 +102,26 @@ def _run(pushes: list[ScimPush], users: int, call: Callable[[ScimPush, int], Non
     return time.perf_counter() - started, cpu_seconds() - cpu
 
 
-def _report(what: str, users: int, seconds: float, cpu: float) -> None:
-    rates = f"{users / seconds:6.0f} a second, {cpu / users * 1000:5.1f} ms of CPU each"
+def _deactivation(identifier: str) -> dict[str, Any]:
+    operations = [{"op": "replace", "path": "active", "value": False}]
+    return {"method": "PATCH", "path": f"/Users/{identifier}", "data": {"Operations": operations}}
+
+
+def _anchor_ms(here: Installation) -> float:
+    """CPU time of one request to /healthz, of all processes."""
+    parts = urlsplit(here.facts["dashboard_url"])
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port or 80, timeout=15)
+    with contextlib.closing(connection):
+        before = cpu_seconds()
+        for _ in range(_ANCHOR_REQUESTS):
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        return (cpu_seconds() - before) * 1000 / _ANCHOR_REQUESTS
+
+
+def _report(what: str, users: int, seconds: float, cpu: float, anchor_ms: float) -> None:
+    each = cpu / users * 1000
+    rates = f"{users / seconds:6.0f} a second, {each:5.1f} ms of CPU each, {each / anchor_ms:4.1f} x /healthz"
     print(f"{what:20} {users:6} in {seconds:6.1f} s  {rates}", flush=True)
 
 

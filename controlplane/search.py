@@ -103,7 +103,7 @@ KINDS: tuple[Kind, ...] = (
         "Groups",
         Permission.ACCESS_READ,
         _own(Group),
-        lambda row: f"{len(row.include)} include rules",
+        lambda row: "1 include rule" if len(row.include) == 1 else f"{len(row.include)} include rules",
         lambda row: ("groups", ()),
         "groups",
         ("name",),

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import ssl
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,6 +46,14 @@ class ScimPush:
     def patch(self, path: str, *operations: dict[str, Any]) -> Any:
         schemas = ["urn:ietf:params:scim:api:messages:2.0:PatchOp"]
         return self.send("PATCH", path, {"schemas": schemas, "Operations": list(operations)})
+
+    def bulk(self, operations: Iterable[dict[str, Any]]) -> None:
+        """Many changes in one request. Raises RuntimeError for the first that was refused."""
+        schemas = ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"]
+        answer = self.send("POST", "/Bulk", {"schemas": schemas, "Operations": list(operations)})
+        for outcome in answer["Operations"]:
+            if int(outcome["status"]) >= 400:
+                raise RuntimeError(f"{outcome['method']}: {outcome['response']}")
 
     def another(self, here: Installation) -> ScimPush:
         """A second connection with the same secret."""

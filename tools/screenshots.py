@@ -306,13 +306,13 @@ def collect(page: Page, here: Installation, names: dict[str, str]) -> dict[str, 
     """Every page reachable by links inside the organization, one per kind (ids and query strings cut off)."""
     kinds: set[str] = set()
     working = here.api("GET", f"{_ORGANIZATION}/access/apps?domain={HOSTNAME}")[0]["id"]  # shown before the others
-    first = f"{page.url}access/applications/{working}/"
+    home, first = urlsplit(page.url).path, f"{page.url}access/applications/{working}/"
     queue = [f"{page.url}?application={working}", first, f"{first}way-in/", f"{first}policies/"]
     while queue and len(names) < _MAX_PAGES:
         address = queue.pop(0)
         path = urlsplit(address).path
         kind = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|\b\d+\b", "id", path)
-        if kind in kinds or not path.startswith("/o/"):
+        if kind in kinds or not path.startswith(home):
             continue
         answer = page.goto(address)
         if answer is None or "text/html" not in answer.headers.get("content-type", ""):

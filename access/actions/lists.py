@@ -5,16 +5,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q, TextField
-from django.db.models.functions import Cast
 
 from access import events
 from access.actions.groups import checked_name
 from access.models import AccessList, Group, Policy
+from access.rule_search import mentioning
 from access.rules import named_ids
 from access.saved_tests import guard_list
 from access.selectors import LIST_TYPES
@@ -23,10 +22,8 @@ from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import DeletedObject, Organization
-from accounts.tenancy import TenantQuerySet
 from accounts.text import ascii_lower
 
-HolderT = TypeVar("HolderT", Policy, Group)
 MAX_ITEMS = 5000
 MAX_DESCRIPTION = 500
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
@@ -71,7 +68,7 @@ def update_list(
     """None keeps a value. `append` and `remove` change entries one by one; the type never changes.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
     organization = row.organization
-    row = AccessList.objects.for_organization(organization).select_for_update().get(pk=row.pk)
+    row = AccessList.objects.for_organization(organization).select_for_update(no_key=True).get(pk=row.pk)
     old = _facts(row)
     row.name = row.name if name is None else checked_name(name)
     row.description = row.description if description is None else _checked_description(description)
@@ -90,14 +87,14 @@ def update_list(
 @transaction.atomic
 def delete_list(row: AccessList, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or group uses it: its rules would become errors."""
-    organization = Organization.objects.select_for_update().get(pk=row.organization_id)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=row.organization_id)
     users = users_of(row)
     if users:
         raise Conflict(f"The list is used by {', '.join(users[:5])}. Take it out there first.", code="list_in_use")
-    audit.record(events.LIST_DELETED, organization=organization, actor=actor, target=row, old=_facts(row))
     document = {"type": row.type, "name": row.name, "items": row.items, "description": row.description}
     kept = keep_deleted("list", organization, key=row.pk, name=row.name, document=document, actor=actor)
-    row.delete()
+    audit.delete(row)
+    audit.record(events.LIST_DELETED, organization=organization, actor=actor, target=row, old=_facts(row))
     return kept
 
 
@@ -110,22 +107,13 @@ def users_of_lists(organization: Organization, ids: Sequence[UUID]) -> dict[UUID
     """The same for many lists, with two queries however many policies and groups there are."""
     users: dict[UUID, list[str]] = {pk: [] for pk in ids}
     keys = {str(pk): pk for pk in ids}
-    for policy in _naming_lists(Policy.objects.for_organization(organization), "approval_groups"):
+    for policy in mentioning(Policy.objects.for_organization(organization), "_list", "approval_groups"):
         for named in keys.keys() & (_lists_of(policy) | approver_lists(policy)):
             users[keys[named]].append(f'policy "{policy.name}"')
-    for group in _naming_lists(Group.objects.for_organization(organization)):
+    for group in mentioning(Group.objects.for_organization(organization), "_list"):
         for named in keys.keys() & _lists_of(group):
             users[keys[named]].append(f'group "{group.name}"')
     return users
-
-
-def _naming_lists(rows: TenantQuerySet[HolderT], *more: str) -> TenantQuerySet[HolderT]:
-    """Those that may name any list: found by the text of their rules, so that the others need not be read."""
-    condition = Q()
-    for column in ("include", "require", "exclude", *more):
-        rows = rows.alias(**{f"{column}_text": Cast(column, TextField())})
-        condition |= Q(**{f"{column}_text__contains": "_list"})
-    return rows.filter(condition)
 
 
 def approver_lists(policy: Policy) -> set[str]:

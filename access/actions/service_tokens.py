@@ -16,6 +16,7 @@ from django.utils import timezone
 from access import events
 from access.actions.groups import checked_name
 from access.models import EXPIRY_WARNING, Group, Policy, ServiceToken
+from access.rule_search import mentioning
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound
@@ -128,13 +129,14 @@ def delete_service_token(token: ServiceToken, *, actor: Actor) -> None:
     users = _users_of(token)
     if users:
         raise Conflict(f"The service token is used by {', '.join(users[:5])}.", code="service_token_in_use")
-    _record(events.SERVICE_TOKEN_DELETED, token, actor, old=_facts(token))
+    old = _facts(token)
     # Kept as a row: certificates and revocation lists name it.
     token.deleted_at = timezone.now()
     token.enabled = False
     token.secret_sha256 = token.previous_secret_sha256 = ""
     token.previous_secret_expires_at = None
     token.save()
+    _record(events.SERVICE_TOKEN_DELETED, token, actor, old=old)
 
 
 @transaction.atomic
@@ -232,7 +234,7 @@ def _iso(moment: datetime | None) -> str | None:
 def _locked(token: ServiceToken) -> ServiceToken:
     locked = (
         ServiceToken.objects.for_organization(token.organization)
-        .select_for_update(of=("self",))
+        .select_for_update(of=("self",), no_key=True)
         .select_related("organization")
         .filter(pk=token.pk)
         .first()
@@ -244,8 +246,8 @@ def _locked(token: ServiceToken) -> ServiceToken:
 
 def _users_of(token: ServiceToken) -> list[str]:
     wanted = {"service_token": {"token_id": str(token.pk)}}
-    policies = Policy.objects.for_organization(token.organization)
-    groups = Group.objects.for_organization(token.organization)
+    policies = mentioning(Policy.objects.for_organization(token.organization), str(token.pk))
+    groups = mentioning(Group.objects.for_organization(token.organization), str(token.pk))
     return [
         *(f'policy "{row.name}"' for row in policies if wanted in [*row.include, *row.require, *row.exclude]),
         *(f'group "{row.name}"' for row in groups if wanted in [*row.include, *row.require, *row.exclude]),

@@ -97,8 +97,8 @@ def _tiles(session: AccessSession, keys: list[uuid.UUID]) -> list[Tile]:
     claims = PrincipalClaim.objects.filter(application=OuterRef("pk"), identity=session.identity).order_by("created_at")
     applications = (
         Application.objects.for_organization(session.organization)
-        .select_related("organization")
         .prefetch_related("tags")
+        .only("name", "hostname", "path", "settings")
         .filter(pk__in=keys)
         .annotate(has_ssh=Exists(signing), principal=Subquery(claims.values("principal")[:1]))
         .order_by("name", "id")

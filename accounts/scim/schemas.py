@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from accounts.scim.bulk import MAX_OPERATIONS
+
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 LIST = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 MAX_RESULTS = 200
+# Of any request.
+MAX_PAYLOAD_BYTES = 1024 * 1024
 
 
 def attribute(name: str, text: str, **changes: Any) -> dict[str, Any]:
@@ -29,7 +33,7 @@ def service_provider_config(base_url: str) -> dict[str, Any]:
     return {
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
         "patch": {"supported": True},
-        "bulk": {"supported": False, "maxOperations": 0, "maxPayloadSize": 0},
+        "bulk": {"supported": True, "maxOperations": MAX_OPERATIONS, "maxPayloadSize": MAX_PAYLOAD_BYTES},
         "filter": {"supported": True, "maxResults": MAX_RESULTS},
         "changePassword": {"supported": False},
         "sort": {"supported": False},

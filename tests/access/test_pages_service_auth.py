@@ -12,7 +12,16 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from access.models import AccessRequest, Application, Certificate, Group, PrincipalClaim, ServiceToken, SshAuthority
+from access.models import (
+    AccessRequest,
+    Application,
+    ApplicationPolicy,
+    Certificate,
+    Group,
+    PrincipalClaim,
+    ServiceToken,
+    SshAuthority,
+)
 from accounts.models import AuditEvent
 from tests.factories import Cast
 from tests.pages_kit import EVIL_NAME, form_id, last_event, login, shown, text_of
@@ -68,6 +77,18 @@ class TestGroups:
     def test_a_group_in_use_stays(self, alice: Client, world: World) -> None:
         assert alice.post(url("group_delete", world.group.pk)).status_code == 422
         assert Group.objects.filter(pk=world.group.pk).exists()
+
+    def test_what_is_in_use_offers_no_button_to_press_in_vain(self, alice: Client, world: World) -> None:
+        page = shown(alice, url("group_delete", world.group.pk))
+        assert (
+            f"The group is used by policy &quot;{world.policy.name}&quot;" in page
+            and "Delete group</button>" not in page
+        )
+        ApplicationPolicy.objects.create(application=world.application, policy=world.reusable, precedence=9)
+        page = shown(alice, url("policy_delete", world.reusable.pk))
+        assert "Detach it there first." in page and "Delete policy</button>" not in page
+        ApplicationPolicy.objects.filter(policy=world.reusable).delete()
+        assert "Delete policy</button>" in shown(alice, url("policy_delete", world.reusable.pk))
 
     def test_unticked_default_stays_unticked_when_a_row_is_added(self, alice: Client, world: World) -> None:
         Group.objects.filter(pk=world.group.pk).update(is_default=True)

@@ -223,7 +223,7 @@ class TestUsers:
             ("DELETE", "/Users", 405),
             ("POST", f"/Users/{NOBODY}", 405),
             ("POST", "/Schemas", 405),
-            ("POST", "/Bulk", 404),
+            ("POST", "/Bulk/more", 404),
             ("GET", "", 404),
         ],
     )

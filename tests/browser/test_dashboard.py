@@ -153,9 +153,8 @@ def test_keyboard_reaches_the_content_first(live_server: LiveServer, world: Worl
         expect(page.locator("#content")).to_be_focused()
 
 
-@pytest.mark.parametrize("width", [360, 768, 2560])
-def test_no_page_scrolls_sideways(live_server: LiveServer, world: World, width: int) -> None:
-    paths = [
+def _paths(world: World) -> list[str]:
+    return [
         "",
         "access/applications/",
         "access/applications/add/",
@@ -185,10 +184,38 @@ def test_no_page_scrolls_sideways(live_server: LiveServer, world: World, width: 
         "settings/api-tokens/create/",
         "logs/audit/",
     ]
+
+
+# The longest line of running text, in characters of average width (half the size of the type).
+_LONGEST_LINE = """() => {
+  const found = [[0, ""]];
+  for (const element of document.querySelectorAll("main :is(p, dd, li, label, h1, h2, h3, .help)")) {
+    const size = parseFloat(getComputedStyle(element).fontSize);
+    const range = document.createRange();
+    for (const node of element.childNodes) {
+      if (node.nodeType !== Node.TEXT_NODE) continue;
+      range.selectNodeContents(node);
+      for (const line of range.getClientRects()) found.push([line.width / (size * 0.5), node.textContent.trim()]);
+    }
+  }
+  return found.reduce((longest, next) => next[0] > longest[0] ? next : longest);
+}"""
+_READABLE = 125  # more than that, and the eye loses the beginning of the next line
+
+
+@pytest.mark.parametrize("width", [360, 768, 3840])
+def test_no_page_scrolls_sideways_and_lines_stay_readable(live_server: LiveServer, world: World, width: int) -> None:
+    unreadable = {}
     with browser_page(live_server, viewport={"width": width, "height": 800}) as page:
-        for path in paths:
+        for path in _paths(world):
             page.goto(f"/o/widgetcorp/{path}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+            characters, text = page.evaluate(_LONGEST_LINE)
+            if characters > _READABLE:
+                unreadable[path] = f"{characters:.0f}: {text}"
+            content = page.locator("main > *").first.bounding_box()
+            assert content is not None and content["width"] <= 1600, path
+    assert unreadable == {}
 
 
 def test_menu_opens_on_a_phone_without_scripts(live_server: LiveServer, world: World) -> None:
