@@ -150,7 +150,7 @@ def create_identity(provider: IdentityProvider, *, subject: str, email: str, nam
 def delete_identity(identity: Identity, *, actor: Actor) -> None:
     """Only of somebody who never logged in: sessions, certificates and account names of the others name them, so those
     are disabled instead."""
-    rows = Identity.objects.for_organization(identity.organization).select_for_update()
+    rows = Identity.objects.for_organization(identity.organization).select_for_update(no_key=True)
     current = rows.filter(pk=identity.pk).first()
     if current is None:
         raise Conflict(f"{identity} is deleted already.", code="already_deleted")
@@ -158,8 +158,8 @@ def delete_identity(identity: Identity, *, actor: Actor) -> None:
         message = f"Sessions, certificates or the directory name {identity}. Disable them instead."
         raise Conflict(message, code="identity_in_use")
     old = {"email": current.email, "subject": current.subject}
+    audit.delete(current)
     audit.record(events.IDENTITY_DELETED, organization=identity.organization, actor=actor, target=current, old=old)
-    current.delete()
 
 
 @transaction.atomic
