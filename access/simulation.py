@@ -178,7 +178,7 @@ def advance(simulation_id: uuid.UUID, *, seconds: float, part: int = PART) -> bo
     sets: RuleSets | None = None
     while True:
         with transaction.atomic():
-            rows = Simulation.objects.all_organizations(reason="a job").select_for_update(of=("self",))
+            rows = Simulation.objects.all_organizations(reason="a job").select_for_update(of=("self",), no_key=True)
             simulation = rows.select_related("organization").filter(pk=simulation_id).first()
             if simulation is None or simulation.status != Simulation.Status.PROCESSING:
                 return True

@@ -174,6 +174,8 @@ class HostFetch(models.Model):
     ca_fetched_at = models.DateTimeField(null=True)
     ca_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the CA file it got: is it the newest?")
     krl_fetched_at = models.DateTimeField(null=True)
+    # What the host's own sshd says of its configuration (access/host_setup.py): does it read that CA file?
+    sshd = models.CharField(max_length=8, blank=True, choices=[("trusts", "trusts"), ("ignores", "ignores")])
     last_seen_at = models.DateTimeField()
 
     objects = TenantQuerySet["HostFetch"].as_manager()

@@ -34,7 +34,9 @@ class EventType:
     affects_edge: bool
 
 
-_HEAD = PreparedRows(lambda: AuditChain.objects.select_for_update().filter(pk=Parameter("chain", CharField())))
+_HEAD = PreparedRows(
+    lambda: AuditChain.objects.select_for_update(no_key=True).filter(pk=Parameter("chain", CharField()))
+)
 _MOVE_HEAD = PreparedUpdate(
     lambda: AuditChain.objects.filter(pk=Parameter("chain", CharField())),
     sequence=Parameter("sequence", PositiveBigIntegerField()),
@@ -158,6 +160,15 @@ def record(
         else:
             waiting.organizations[organization.pk] = organization
     return event
+
+
+def delete(row: Model) -> None:
+    """Delete a row ahead of its event: it keeps its id, which the event names. Events come last, because the head of
+    the chain stays locked until the commit: who locks a row after that may wait for somebody who waits for the chain
+    (docs/architecture.md, "Locks")."""
+    key = row.pk
+    row.delete()
+    row.pk = key
 
 
 def events_written() -> int:

@@ -39,7 +39,7 @@ _PROVIDER = PreparedRows(
     )
 )
 _USER = PreparedRows(
-    lambda: ScimUser.objects.select_for_update().filter(
+    lambda: ScimUser.objects.select_for_update(no_key=True).filter(
         provider=Parameter("provider", IdentityProvider._meta.pk), pk=_user_id()
     )
 )
@@ -47,7 +47,7 @@ _STORE_USER = PreparedUpdate(
     lambda: ScimUser.objects.all_organizations(reason=_REASON).filter(pk=_user_id()),
     **{field.name: Parameter(field.name, field) for field in ScimUser._meta.concrete_fields if field.name in _CHANGED},
 )
-_IDENTITY = PreparedRows(lambda: Identity.objects.select_for_update().filter(pk=_identity_id()))
+_IDENTITY = PreparedRows(lambda: Identity.objects.select_for_update(no_key=True).filter(pk=_identity_id()))
 _DISABLE = PreparedUpdate(
     lambda: Identity.objects.all_organizations(reason=_REASON).filter(pk=_identity_id()),
     disabled_at=Parameter("disabled_at", DateTimeField()),

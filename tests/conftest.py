@@ -17,11 +17,20 @@ from xdist.scheduler import LoadFileScheduling
 from tests.databases import database_template, django_db_setup
 from tests.dns_server import DnsServer
 from tests.factories import Cast, make_cast
+from tests.lock_order import _events_come_last, _lock_watch
 from tests.shared_rows import module_transaction, own_savepoint
 from tests.token_keys import ready_made_token_keys
 from tunnels.tasks import spent_seconds
 
-__all__ = ["database_template", "django_db_setup", "module_transaction", "own_savepoint", "ready_made_token_keys"]
+__all__ = [
+    "_events_come_last",
+    "_lock_watch",
+    "database_template",
+    "django_db_setup",
+    "module_transaction",
+    "own_savepoint",
+    "ready_made_token_keys",
+]
 
 # Folders whose tests use neither database nor broker, or only draw what other tests have checked on both.
 _ONCE = ("dataplane", "browser", "integration/people")

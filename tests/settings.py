@@ -25,6 +25,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+from controlplane import memory_broker  # noqa: E402
 from controlplane.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -34,7 +35,7 @@ WHITENOISE_AUTOREFRESH = True
 CELERY_TASK_ALWAYS_EAGER = True
 CELERY_TASK_STORE_EAGER_RESULT = True
 CELERY_RESULT_BACKEND = "cache+memory://"
-CELERY_BROKER_URL = f"{memory_broker.NAME}://"  # noqa: F405
+CELERY_BROKER_URL = f"{memory_broker.NAME}://"
 LOGGING["root"]["level"] = "CRITICAL"  # type: ignore[index] # noqa: F405
 if "sqlite3" in str(DATABASES["default"]["ENGINE"]):  # noqa: F405
     # A file as in production, not SQLite's shared memory: threads of concurrency tests then wait for locks properly.

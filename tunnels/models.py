@@ -255,6 +255,26 @@ class HourOfActivity(models.Model):
         return f"{self.hour:%Y-%m-%d %H}:00"
 
 
+class EdgeUse(models.Model):
+    """One application's streams over one edge, as the edge reports them, and how far away their people are."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+")
+    application = models.ForeignKey("access.Application", on_delete=models.CASCADE, related_name="+")
+    edge = models.ForeignKey(Edge, on_delete=models.CASCADE, related_name="uses")
+    streams = models.PositiveIntegerField(default=0)
+    # Median round trip of the live streams, or of the last that were.
+    rtt_ms = models.FloatField(null=True)
+    measured_at = models.DateTimeField(null=True)
+
+    objects = TenantQuerySet["EdgeUse"].as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["application", "edge"], name="edge_use_once")]
+
+    def __str__(self) -> str:
+        return f"{self.application} over {self.edge}"
+
+
 class Dial(models.Model):
     """How the last request for a hostname went between the edge and its host, measured by the edge that carried it."""
 

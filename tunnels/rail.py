@@ -40,6 +40,8 @@ class Facts:
     zone_name: str = ""
     authority_state: str = ""  # "active", "pending" or ""
     hosts_seen: int = 0  # hosts that fetched the CA file lately
+    hosts_trusting: int = 0  # of these: whose sshd says that it reads the file
+    hosts_ignoring: int = 0  # and whose sshd says that it does not
     host_script_url: str = ""
     certificates_issued: bool = False
     session_seen: bool = False
@@ -194,14 +196,26 @@ def _authority(facts: Facts) -> Step:
 
 def _sshd(facts: Facts) -> Step:
     title = "Make the hosts trust it"
+    page = "ssh_authority_detail" if facts.authority_state else "ssh_authorities"  # there is no page of no authority
+    if facts.hosts_trusting:
+        told = _count(facts.hosts_trusting, "host says that its sshd trusts", "hosts say that their sshd trusts")
+        text = (
+            f"{told} this authority, and {'fetches' if facts.hosts_trusting == 1 else 'fetch'} its keys every minute."
+        )
+        return Step("sshd", title, State.DONE, text, "", page, "Hosts and keys")
     if facts.session_seen and facts.certificates_issued:
-        return Step("sshd", title, State.DONE, "Certificates of this application have been used.")
+        text = "A certificate was issued and a session came through. No host says more: host-setup.sh would make it."
+        return Step("sshd", title, State.DONE, text, "", page, "Hosts and keys")
+    command = f"curl -fsS -O {facts.host_script_url}\nless host-setup.sh && sudo sh host-setup.sh"
+    if facts.hosts_ignoring:
+        told = _count(facts.hosts_ignoring, "host fetches", "hosts fetch")
+        text = f"{told} the keys, but sshd there reads another TrustedUserCAKeys line first, or none."
+        return Step("sshd", title, State.BROKEN, text, "sshd -T | grep -i trustedusercakeys", page, "Hosts and keys")
     text = "Read the script, then run it on every host, with a session left open."
     if facts.hosts_seen:
-        text = f"{_count(facts.hosts_seen, 'host fetches', 'hosts fetch')} the keys and revocations."
-    text += " Counted as done when a host has let somebody in with a certificate."
-    command = f"curl -fsS -O {facts.host_script_url}\nless host-setup.sh && sudo sh host-setup.sh"
-    page = "ssh_authority_detail" if facts.authority_state else "ssh_authorities"  # there is no page of no authority
+        told = _count(facts.hosts_seen, "host fetches", "hosts fetch")
+        text = f"{told} the keys, without saying whether sshd reads them: the script of today tells."
+    text += " Done when a host says that its sshd trusts the authority, or somebody has logged in."
     return Step("sshd", title, State.NEXT, text, command, page, "Keys and other ways")
 
 

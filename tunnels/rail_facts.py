@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 
 from access.models import AccessRequest, Application, ApplicationPolicy, Certificate, HostFetch, Policy, SshAuthority
 from access.ssh_models import host_files_url
@@ -66,7 +66,7 @@ class RailFacts:
             serves_hostname=self._serves(tunnel, application) if tunnel and routed else None,
             zone_name=zone.name if zone else "",
             authority_state=self.authorities.get(application.pk, ""),
-            hosts_seen=self.hosts.get(application.pk, 0),
+            **self.hosts.get(application.pk, {}),
             host_script_url=f"{host_files_url(self.organization, application)}/host-setup.sh",
             certificates_issued=application.pk in self.certified,
             session_seen=application.pk in self.connected,
@@ -146,10 +146,20 @@ def _used(organization: Organization, ids: Sequence[UUID]) -> tuple[set[UUID], s
     return {pk for pk, has, _ in rows if has}, {pk for pk, _, has in rows if has}
 
 
-def _hosts(organization: Organization, ids: Sequence[UUID], now: datetime) -> dict[UUID, int]:
-    """How many hosts fetched each application's CA file lately."""
+def _hosts(organization: Organization, ids: Sequence[UUID], now: datetime) -> dict[UUID, dict[str, int]]:
+    """How many hosts fetched each application's CA file lately, and what their sshd says of it."""
     rows = HostFetch.objects.for_organization(organization).filter(application__in=ids, ca_fetched_at__gt=now - _SEEN)
-    return dict(rows.order_by().values_list("application").annotate(Count("pk")))
+    counted = (
+        rows.order_by()
+        .values("application")
+        .annotate(
+            hosts_seen=Count("pk"),
+            hosts_trusting=Count("pk", filter=Q(sshd="trusts")),
+            hosts_ignoring=Count("pk", filter=Q(sshd="ignores")),
+        )
+    )
+    names = ("hosts_seen", "hosts_trusting", "hosts_ignoring")
+    return {row["application"]: {name: int(row[name]) for name in names} for row in counted}  # type: ignore[literal-required]
 
 
 def _authorities(ids: Sequence[UUID]) -> dict[UUID, str]:

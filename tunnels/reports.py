@@ -16,6 +16,7 @@ from accounts.errors import InvalidInput
 MAX_CONNECTIONS = 20_000
 MAX_FEATURES = 50
 MAX_DIALS = 1000
+MAX_WAYS = 5000
 MAX_MILLISECONDS = 1_000_000.0
 MAX_LOCAL_CONFIG_BYTES = 64 * 1024
 MAX_ERROR_CHARACTERS = 500
@@ -56,6 +57,15 @@ class DialReport:
 
 
 @dataclass(frozen=True, slots=True)
+class WayReport:
+    """How many streams of an application run over the edge, and how far away their people are (null: not known)."""
+
+    application_id: UUID
+    streams: int
+    rtt_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeReport:
     id: str
     name: str
@@ -66,6 +76,8 @@ class EdgeReport:
     streams: int
     connections: tuple[ConnectionReport, ...]
     dials: tuple[DialReport, ...] = ()
+    # None in reports of edges that do not tell.
+    ways: tuple[WayReport, ...] | None = None
 
 
 def parse_report(document: object) -> EdgeReport:
@@ -89,6 +101,7 @@ def parse_report(document: object) -> EdgeReport:
         streams=_number(top, "streams", 0, 2**31 - 1),
         connections=connections,
         dials=_dials(top.get("dials")),
+        ways=_ways(top.get("ways")),
     )
 
 
@@ -127,6 +140,16 @@ def _dial(row: Mapping[str, Any]) -> DialReport:
         message=_text(row, "message", MAX_ERROR_CHARACTERS),
         latency_ms=_milliseconds(row.get("ms")) or 0.0,
         at=_instant(row.get("at"), "dial.at"),
+    )
+
+
+def _ways(value: object) -> tuple[WayReport, ...] | None:
+    if not isinstance(value, list):
+        return None
+    rows = [_object(item, "way") for item in value[:MAX_WAYS]]
+    return tuple(
+        WayReport(_uuid(row, "application_id"), _number(row, "streams", 0, 2**31 - 1), _milliseconds(row.get("rtt_ms")))
+        for row in rows
     )
 
 

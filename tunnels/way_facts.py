@@ -9,7 +9,7 @@ from uuid import UUID
 from access.models import Application
 from accounts.models import Organization
 from dataplane.wire.ingress import IngressError, parse_ingress
-from tunnels.models import Connection, Connector, Dial, DnsRecord, Edge, Tunnel, TunnelConfiguration
+from tunnels.models import Connection, Connector, Dial, DnsRecord, Edge, EdgeUse, Tunnel, TunnelConfiguration
 from tunnels.records import tunnel_of
 from tunnels.status import open_connections
 from tunnels.way_in import ConnectorFacts, DialFacts, EdgeFacts, WayFacts
@@ -34,7 +34,7 @@ def way_facts(application: Application, now: datetime) -> tuple[WayFacts, Tunnel
         is_served=application.is_served,
         record_state=record.verification if record else "",
         record_answer=record.last_answer if record else "",
-        edges=_edges(live, now),
+        edges=_edges(application, live),
         tunnel_name=tunnel.name if tunnel else "",
         was_connected=tunnel is not None and Connector.objects.filter(tunnel=tunnel).exists(),
         connectors=_connectors(live),
@@ -78,12 +78,22 @@ def _tunnel(organization: Organization, record: DnsRecord | None) -> Tunnel | No
     return rows.filter(pk=tunnel_id, deleted_at=None).first() if tunnel_id else None
 
 
-def _edges(live: list[Connection], now: datetime) -> list[EdgeFacts]:
+def _edges(application: Application, live: list[Connection]) -> list[EdgeFacts]:
     """Edges belong to the installation; an organization learns of those that carry its connections, or else which are
-    there to connect to. How much others run over them is nobody's business."""
+    there to connect to. Of streams it learns its own: how much others run over them is nobody's business."""
     edges = {connection.edge_id: connection.edge for connection in live}
     rows = edges.values() if edges else Edge.objects.order_by("-last_seen_at")[:_MAX_EDGES]
-    return [EdgeFacts(edge.name, edge.location, edge.last_seen_at) for edge in rows]
+    uses = {
+        use.edge_id: use
+        for use in EdgeUse.objects.for_organization(application.organization).filter(application=application)
+    }
+    return [_edge(edge, uses.get(edge.pk)) for edge in rows]
+
+
+def _edge(edge: Edge, use: EdgeUse | None) -> EdgeFacts:
+    if use is None:
+        return EdgeFacts(edge.name, edge.location, edge.last_seen_at, streams=0)
+    return EdgeFacts(edge.name, edge.location, edge.last_seen_at, use.streams, use.rtt_ms, use.measured_at)
 
 
 def _connectors(live: list[Connection]) -> list[ConnectorFacts]:

@@ -7,7 +7,7 @@ measured is said to be unknown.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -23,9 +23,14 @@ class HopState(StrEnum):
 
 @dataclass(frozen=True)
 class EdgeFacts:
+    """`streams` and `rtt_ms` are of this application alone: what others run over the edge is nobody's business."""
+
     name: str
     location: str
     last_seen_at: datetime
+    streams: int | None = None
+    rtt_ms: float | None = None
+    measured_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,20 @@ def summary(hops: Sequence[Hop]) -> tuple[HopState, str]:
 
 
 def _edge(facts: WayFacts, now: datetime) -> Hop:
+    """With the way there from the people: of the edge that carries most of their streams, else of the last that did."""
+    measured = [edge for edge in facts.edges if edge.rtt_ms is not None and edge.measured_at is not None]
+    hop = _judged_edge(facts, now)
+    if not measured:
+        return hop
+    best = max(measured, key=lambda edge: (edge.streams or 0, edge.measured_at))
+    assert best.measured_at is not None
+    live = (
+        f"median of {_streams(best.streams)}" if best.streams else f"of the last stream, {ago(now - best.measured_at)}"
+    )
+    return replace(hop, link_ms=best.rtt_ms, link_text=f"round trip from person to edge, {live}")
+
+
+def _judged_edge(facts: WayFacts, now: datetime) -> Hop:
     title = "Edge"
     seen = [edge for edge in facts.edges if now - edge.last_seen_at < REPORT_TIMEOUT]
     details = [_edge_line(edge, now) for edge in facts.edges]
@@ -128,7 +147,14 @@ def _edge(facts: WayFacts, now: datetime) -> Hop:
 
 def _edge_line(edge: EdgeFacts, now: datetime) -> str:
     place = f" in {edge.location}" if edge.location not in {"", edge.name} else ""
-    return f"{edge.name}{place}, reported {ago(now - edge.last_seen_at)}"
+    line = f"{edge.name}{place}, reported {ago(now - edge.last_seen_at)}"
+    # Of an edge that is silent nobody knows what runs over it now.
+    is_known = edge.streams is not None and now - edge.last_seen_at < REPORT_TIMEOUT
+    return f"{line}, {_streams(edge.streams)} of this application" if is_known else line
+
+
+def _streams(count: int | None) -> str:
+    return f"{count or 'no'} live stream{'' if count == 1 else 's'}"
 
 
 def _tunnel(facts: WayFacts) -> Hop:

@@ -13,7 +13,6 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Q, QuerySet
 
-from accounts.edge_models import EdgeVersion
 from accounts.errors import Conflict, InvalidInput
 from accounts.models import Organization
 from dataplane.wire.names import MANAGEMENT_HOST, SNI_PROBE, SNI_QUIC, SNI_TUNNEL
@@ -22,6 +21,8 @@ from tunnels.names import is_within, normalize_domain, normalize_hostname, paren
 
 CHALLENGE_LABEL = "_sallyport-challenge"
 MAX_ZONES_PER_ORGANIZATION = 500
+# Any number, the same in all processes of the installation.
+_NAMES_LOCK = 0x5A11_0001
 _PROTOCOL_NAMES = frozenset({MANAGEMENT_HOST, SNI_TUNNEL, SNI_QUIC, SNI_PROBE})
 
 
@@ -92,10 +93,11 @@ def normalize_zone_name(name: str) -> str:
 
 def lock_zone_names() -> None:
     """Serialize changes of who owns a name, until the transaction ends: "not above, not below, not alike" is a rule
-    over many rows that no unique constraint can hold. The one EdgeVersion row, raised by every such change anyway, is
-    the lock; SQLite's IMMEDIATE transactions are serial already."""
-    EdgeVersion.objects.get_or_create(id=1)
-    EdgeVersion.objects.select_for_update().get(id=1)
+    over many rows that no unique constraint can hold. Before any row is locked but the organization's: a check
+    of a zone changes rows of applications. SQLite's IMMEDIATE transactions are serial already."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_NAMES_LOCK])
 
 
 def assert_free_of_others(organization: Organization, name: str) -> None:

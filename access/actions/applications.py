@@ -130,6 +130,9 @@ def update_application(
 
     When a login method is no longer allowed, the tokens issued so far end: they may have come from it.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
+    if values.get("domain") is not None:
+        # Before the row is locked, as whoever changes who owns names does; asked again below, that is settled.
+        _check_domain(application, values["domain"])
     application = lock_application(application.organization, application)
     old = facts(application)
     _set_values(application, **{key: value for key, value in values.items() if value is not None})
@@ -255,11 +258,17 @@ def _set_values(application: Application, **values: Any) -> None:
 
 
 def _set_domain(application: Application, domain: str) -> None:
+    hostname, path = _check_domain(application, domain)
+    if (hostname, path) != (application.hostname, application.path):
+        application.is_served = True
+    application.hostname, application.path = hostname, path
+
+
+def _check_domain(application: Application, domain: str) -> tuple[str, str]:
     hostname, path = split_domain(domain)
     if (hostname, path) != (application.hostname, application.path):
         assert_owned(application.organization, hostname)
-        application.is_served = True
-    application.hostname, application.path = hostname, path
+    return hostname, path
 
 
 def _session_seconds(seconds: int) -> int:

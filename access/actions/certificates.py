@@ -100,7 +100,7 @@ def revoke_certificate(certificate: Certificate, *, actor: Actor) -> Certificate
     """Mark it revoked. Hosts learn it from a revocation list; new certificates are stopped by revoking the session."""
     certificate = (
         Certificate.objects.for_organization(certificate.organization)
-        .select_for_update(of=("self",))
+        .select_for_update(of=("self",), no_key=True)
         .select_related("organization")
         .get(pk=certificate.pk)
     )

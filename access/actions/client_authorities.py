@@ -41,13 +41,15 @@ def create_client_authority(
     name: str,
     certificate: str,
     associated_hostnames: Sequence[str] = (),
+    forwarding: bool | None = None,
     now: datetime,
     revocations: Sequence[Mapping[str, Any]] = (),
     key: UUID | None = None,
 ) -> ClientAuthority:
     """`certificate`: the root in PEM, with its intermediates if there are any. Edges ask for client certificates on the
-    hostnames from now on. `revocations` and `key`: the checked lists and the id it had, when its deletion is undone."""
-    organization = Organization.objects.select_for_update().get(pk=organization.pk)
+    hostnames from now on. `forwarding`: whether origins there get to see them, None: as it is.
+    `revocations` and `key`: the checked lists and the id it had, when its deletion is undone."""
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if ClientAuthority.objects.for_organization(organization).count() >= MAX_AUTHORITIES:
         raise Conflict(f"An organization has at most {MAX_AUTHORITIES} client certificate authorities.")
     parsed, intermediates = _checked_bundle(certificate, now)
@@ -68,7 +70,9 @@ def create_client_authority(
             row.save()
     except IntegrityError as error:
         raise Conflict("This certificate is in the list already.", code="client_authority_exists") from error
+    switched = {} if forwarding is None else _forward(organization, row.associated_hostnames, forwarding)
     audit.record(events.CLIENT_AUTHORITY_CREATED, organization=organization, actor=actor, target=row, new=_facts(row))
+    _record_hostnames(organization, switched, actor)
     return row
 
 
@@ -79,27 +83,29 @@ def update_client_authority(
     actor: Actor,
     name: str | None = None,
     associated_hostnames: Sequence[str] | None = None,
+    forwarding: bool | None = None,
 ) -> ClientAuthority:
     """None keeps a value. The certificate itself never changes: add another, then delete this one."""
     organization = row.organization
-    row = ClientAuthority.objects.for_organization(organization).select_for_update().get(pk=row.pk)
+    if forwarding is not None:
+        organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    hostnames = None if associated_hostnames is None else _checked_hostnames(organization, associated_hostnames)
+    row = ClientAuthority.objects.for_organization(organization).select_for_update(no_key=True).get(pk=row.pk)
     old = _facts(row)
     row.name = row.name if name is None else checked_name(name)
-    if associated_hostnames is not None:
-        row.associated_hostnames = _checked_hostnames(organization, associated_hostnames)
+    row.associated_hostnames = row.associated_hostnames if hostnames is None else hostnames
     row.save()
+    switched = {} if forwarding is None else _forward(organization, row.associated_hostnames, forwarding)
     audit.record(
         events.CLIENT_AUTHORITY_UPDATED, organization=organization, actor=actor, target=row, old=old, new=_facts(row)
     )
+    _record_hostnames(organization, switched, actor)
     return row
 
 
 @transaction.atomic
 def delete_client_authority(row: ClientAuthority, *, actor: Actor) -> DeletedObject:
     """Its certificates count nowhere from now on; streams that rest on them are cut."""
-    audit.record(
-        events.CLIENT_AUTHORITY_DELETED, organization=row.organization, actor=actor, target=row, old=_facts(row)
-    )
     document = {
         "name": row.name,
         "certificate": row.certificate + row.intermediates,
@@ -108,7 +114,10 @@ def delete_client_authority(row: ClientAuthority, *, actor: Actor) -> DeletedObj
         "revocations": row.revocations,
     }
     kept = keep_deleted("client_authority", row.organization, key=row.pk, name=row.name, document=document, actor=actor)
-    row.delete()
+    audit.delete(row)
+    audit.record(
+        events.CLIENT_AUTHORITY_DELETED, organization=row.organization, actor=actor, target=row, old=_facts(row)
+    )
     return kept
 
 
@@ -117,7 +126,7 @@ def set_revocations(row: ClientAuthority, *, actor: Actor, lists: str, now: date
     """`lists`: revocation lists in PEM, each signed by the root or one of its intermediates; "" takes them away. They
     replace those of before; people whose certificate is on one lose what rests on it."""
     organization = row.organization
-    row = ClientAuthority.objects.for_organization(organization).select_for_update().get(pk=row.pk)
+    row = ClientAuthority.objects.for_organization(organization).select_for_update(no_key=True).get(pk=row.pk)
     old = _list_facts(row)
     try:
         row.revocations = read_lists(lists, issuers_of(row), now=now) if lists.strip() else []
@@ -138,25 +147,49 @@ def set_revocations(row: ClientAuthority, *, actor: Actor, lists: str, now: date
 @transaction.atomic
 def set_client_hostnames(organization: Organization, forwarding: Mapping[str, bool], *, actor: Actor) -> None:
     """For each hostname, whether origins get to see the client's certificate. Others stay as they are."""
-    organization = Organization.objects.select_for_update().get(pk=organization.pk)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     names = _checked_hostnames(organization, list(forwarding), field="settings")
     chosen = dict(zip(names, forwarding.values(), strict=True)) if len(names) == len(forwarding) else {}
     if len(chosen) != len(forwarding):
         raise _invalid("A hostname is listed twice.", "settings")
+    old = {hostname: forwards for hostname, forwards in _forwarding_of(organization).items() if hostname in chosen}
+    _record_hostnames(organization, _store_forwarding(organization, chosen), actor, old=old)
+
+
+def _forwarding_of(organization: Organization) -> dict[str, bool]:
     rows = ClientHostname.objects.for_organization(organization)
-    old = dict(rows.filter(hostname__in=names).values_list("hostname", "client_certificate_forwarding"))
+    return dict(rows.values_list("hostname", "client_certificate_forwarding"))
+
+
+def _forward(organization: Organization, hostnames: Sequence[str], forwarding: bool) -> dict[str, bool]:
+    """One answer for all hostnames of an authority. Returns what changed. Call with the organization's row locked."""
+    known = _forwarding_of(organization)
+    changed = [hostname for hostname in sorted(hostnames) if known.get(hostname, False) is not forwarding]
+    return _store_forwarding(organization, dict.fromkeys(changed, forwarding))
+
+
+def _store_forwarding(organization: Organization, chosen: dict[str, bool]) -> dict[str, bool]:
+    rows = ClientHostname.objects.for_organization(organization)
     for hostname, forwards in chosen.items():
         rows.update_or_create(
             organization=organization, hostname=hostname, defaults={"client_certificate_forwarding": forwards}
         )
     if rows.count() > MAX_CLIENT_HOSTNAMES:
         raise Conflict(f"An organization has at most {MAX_CLIENT_HOSTNAMES} such hostnames.", code="too_many_hostnames")
+    return chosen
+
+
+def _record_hostnames(
+    organization: Organization, chosen: dict[str, bool], actor: Actor, *, old: dict[str, bool] | None = None
+) -> None:
+    if not chosen:
+        return
     audit.record(
         events.CLIENT_HOSTNAMES_CHANGED,
         organization=organization,
         actor=actor,
         target_label=", ".join(chosen)[:350],
-        old=old,
+        old=old if old is not None else {hostname: not forwards for hostname, forwards in chosen.items()},
         new=chosen,
     )
 

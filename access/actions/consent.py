@@ -65,7 +65,12 @@ def request_approval(
     if not MIN_APPROVED_SECONDS <= duration_seconds <= MAX_APPROVED_SECONDS:
         raise InvalidInput("Temporary access lasts from 5 minutes to 24 hours.", fields={"duration_seconds": "Range."})
     clean = checked_reason(reason)
-    policy = Policy.objects.for_organization(application.organization).select_for_update().filter(pk=policy_id).first()
+    policy = (
+        Policy.objects.for_organization(application.organization)
+        .select_for_update(no_key=True)
+        .filter(pk=policy_id)
+        .first()
+    )
     if policy is None or not policy.approval_required:
         raise NotFound("This policy asks for no approval (any more).")
     waiting = ApprovalRequest.objects.filter(
@@ -188,7 +193,7 @@ def _decide(request: ApprovalRequest, status: ApprovalRequest.Status, now: datet
 
 
 def _locked(request: ApprovalRequest) -> ApprovalRequest:
-    rows = ApprovalRequest.objects.for_organization(request.organization).select_for_update(of=("self",))
+    rows = ApprovalRequest.objects.for_organization(request.organization).select_for_update(of=("self",), no_key=True)
     return rows.select_related("organization", "application", "policy", "identity").get(pk=request.pk)
 
 

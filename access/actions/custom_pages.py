@@ -58,7 +58,7 @@ def update_custom_page(
 ) -> CustomPage:
     """None keeps a value. A page in use keeps its type: elsewhere it would not be found where it was put."""
     organization = page.organization
-    page = CustomPage.objects.for_organization(organization).select_for_update().get(pk=page.pk)
+    page = CustomPage.objects.for_organization(organization).select_for_update(no_key=True).get(pk=page.pk)
     old = _facts(page)
     page.name = page.name if name is None else checked_name(name)
     if type is not None and _checked_type(type) != page.type:
@@ -75,13 +75,13 @@ def update_custom_page(
 @transaction.atomic
 def delete_custom_page(page: CustomPage, *, actor: Actor) -> DeletedObject:
     """Refused while an application or the organization shows it."""
-    organization = Organization.objects.select_for_update().get(pk=page.organization_id)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=page.organization_id)
     page = CustomPage.objects.for_organization(organization).get(pk=page.pk)
     _refuse_used(page, "Choose another page there first.")
-    audit.record(events.CUSTOM_PAGE_DELETED, organization=organization, actor=actor, target=page, old=_facts(page))
     document = {**_facts(page), "contract_version": page.contract_version}
     kept = keep_deleted("custom_page", organization, key=page.pk, name=page.name, document=document, actor=actor)
-    page.delete()
+    audit.delete(page)
+    audit.record(events.CUSTOM_PAGE_DELETED, organization=organization, actor=actor, target=page, old=_facts(page))
     return kept
 
 

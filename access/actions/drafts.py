@@ -34,12 +34,12 @@ def save_draft(
     rows = ApplicationDraft.objects.for_organization(organization).filter(user=user)
     if draft is None:
         # Locked: two windows must not pass the limit together.
-        Organization.objects.select_for_update().get(pk=organization.pk)
+        Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
         if rows.count() >= MAX_DRAFTS:
             raise Conflict(f"You have {MAX_DRAFTS} drafts. Discard one first.", code="too_many_drafts")
         draft = ApplicationDraft(organization=organization, user=user)
     else:
-        draft = rows.select_for_update().get(pk=draft.pk)
+        draft = rows.select_for_update(no_key=True).get(pk=draft.pk)
     draft.name, draft.data = name.strip()[:350], dict(data)
     draft.expires_at = timezone.now() + KEPT
     draft.save()
@@ -49,8 +49,8 @@ def save_draft(
 
 @transaction.atomic
 def discard_draft(draft: ApplicationDraft, *, actor: Actor) -> None:
+    audit.delete(draft)
     _record(events.APPLICATION_DRAFT_DISCARDED, draft, actor)
-    draft.delete()
 
 
 def forget_expired_drafts(*, now: datetime) -> int:

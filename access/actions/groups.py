@@ -57,7 +57,7 @@ def update_group(
 ) -> Group:
     """None keeps a value. The organization's row is locked: two changes cannot close a loop between them.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
-    organization = Organization.objects.select_for_update().get(pk=group.organization_id)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=group.organization_id)
     group = Group.objects.for_organization(organization).get(pk=group.pk)
     old = _facts(group)
     if name is not None:
@@ -81,13 +81,13 @@ def update_group(
 @transaction.atomic
 def delete_group(group: Group, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or another group uses it: its rules would become errors."""
-    organization = Organization.objects.select_for_update().get(pk=group.organization_id)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=group.organization_id)
     obstacle = obstacle_to_deleting(group)
     if obstacle:
         raise Conflict(obstacle, code="group_in_use")
-    audit.record(events.GROUP_DELETED, organization=organization, actor=actor, target=group, old=_facts(group))
     kept = keep_deleted("group", organization, key=group.pk, name=group.name, document=_facts(group), actor=actor)
-    group.delete()
+    audit.delete(group)
+    audit.record(events.GROUP_DELETED, organization=organization, actor=actor, target=group, old=_facts(group))
     return kept
 
 

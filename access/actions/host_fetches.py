@@ -21,9 +21,12 @@ KEPT = timedelta(days=30)
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-def record_ca_fetch(application: Application, *, host: str, ip_address: str, content: str, now: datetime) -> None:
-    digest = content_digest(content)
-    _record(application, host, ip_address, now, "ca_fetched_at", {"ca_sha256": digest})
+def record_ca_fetch(
+    application: Application, *, host: str, ip_address: str, content: str, now: datetime, sshd: str = ""
+) -> None:
+    """`sshd`: whether the host's sshd reads the file, in the host's own word ("trusts", "ignores"; else not known)."""
+    says = sshd if sshd in {"trusts", "ignores"} else ""
+    _record(application, host, ip_address, now, "ca_fetched_at", {"ca_sha256": content_digest(content), "sshd": says})
 
 
 def record_krl_fetch(application: Application, *, host: str, ip_address: str, now: datetime) -> None:

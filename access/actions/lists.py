@@ -68,7 +68,7 @@ def update_list(
     """None keeps a value. `append` and `remove` change entries one by one; the type never changes.
     `override_reason`: why to go on although saved tests fail (access/saved_tests.py)."""
     organization = row.organization
-    row = AccessList.objects.for_organization(organization).select_for_update().get(pk=row.pk)
+    row = AccessList.objects.for_organization(organization).select_for_update(no_key=True).get(pk=row.pk)
     old = _facts(row)
     row.name = row.name if name is None else checked_name(name)
     row.description = row.description if description is None else _checked_description(description)
@@ -87,14 +87,14 @@ def update_list(
 @transaction.atomic
 def delete_list(row: AccessList, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or group uses it: its rules would become errors."""
-    organization = Organization.objects.select_for_update().get(pk=row.organization_id)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=row.organization_id)
     users = users_of(row)
     if users:
         raise Conflict(f"The list is used by {', '.join(users[:5])}. Take it out there first.", code="list_in_use")
-    audit.record(events.LIST_DELETED, organization=organization, actor=actor, target=row, old=_facts(row))
     document = {"type": row.type, "name": row.name, "items": row.items, "description": row.description}
     kept = keep_deleted("list", organization, key=row.pk, name=row.name, document=document, actor=actor)
-    row.delete()
+    audit.delete(row)
+    audit.record(events.LIST_DELETED, organization=organization, actor=actor, target=row, old=_facts(row))
     return kept
 
 

@@ -98,7 +98,7 @@ def update_policy(
     """None keeps a value, and so does what `terms` (policy_terms.FIELDS) leaves out. session_duration_seconds None
     means "as the application says". `precedence` moves an application's own policy."""
     organization = policy.organization
-    policy = Policy.objects.for_organization(organization).select_for_update().get(pk=policy.pk)
+    policy = _locked(policy)
     old = facts(policy)
     policy.name = policy.name if name is None else checked_name(name)
     policy.decision = policy.decision if decision is None else checked_decision(decision)
@@ -131,13 +131,17 @@ def update_policy(
 @transaction.atomic
 def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") -> DeletedObject:
     """A reusable policy must be detached everywhere first; an application's own goes with its place."""
-    policy = Policy.objects.for_organization(policy.organization).select_for_update().get(pk=policy.pk)
+    policy = _locked(policy)
     links = list(ApplicationPolicy.objects.filter(policy=policy).select_related("application"))
     obstacle = obstacle_to_deleting(policy)
     if obstacle:
         raise Conflict(obstacle, code="policy_in_use")
     ApplicationPolicy.objects.filter(policy=policy).delete()
     overruled = guard([link.application for link in links], override_reason=override_reason)
+    place = {"application": links[0].application_id, "precedence": links[0].precedence} if links else {}
+    document = {**as_item(policy), **place}
+    kept = keep_deleted("policy", policy.organization, key=policy.pk, name=policy.name, document=document, actor=actor)
+    audit.delete(policy)
     audit.record(
         events.POLICY_DELETED,
         organization=policy.organization,
@@ -146,10 +150,6 @@ def delete_policy(policy: Policy, *, actor: Actor, override_reason: str = "") ->
         old=facts(policy),
         new=overruled or None,
     )
-    place = {"application": links[0].application_id, "precedence": links[0].precedence} if links else {}
-    document = {**as_item(policy), **place}
-    kept = keep_deleted("policy", policy.organization, key=policy.pk, name=policy.name, document=document, actor=actor)
-    policy.delete()
     return kept
 
 
@@ -165,7 +165,7 @@ def make_policy_reusable(policy: Policy, *, actor: Actor) -> Policy:
     """An application's own policy becomes one that others can attach too; it keeps its place. Never the way back:
     by then another application may use it. Doing it twice changes nothing."""
     organization = policy.organization
-    policy = Policy.objects.for_organization(organization).select_for_update().get(pk=policy.pk)
+    policy = Policy.objects.for_organization(organization).select_for_update(no_key=True).get(pk=policy.pk)
     if policy.reusable:
         return policy
     policy.reusable = True
@@ -295,7 +295,7 @@ def lock_application(organization: Organization, application: Application) -> Ap
     """The row, locked: places in an application are given one after the other."""
     locked = (
         Application.objects.for_organization(organization)
-        .select_for_update(of=("self",))
+        .select_for_update(of=("self",), no_key=True)
         .select_related("organization")
         .filter(pk=application.pk)
         .first()
@@ -303,6 +303,15 @@ def lock_application(organization: Organization, application: Application) -> Ap
     if locked is None:
         raise NotFound("There is no such application in this organization.")
     return locked
+
+
+def _locked(policy: Policy) -> Policy:
+    """The row, locked; of an application's own policy after the application, as changes of the application do."""
+    if not policy.reusable:
+        link = ApplicationPolicy.objects.select_related("application").filter(policy=policy).first()
+        if link is not None:
+            lock_application(policy.organization, link.application)
+    return Policy.objects.for_organization(policy.organization).select_for_update(no_key=True).get(pk=policy.pk)
 
 
 def own_policy(organization: Organization, policy_id: uuid.UUID | str) -> Policy:
@@ -369,7 +378,6 @@ def _move_own(policy: Policy, precedence: int) -> None:
     link = ApplicationPolicy.objects.select_related("application").filter(policy=policy).first()
     if policy.reusable or link is None or link.precedence == precedence:
         return
-    lock_application(policy.organization, link.application)
     link.delete()
     _place(link.application, policy, precedence)
 

@@ -72,7 +72,7 @@ def claim_machine_principals(application: Application, names: Sequence[str]) -> 
             held[claim.principal] = claim
     if not all(name in held for name in names):
         # Against a person's first use of a shared account of the same name (_hold_shared).
-        Application.objects.select_for_update().get(pk=application.pk)
+        Application.objects.select_for_update(no_key=True).get(pk=application.pk)
     for name in names:
         if name not in held:
             if PrincipalClaim.objects.filter(application=application, principal=name, shared=True).exists():
@@ -167,7 +167,7 @@ def _hold_shared(application: Application, identity: Identity, name: str) -> Pri
     if held is not None:
         return held
     # One first use after the other: two people with the same address never get the same key id.
-    Application.objects.select_for_update().get(pk=application.pk)
+    Application.objects.select_for_update(no_key=True).get(pk=application.pk)
     if PrincipalClaim.objects.filter(application=application, principal=name, identity=None).exists():
         raise PrincipalTaken(
             f'The account name "{name}" is held by service tokens here. An administrator can release the name, or let '
@@ -201,10 +201,11 @@ def _key_id(application: Application, identity: Identity) -> str:
 def release_principal(claim: PrincipalClaim, *, actor: Actor) -> None:
     """The name is free again: the next identity that maps to it becomes its holder."""
     claim = (
-        PrincipalClaim.objects.select_for_update(of=("self",))
+        PrincipalClaim.objects.select_for_update(of=("self",), no_key=True)
         .select_related("organization", "application", "identity")
         .get(pk=claim.pk)
     )
+    audit.delete(claim)
     audit.record(
         events.PRINCIPAL_RELEASED,
         organization=claim.organization,
@@ -217,7 +218,6 @@ def release_principal(claim: PrincipalClaim, *, actor: Actor) -> None:
             "email": claim.email,
         },
     )
-    claim.delete()
 
 
 def _kept_after_email_change(own: Sequence[PrincipalClaim], identity: Identity) -> PrincipalClaim | None:

@@ -46,7 +46,11 @@ def create_saved_test(
 
 @transaction.atomic
 def update_saved_test(test: SavedTest, *, actor: Actor, name: str, question: Question, expected: str) -> SavedTest:
-    test = SavedTest.objects.for_organization(test.organization).select_for_update(of=("self",)).get(pk=test.pk)
+    test = (
+        SavedTest.objects.for_organization(test.organization)
+        .select_for_update(of=("self",), no_key=True)
+        .get(pk=test.pk)
+    )
     old = _facts(test)
     _set(test, name, question, expected)
     audit.record(
@@ -62,12 +66,16 @@ def update_saved_test(test: SavedTest, *, actor: Actor, name: str, question: Que
 
 @transaction.atomic
 def delete_saved_test(test: SavedTest, *, actor: Actor) -> DeletedObject:
-    test = SavedTest.objects.for_organization(test.organization).select_for_update(of=("self",)).get(pk=test.pk)
-    audit.record(events.SAVED_TEST_DELETED, organization=test.organization, actor=actor, target=test, old=_facts(test))
+    test = (
+        SavedTest.objects.for_organization(test.organization)
+        .select_for_update(of=("self",), no_key=True)
+        .get(pk=test.pk)
+    )
     kept = keep_deleted(
         "saved_test", test.organization, key=test.pk, name=test.name, document=_facts(test), actor=actor
     )
-    test.delete()
+    audit.delete(test)
+    audit.record(events.SAVED_TEST_DELETED, organization=test.organization, actor=actor, target=test, old=_facts(test))
     return kept
 
 

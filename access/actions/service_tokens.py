@@ -129,13 +129,14 @@ def delete_service_token(token: ServiceToken, *, actor: Actor) -> None:
     users = _users_of(token)
     if users:
         raise Conflict(f"The service token is used by {', '.join(users[:5])}.", code="service_token_in_use")
-    _record(events.SERVICE_TOKEN_DELETED, token, actor, old=_facts(token))
+    old = _facts(token)
     # Kept as a row: certificates and revocation lists name it.
     token.deleted_at = timezone.now()
     token.enabled = False
     token.secret_sha256 = token.previous_secret_sha256 = ""
     token.previous_secret_expires_at = None
     token.save()
+    _record(events.SERVICE_TOKEN_DELETED, token, actor, old=old)
 
 
 @transaction.atomic
@@ -233,7 +234,7 @@ def _iso(moment: datetime | None) -> str | None:
 def _locked(token: ServiceToken) -> ServiceToken:
     locked = (
         ServiceToken.objects.for_organization(token.organization)
-        .select_for_update(of=("self",))
+        .select_for_update(of=("self",), no_key=True)
         .select_related("organization")
         .filter(pk=token.pk)
         .first()

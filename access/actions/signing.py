@@ -47,7 +47,7 @@ _APPROVED = Sized(
         lambda: (
             _rows(size)
             .filter(status=Certificate.Status.APPROVED)
-            .select_for_update(of=("self",))
+            .select_for_update(of=("self",), no_key=True)
             .select_related("authority")
         )
     )

@@ -61,7 +61,7 @@ def start_policy_test(organization: Organization, *, actor: Actor, policies: Seq
 
 
 def _start(simulation: Simulation, actor: Actor) -> Simulation:
-    organization = Organization.objects.select_for_update().get(pk=simulation.organization_id)
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=simulation.organization_id)
     running = Simulation.objects.for_organization(organization).filter(status=Simulation.Status.PROCESSING)
     if running.count() >= MAX_RUNNING:
         raise Conflict(f"{MAX_RUNNING} simulations are under way. Wait for one to end.", code="too_many_simulations")

@@ -37,7 +37,7 @@ def create_tag(organization: Organization, *, actor: Actor, name: str, key: UUID
 def update_tag(tag: Tag, *, actor: Actor, name: str) -> Tag:
     """Renames it, on all its applications."""
     organization = tag.organization
-    tag = Tag.objects.for_organization(organization).select_for_update().get(pk=tag.pk)
+    tag = Tag.objects.for_organization(organization).select_for_update(no_key=True).get(pk=tag.pk)
     old, tag.name = {"name": tag.name}, _checked_name(name)
     _save(tag)
     audit.record(
@@ -50,14 +50,14 @@ def update_tag(tag: Tag, *, actor: Actor, name: str) -> Tag:
 def delete_tag(tag: Tag, *, actor: Actor) -> DeletedObject:
     """Applications that carry it lose it."""
     organization = tag.organization
-    tag = Tag.objects.for_organization(organization).select_for_update().get(pk=tag.pk)
+    tag = Tag.objects.for_organization(organization).select_for_update(no_key=True).get(pk=tag.pk)
     carriers = list(tag.applications.order_by("name"))
     names = [application.name for application in carriers]
     old = {"name": tag.name, "applications": names}
-    audit.record(events.TAG_DELETED, organization=organization, actor=actor, target=tag, old=old)
     document = {"name": tag.name, "applications": [application.pk for application in carriers]}
     kept = keep_deleted("tag", organization, key=tag.pk, name=tag.name, document=document, actor=actor)
-    tag.delete()
+    audit.delete(tag)
+    audit.record(events.TAG_DELETED, organization=organization, actor=actor, target=tag, old=old)
     return kept
 
 

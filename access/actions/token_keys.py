@@ -67,7 +67,7 @@ def rotate_token_keys(organization: Organization, *, now: datetime, actor: Actor
 
 @transaction.atomic
 def _rotate(organization: Organization, material: RSAPrivateKey, *, now: datetime, actor: Actor) -> TokenKey:
-    Organization.objects.select_for_update().get(pk=organization.pk)
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     keys = TokenKey.objects.for_organization(organization)
     old = keys.get(state=TokenKey.State.ACTIVE)
     following = keys.get(state=TokenKey.State.NEXT)
@@ -119,7 +119,7 @@ def rotate_due(*, now: datetime) -> int:
 def _rotate_if_still_due(organization: Organization, *, now: datetime, actor: Actor) -> None:
     material = _generate()
     with transaction.atomic():
-        Organization.objects.select_for_update().get(pk=organization.pk)
+        Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
         key = _find_active(organization)
         if key is not None and _is_due(key, now):
             _rotate(organization, material, now=now, actor=actor)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
@@ -13,7 +12,6 @@ from django.views.decorators.http import require_GET, require_http_methods
 from access.actions.client_authorities import (
     create_client_authority,
     delete_client_authority,
-    set_client_hostnames,
     set_revocations,
     update_client_authority,
 )
@@ -48,11 +46,8 @@ def client_authority_add(request: OrganizationRequest) -> HttpResponse:
     form = ClientAuthorityForm(posted(request))
     if request.method == "POST" and form.is_valid():
         with refusals(form):
-            values = dict(form.cleaned_data)
-            forwarding = values.pop("forwarding")
-            with transaction.atomic():
-                row = create_client_authority(request.organization, actor=request.actor, now=timezone.now(), **values)
-                _forward(request, row.associated_hostnames, forwarding)
+            values = form.cleaned_data
+            row = create_client_authority(request.organization, actor=request.actor, now=timezone.now(), **values)
             return done(request, f"{row.name} is added.", "client_authorities")
     return _page(request, form, title="Add a client certificate authority")
 
@@ -71,14 +66,9 @@ def client_authority_edit(request: OrganizationRequest, root_id: UUID) -> HttpRe
     form = ClientAuthorityForm(posted(request), initial=initial, is_new=False)
     if request.method == "POST" and form.is_valid():
         with refusals(form):
-            with transaction.atomic():
-                saved = update_client_authority(
-                    row,
-                    actor=request.actor,
-                    name=form.cleaned_data["name"],
-                    associated_hostnames=form.cleaned_data["associated_hostnames"],
-                )
-                _forward(request, saved.associated_hostnames, form.cleaned_data["forwarding"])
+            names = ("name", "associated_hostnames", "forwarding")
+            values = {name: form.cleaned_data[name] for name in names}
+            update_client_authority(row, actor=request.actor, **values)
             return done(request, f"{form.cleaned_data['name']} is saved.", "client_authorities")
     return _page(request, form, title=f"Edit {row.name}")
 
@@ -130,14 +120,6 @@ def _forwarded(request: OrganizationRequest, hostnames: list[str]) -> set[str]:
     return set(
         rows.filter(hostname__in=hostnames, client_certificate_forwarding=True).values_list("hostname", flat=True)
     )
-
-
-def _forward(request: OrganizationRequest, hostnames: list[str], forwarding: bool) -> None:
-    """One box of the form for all hostnames of an authority; the API knows each by itself."""
-    wanted = set(hostnames) if forwarding else set()
-    changed = wanted ^ _forwarded(request, hostnames)
-    if changed:
-        set_client_hostnames(request.organization, dict.fromkeys(sorted(changed), forwarding), actor=request.actor)
 
 
 def _own(request: OrganizationRequest, root_id: UUID) -> ClientAuthority:

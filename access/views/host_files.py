@@ -36,7 +36,8 @@ def ca_pub(request: HttpRequest, aud: str) -> HttpResponse:
         raise Http404("The application has no SSH authority yet.")
     if request.method == "GET":
         host, ip_address = request.GET.get("host", ""), _client_ip(request)
-        record_ca_fetch(application, host=host, ip_address=ip_address, content=content, now=timezone.now())
+        sshd, now = request.GET.get("sshd", ""), timezone.now()
+        record_ca_fetch(application, host=host, ip_address=ip_address, content=content, now=now, sshd=sshd)
     return _file(content.encode(), "text/plain; charset=utf-8")
 
 

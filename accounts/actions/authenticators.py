@@ -20,6 +20,7 @@ from accounts.actions.second_factor import (
     Challenge,
     hash_recovery_code,
     is_fresh,
+    lock_session,
     new_challenge,
     new_recovery_code,
     remember,
@@ -132,13 +133,13 @@ def rename_authenticator(session: AccessSession, row: IdentityAuthenticator, *, 
 def remove_authenticator(session: AccessSession, row: IdentityAuthenticator, *, now: datetime, actor: Actor) -> None:
     """No session counts it any more. With the last one the recovery codes go too."""
     identity = _assert_may_change(session, now)
-    _forget(identity, row)
+    is_last = not identity.authenticators.exclude(pk=row.pk).exists()
+    _forget(identity, row, and_recovery=is_last)
     facts = {"name": row.name, "kind": row.kind}
     factor_mail.tell_person(identity, factor_mail.REMOVED, [row], actor=actor)
     row.delete()
-    if not identity.authenticators.exists():
+    if is_last:
         identity.recovery_codes.all().delete()
-        _forget(identity, None)
     session.refresh_from_db(fields=["factors"])
     _record(events.FACTOR_REMOVED, identity, actor, old=facts)
 
@@ -158,7 +159,9 @@ def renew_recovery_codes(session: AccessSession, *, now: datetime, actor: Actor)
 def reset_authenticators(identity: Identity, *, actor: Actor) -> int:
     """By an administrator, for somebody who lost theirs. Sessions that relied on them end: whoever is in one of them
     may be who has the lost device. Returns how many authenticators went."""
-    identity = Identity.objects.select_for_update(of=("self",)).select_related("organization").get(pk=identity.pk)
+    identity = (
+        Identity.objects.select_for_update(of=("self",), no_key=True).select_related("organization").get(pk=identity.pk)
+    )
     rows = list(identity.authenticators.all())
     now = timezone.now()
     relied = AccessSession.objects.filter(identity=identity, revoked_at__isnull=True).exclude(factors=[])
@@ -176,9 +179,11 @@ def reset_authenticators(identity: Identity, *, actor: Actor) -> int:
 
 
 def _assert_may_change(session: AccessSession, now: datetime) -> Identity:
-    """The identity, locked: two "first" enrollments at once are one first and one that needs the check."""
-    locked = Identity.objects.select_for_update(of=("self",)).select_related("organization")
+    """The identity, locked: two "first" enrollments at once are one first and one that needs the check. Then the
+    session, as whoever checks a factor in it does first."""
+    locked = Identity.objects.select_for_update(of=("self",), no_key=True).select_related("organization")
     identity = locked.get(pk=session.identity_id)
+    lock_session(session)
     rows = list(identity.authenticators.all())
     if rows and not is_fresh(session, now, rows):
         raise PermissionDenied(
@@ -223,17 +228,18 @@ def _new_codes(identity: Identity) -> list[str]:
     return codes
 
 
-def _forget(identity: Identity, row: IdentityAuthenticator | None) -> None:
-    """What sessions remember of this authenticator (None: of recovery codes)."""
-    for session in AccessSession.objects.select_for_update().filter(identity=identity).exclude(factors=[]):
-        kept = [factor for factor in session.factors if not _is_about(factor, row)]
+def _forget(identity: Identity, row: IdentityAuthenticator, *, and_recovery: bool) -> None:
+    """What sessions remember of this authenticator, and of recovery codes."""
+    known = AccessSession.objects.filter(identity=identity).exclude(factors=[]).order_by("pk")
+    for session in known.select_for_update(no_key=True):
+        kept = [factor for factor in session.factors if not _is_about(factor, row, and_recovery)]
         if kept != session.factors:
             session.factors = kept
             session.save(update_fields=["factors"])
 
 
-def _is_about(factor: dict[str, object], row: IdentityAuthenticator | None) -> bool:
-    return factor["kind"] == RECOVERY if row is None else factor["authenticator"] == str(row.pk)
+def _is_about(factor: dict[str, object], row: IdentityAuthenticator, and_recovery: bool) -> bool:
+    return factor["authenticator"] == str(row.pk) or (and_recovery and factor["kind"] == RECOVERY)
 
 
 def _open(challenge: FactorChallenge) -> bytes:

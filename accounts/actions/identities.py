@@ -105,14 +105,14 @@ def _known_of(identity: Identity) -> tuple[Any, ...]:
 
 def _locked_identity(provider: IdentityProvider, subject: str) -> Identity:
     """The row, locked. Two first logins at once meet at the unique constraint; the loser reads the winner's row."""
-    found = Identity.objects.select_for_update().filter(provider=provider, subject=subject).first()
+    found = Identity.objects.select_for_update(no_key=True).filter(provider=provider, subject=subject).first()
     if found is not None:
         return found
     try:
         with transaction.atomic():
             return Identity.objects.create(organization=provider.organization, provider=provider, subject=subject)
     except IntegrityError:
-        return Identity.objects.select_for_update().get(provider=provider, subject=subject)
+        return Identity.objects.select_for_update(no_key=True).get(provider=provider, subject=subject)
 
 
 @transaction.atomic

@@ -164,7 +164,7 @@ def restore_provider(kept: DeletedObject, *, actor: Actor) -> IdentityProvider:
     """The login method whose deletion is undone, with its sealed secrets. Its row never went: identities name it. The
     sessions that ended stay ended."""
     provider = (
-        IdentityProvider.objects.select_for_update(of=("self",))
+        IdentityProvider.objects.select_for_update(of=("self",), no_key=True)
         .select_related("organization")
         .filter(pk=kept.object_id, organization=kept.organization, deleted_at__isnull=False)
         .first()

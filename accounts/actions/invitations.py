@@ -138,9 +138,13 @@ def accept_invitation(invitation: Invitation, *, user: User, actor: Actor) -> Me
 
 @transaction.atomic
 def _accept(invitation: Invitation, *, user: User, actor: Actor) -> Membership:
-    Organization.objects.select_for_update().get(pk=invitation.organization_id)
+    Organization.objects.select_for_update(no_key=True).get(pk=invitation.organization_id)
     now = timezone.now()
-    current = Invitation.objects.select_for_update(of=("self",)).select_related("organization").get(pk=invitation.pk)
+    current = (
+        Invitation.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("organization")
+        .get(pk=invitation.pk)
+    )
     if user.email.lower() != current.email:
         message = f"This invitation is for {current.email}, and you are signed in as {user.email}."
         raise PermissionDenied(message, code="wrong_account")
@@ -167,8 +171,12 @@ def _confirm_address(user: User) -> None:
 
 
 def _open_invitation(invitation: Invitation) -> Invitation:
-    Organization.objects.select_for_update().get(pk=invitation.organization_id)
-    current = Invitation.objects.select_for_update(of=("self",)).select_related("organization").get(pk=invitation.pk)
+    Organization.objects.select_for_update(no_key=True).get(pk=invitation.organization_id)
+    current = (
+        Invitation.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("organization")
+        .get(pk=invitation.pk)
+    )
     if current.accepted_at is not None or current.withdrawn_at is not None:
         word = "accepted" if current.accepted_at is not None else "withdrawn"
         raise Conflict(f"The invitation of {current.email} was {word} meanwhile.", code=f"already_{word}")

@@ -52,9 +52,9 @@ def save_log_view(
 @transaction.atomic
 def delete_log_view(view: SavedLogView, *, actor: Actor) -> DeletedObject:
     old = {"log": view.log, "name": view.name, "query": view.query}
-    audit.record(events.LOG_VIEW_DELETED, organization=view.organization, actor=actor, target=view, old=old)
     kept = keep_deleted("log_view", view.organization, key=view.pk, name=view.name, document=old, actor=actor)
-    view.delete()
+    audit.delete(view)
+    audit.record(events.LOG_VIEW_DELETED, organization=view.organization, actor=actor, target=view, old=old)
     return kept
 
 

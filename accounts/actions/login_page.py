@@ -51,7 +51,7 @@ def remove_logo(organization: Organization, *, actor: Actor) -> DeletedObject | 
 
 
 def _save(organization: Organization, design: dict[str, str], logo: str | None, actor: Actor) -> Organization:
-    current = Organization.objects.select_for_update().get(pk=organization.pk)
+    current = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     kept = current.settings.get("login_design")
     before: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
     old = {name: before.get(name, "") for name in design}

@@ -71,6 +71,7 @@ def remove_member(membership: Membership, *, actor: Actor) -> None:
     if current.role == Role.OWNER:
         _keep_one_owner(current)
     revoked = _revoke_tokens_beyond(current, frozenset())
+    audit.delete(current)
     audit.record(
         events.MEMBER_REMOVED,
         organization=current.organization,
@@ -80,14 +81,13 @@ def remove_member(membership: Membership, *, actor: Actor) -> None:
         old={"role": current.role},
         new={"revoked_api_keys": revoked},
     )
-    current.delete()
 
 
 def _locked(membership: Membership) -> Membership:
     """The current row, after the organization's: every change of roles waits for the one before it."""
-    Organization.objects.select_for_update().get(pk=membership.organization_id)
+    Organization.objects.select_for_update(no_key=True).get(pk=membership.organization_id)
     current = (
-        Membership.objects.select_for_update(of=("self",))
+        Membership.objects.select_for_update(of=("self",), no_key=True)
         .select_related("organization", "user")
         .filter(pk=membership.pk)
         .first()

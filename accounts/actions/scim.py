@@ -71,15 +71,14 @@ def change_user(
 @transaction.atomic
 def delete_user(provider: IdentityProvider, user_id: uuid.UUID, *, if_match: str, actor: Actor) -> None:
     user = _locked_user(provider, user_id, if_match)
-    groups = list(user.groups.all())
-    ended = effects.apply_deletion(user, provider)
-    regrouped = 0
-    if user.identity_id is not None and groups:
-        ScimMembership.objects.filter(user=user).delete()
+    # Memberships before the identity, as changes of a group take them.
+    were_members, _ = ScimMembership.objects.filter(user=user).delete()
+    ended, regrouped = effects.apply_deletion(user, provider), 0
+    if user.identity_id is not None and were_members:
         regrouped = effects.apply_groups([user.pk], provider)
     old, learn = _user_facts(user) | {"sessions_ended": ended or 0}, regrouped > 0 or ended is not None
+    audit.delete(user)
     _record(events.SCIM_USER_DELETED, provider, actor, user, old=old, edges_learn=learn)
-    user.delete()
 
 
 @transaction.atomic
@@ -265,7 +264,7 @@ def _locked_user(provider: IdentityProvider, user_id: uuid.UUID, if_match: str) 
 
 
 def _locked_group(provider: IdentityProvider, group_id: uuid.UUID, if_match: str) -> ScimGroup:
-    group = ScimGroup.objects.select_for_update().filter(provider=provider, pk=group_id).first()
+    group = ScimGroup.objects.select_for_update(no_key=True).filter(provider=provider, pk=group_id).first()
     if group is None:
         raise ScimError(404, f"There is no group {group_id} here.")
     _check_version(group.version, if_match)

@@ -36,7 +36,9 @@ def link_identity(user: ScimUser) -> None:
     that the provider confirmed at a login. Never another provider's, and never one that is linked elsewhere."""
     if user.identity_id is not None:
         return
-    free = Identity.objects.select_for_update(of=("self",)).filter(provider_id=user.provider_id, scim_user=None)
+    free = Identity.objects.select_for_update(of=("self",), no_key=True).filter(
+        provider_id=user.provider_id, scim_user=None
+    )
     found = free.filter(subject=user.external_id).first() if user.external_id else None
     if found is None and user.email:
         same = list(free.filter(email=user.email, email_verified=True)[:2])
@@ -51,7 +53,7 @@ def lock_user_of_login(provider: IdentityProvider, *, subject: str, confirmed_em
     changes lock: the two never wait for each other."""
     if not provider.scim_enabled:
         return None
-    rows = ScimUser.objects.select_for_update(of=("self",)).filter(provider=provider)
+    rows = ScimUser.objects.select_for_update(of=("self",), no_key=True).filter(provider=provider)
     known = rows.filter(identity__subject=subject).first() or rows.filter(identity=None, external_id=subject).first()
     if known is not None or not confirmed_email:
         return known
@@ -116,7 +118,7 @@ def apply_groups(users: Collection[uuid.UUID], provider: IdentityProvider, *, go
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
         labels = _labels_by_user(chunk, provider)
-        rows = Identity.objects.select_for_update(of=("self",)).filter(scim_user__in=chunk).order_by("pk")
+        rows = Identity.objects.select_for_update(of=("self",), no_key=True).filter(scim_user__in=chunk).order_by("pk")
         for identity in rows.select_related("scim_user"):
             groups = _merged(identity.groups, managed, labels.get(identity.scim_user.pk, []))
             claims = _merged_claims(identity.claims, managed, labels.get(identity.scim_user.pk, []))

@@ -112,7 +112,7 @@ def _hash(secret: str) -> str:
 def _locked(provider: IdentityProvider) -> IdentityProvider:
     found = (
         IdentityProvider.objects.for_organization(provider.organization)
-        .select_for_update(of=("self",))
+        .select_for_update(of=("self",), no_key=True)
         .select_related("organization")
         .filter(pk=provider.pk)
         .first()

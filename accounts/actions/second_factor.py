@@ -58,6 +58,7 @@ def is_fresh(session: AccessSession, now: datetime, rows: Sequence[IdentityAuthe
 @transaction.atomic
 def check_code(session: AccessSession, *, text: str, now: datetime, actor: Actor) -> bool:
     """A code of an authenticator app, or a recovery code. Whichever of two tries at once comes first gets it."""
+    lock_session(session)
     row = _take_totp(session, text, now)
     if row is not None:
         _accept(session, TOTP, row, amr_of(TOTP), now, actor)
@@ -85,6 +86,7 @@ def finish_passkey_check(
     session: AccessSession, *, challenge_id: uuid.UUID, answer: str, now: datetime, actor: Actor
 ) -> bool:
     """False for a challenge of another session or used before, another person's passkey, or any failed check."""
+    lock_session(session)
     challenge = take_challenge(session, challenge_id, FactorChallenge.Purpose.CHECK, now=now)
     if challenge is None:
         _refuse(session, "challenge_unknown", actor)
@@ -139,11 +141,16 @@ def remember(
     session: AccessSession, kind: str, row: IdentityAuthenticator | None, amr: list[str], now: datetime
 ) -> None:
     """In the session, one entry per kind; the row is locked, so that two checks at once both stay."""
-    locked = AccessSession.objects.select_for_update().get(pk=session.pk)
+    locked = lock_session(session)
     entry = {"kind": kind, "authenticator": str(row.pk) if row else "", "at": int(now.timestamp()), "amr": amr}
     locked.factors = [factor for factor in locked.factors if factor["kind"] != kind] + [entry]
     locked.save(update_fields=["factors"])
     session.factors = locked.factors
+
+
+def lock_session(session: AccessSession) -> AccessSession:
+    """Before any authenticator, challenge or recovery code, in checks as in changes of what a person has enrolled."""
+    return AccessSession.objects.select_for_update(no_key=True).get(pk=session.pk)
 
 
 # --- recovery codes -------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def _start(session: SupportSession, actor: Actor, now: datetime) -> None:
 
 def _locked(session: SupportSession) -> SupportSession:
     rows = SupportSession.objects.for_organization(session.organization).select_related("organization")
-    return rows.select_for_update(of=("self",)).get(pk=session.pk)
+    return rows.select_for_update(of=("self",), no_key=True).get(pk=session.pk)
 
 
 def _assert_staff(user: User) -> None:

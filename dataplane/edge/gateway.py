@@ -139,6 +139,7 @@ class Gateway:
             application.organization_id,
             head.hostname,
             head.path,
+            round_trip=client.round_trip,
         )
         self._streams.add(stream)
         started = time.monotonic()

@@ -48,6 +48,8 @@ class LiveStream:
     opened_at: float = field(default_factory=time.monotonic)
     # Until when the last answer counts; None: until something changes.
     ends_at: float | None = None
+    # Seconds of a round trip to the client, as its connection tells.
+    round_trip: Callable[[], float | None] = lambda: None
 
     def __post_init__(self) -> None:
         self.ends_at = self.allowed.ends_at
@@ -80,10 +82,18 @@ class LiveStreams:
         self._asleep_until = math.inf
         self._wake = asyncio.Event()
         self._cut_listeners: list[Callable[[Allowed], None]] = []
+        self._add_listeners: list[Callable[[LiveStream], None]] = []
         snapshots.on_change(self._snapshot_changed)
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def __iter__(self) -> Iterator[LiveStream]:
+        """Oldest first."""
+        return iter(self._streams.values())
+
+    def on_add(self, listener: Callable[[LiveStream], None]) -> None:
+        self._add_listeners.append(listener)
 
     def on_cut(self, listener: Callable[[Allowed], None]) -> None:
         """Called for each stream that the control plane has cut."""
@@ -91,6 +101,8 @@ class LiveStreams:
 
     def add(self, stream: LiveStream) -> None:
         self._streams[stream.id] = stream
+        for listener in self._add_listeners:
+            listener(stream)
         if self._is_outdated(stream) or (stream.ends_at is not None and stream.ends_at < self._asleep_until):
             self._wake.set()
 

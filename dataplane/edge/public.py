@@ -21,6 +21,7 @@ from dataplane.edge.heads import (
     parse_request_head,
 )
 from dataplane.edge.pages import PAGE_POLICY
+from dataplane.edge.tcpinfo import round_trip_seconds
 from dataplane.transport import SharedReader, spawn
 from dataplane.wire.headers import Header
 
@@ -139,6 +140,10 @@ class PublicConnection(SharedReader):
 
     # ---- for those who serve
     # ------------------------------------------------------------------------------------
+
+    def round_trip(self) -> float | None:
+        """Seconds, as the kernel measured them on this connection."""
+        return None if self.is_lost else round_trip_seconds(self._transport)
 
     @property
     def is_idle(self) -> bool:

@@ -16,6 +16,7 @@ from dataplane.edge.settings import EdgeSettings
 from dataplane.edge.snapshots import SnapshotStore
 from dataplane.edge.tunnelconnection import TunnelConnection
 from dataplane.edge.tunnels import Tunnels
+from dataplane.edge.ways import Way, Ways
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Reporter:
         streams: LiveStreams,
         snapshots: SnapshotStore,
         dials: Dials,
+        ways: Ways,
         control_url: Callable[[], str],
     ) -> None:
         self._agent = agent
@@ -46,6 +48,7 @@ class Reporter:
         self._streams = streams
         self._snapshots = snapshots
         self._dials = dials
+        self._ways = ways
         self._control_url = control_url
         self._changed = asyncio.Event()
         self._is_reachable = True
@@ -64,9 +67,9 @@ class Reporter:
             self._changed.clear()
 
     async def report(self) -> None:
-        fresh = self._dials.fresh()
+        fresh, ways = self._dials.fresh(), self._ways.current()
         try:
-            await self._agent.report(self.document(fresh))
+            await self._agent.report(self.document(fresh, ways))
         except ControlPlaneUnreachableError as error:
             if self._is_reachable:
                 logger.warning("report not delivered: %s", error)
@@ -74,8 +77,9 @@ class Reporter:
             return
         self._is_reachable = True
         self._dials.told(fresh)
+        self._ways.told(ways)
 
-    def document(self, dials: Sequence[Dial] = ()) -> dict[str, Any]:
+    def document(self, dials: Sequence[Dial] = (), ways: Sequence[Way] = ()) -> dict[str, Any]:
         settings = self._settings
         connections = self._tunnels.registered()
         told = choose_local_configs([c.registration for c in connections if c.registration is not None])
@@ -91,6 +95,7 @@ class Reporter:
             "connections": [_describe(connection, told) for connection in connections],
             "streams": len(self._streams),
             "dials": [_describe_dial(dial) for dial in dials],
+            "ways": [_describe_way(way) for way in ways],
         }
 
 
@@ -124,6 +129,11 @@ def _describe(connection: TunnelConnection, told: set[int]) -> dict[str, Any]:
         "local_config": registration.local_config if id(registration) in told else None,
         "rtt_ms": None if connection.rtt_seconds is None else round(connection.rtt_seconds * 1000, 1),
     }
+
+
+def _describe_way(way: Way) -> dict[str, Any]:
+    rtt_ms = None if way.rtt_seconds is None else round(way.rtt_seconds * 1000, 3)
+    return {"application_id": way.application_id, "streams": way.streams, "rtt_ms": rtt_ms}
 
 
 def _describe_dial(dial: Dial) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from dataplane.edge.snapshots import SnapshotStore
 from dataplane.edge.transfers import Transfers
 from dataplane.edge.tunnels import Tunnels
 from dataplane.edge.upstream import ControlPlaneProxy
+from dataplane.edge.ways import Ways
 from dataplane.transport import spawn
 from dataplane.wire.names import SNI_PROBE, SNI_QUIC, SNI_TUNNEL
 from dataplane.wire.websocket import CLOSE_GOING_AWAY
@@ -54,7 +55,14 @@ class Edge:
         self.control = ControlListener(settings.token, self.snapshots, self.pusher, self.log_watches)
         dials = Dials()
         self.reporter = Reporter(
-            agent, settings, self.tunnels, self.streams, self.snapshots, dials, lambda: self.control.url
+            agent,
+            settings,
+            self.tunnels,
+            self.streams,
+            self.snapshots,
+            dials,
+            Ways(self.streams),
+            lambda: self.control.url,
         )
         gate = Gate(agent, settings.outage_grace_seconds)
         self.streams.on_cut(gate.forget)

@@ -115,6 +115,22 @@ class TestScript:
         assert (host.read("ca.pub"), host.read("revoked.krl")) == before
         assert [path.name for path in (host.root / "etc/ssh").iterdir() if path.name.startswith(".sallyport")] == []
 
+    @pytest.mark.parametrize(
+        ("sshd", "says"),
+        [
+            ("echo trustedusercakeys /etc/ssh/ca.pub", "trusts"),
+            ("echo trustedusercakeys none", "ignores"),
+            ("exit 255", "unknown"),
+        ],
+    )
+    def test_the_host_tells_what_its_sshd_reads(self, host: Host, sshd: str, says: str) -> None:
+        (host.bin / "sshd").write_text(f"#!/bin/sh\n{sshd}\n")
+        assert host.run().returncode == 0
+        asked = (host.files / "asked").read_text().splitlines()
+        assert f"--data-urlencode sshd={says} " in asked[-1]
+        # Before the configuration was written, and once more after it.
+        assert len(asked) == 4
+
     def test_another_applications_keys_are_not_replaced_silently(self, host: Host) -> None:
         assert host.run().returncode == 0
         (host.root / "etc/ssh/sallyport-host").write_text("https://other.example/cdn-cgi/access/ssh/x\n")
@@ -155,7 +171,10 @@ class TestFetches:
         assert row.krl_fetched_at is not None
         alice = login(cast.alice)
         page = shown(alice, reverse("ssh_hosts", args=["widgetcorp", application.pk]))
-        assert "web-1" in page
+        assert "web-1" in page and "not told" in page
+        for says, words in (("trusts", "trusts them"), ("ignores", "ignores them"), ("<b>", "not told")):
+            EdgeBrowser().get(url(application, "ca.pub", host="web-1", sshd=says))
+            assert words in shown(alice, reverse("ssh_hosts", args=["widgetcorp", application.pk]))
         assert '<span class="badge good">newest</span>' in page
         assert "1 of 1 host has the newest keys" in _detail(alice, application)
         rotate_authority(application, actor=ACTOR)

@@ -62,11 +62,32 @@ def states(facts: Facts) -> str:
         # Hosts and laptops are set up side by side; only a login shows that the hosts trust the key.
         (replace(COMPLETE, certificates_issued=False, session_seen=False), "ddddnnl"),
         (replace(COMPLETE, session_seen=False), "ddddndl"),
+        # What sshd of a host says of its own configuration counts before anybody has logged in.
+        (replace(COMPLETE, certificates_issued=False, session_seen=False, hosts_seen=2, hosts_trusting=1), "dddddnl"),
+        (replace(COMPLETE, certificates_issued=False, session_seen=False, hosts_seen=2), "ddddnnl"),
+        (replace(COMPLETE, certificates_issued=False, session_seen=False, hosts_seen=1, hosts_ignoring=1), "ddddbll"),
+        (replace(COMPLETE, hosts_seen=1, hosts_ignoring=1), "ddddddd"),
         (replace(COMPLETE, authority_state="", certificates_issued=False, session_seen=False), "dddnlll"),
     ],
 )
 def test_facts_become_steps(facts: Facts, expected: str) -> None:
     assert states(facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"hosts_seen": 3, "hosts_trusting": 2}, "2 hosts say that their sshd trusts this authority"),
+        ({"hosts_seen": 1, "hosts_trusting": 1}, "1 host says that its sshd trusts this authority, and fetches"),
+        ({"hosts_seen": 1, "hosts_ignoring": 1}, "another TrustedUserCAKeys line first"),
+        ({"hosts_seen": 1}, "without saying whether sshd reads them"),
+        ({}, "run it on every host"),
+    ],
+)
+def test_the_step_of_the_hosts_says_what_is_known_and_by_whom(known: dict[str, int], words: str) -> None:
+    facts = replace(COMPLETE, certificates_issued=False, session_seen=False, **known)
+    (step,) = [step for step in judge_rail(facts).steps if step.key == "sshd"]
+    assert words in step.text
 
 
 def test_a_name_that_leads_elsewhere_says_who_answered_and_what_to_publish() -> None:

@@ -11,10 +11,12 @@ import pytest
 from django.db import connection as db_connection
 from django.utils import timezone
 
+from access.models import Application
 from accounts.actor import Actor
 from accounts.audit import edge_version
 from accounts.errors import Conflict, NotFound
 from accounts.models import AuditEvent
+from tests.access.makers import make_application
 from tests.factories import Cast, make_cast
 from tests.tunnels.helpers import CONFIG, Agent, actor_of, connection, events_of, make_tunnel, report
 from tunnels import tasks
@@ -22,7 +24,7 @@ from tunnels.actions.configurations import current_configuration, publish_config
 from tunnels.actions.connectors import disconnect_connectors, tunnel_status
 from tunnels.actions.sweeps import CLOSED_CONNECTIONS_KEPT, CONNECTORS_KEPT, forget_old_connections
 from tunnels.actions.tunnels import delete_tunnel
-from tunnels.models import Connection, Connector, Dial, Edge, Tunnel
+from tunnels.models import Connection, Connector, Dial, Edge, EdgeUse, Tunnel
 from tunnels.snapshots import load_snapshot
 from tunnels.status import statuses
 
@@ -350,3 +352,44 @@ def test_latency_is_stored_and_small_changes_are_not_written_again(agent: Agent,
     assert Connection.objects.get().rtt_ms == 80.0
     send(agent, report({**one, "rtt_ms": "fast"}))
     assert Connection.objects.get().rtt_ms is None
+
+
+class TestUses:
+    """Streams of an application over an edge, and how far away their people are."""
+
+    def way(self, application: Application, streams: int, rtt_ms: float | None = None) -> dict[str, Any]:
+        return {"application_id": str(application.pk), "streams": streams, "rtt_ms": rtt_ms}
+
+    def test_are_kept_per_application_and_edge(self, agent: Agent, cast: Cast) -> None:
+        mine = make_application(cast.widgetcorp, hostname="a.widgetcorp.test", authority=False)
+        other = make_application(cast.evilcorp, hostname="a.evilcorp.test", authority=False)
+        strange = {"application_id": str(uuid.uuid4()), "streams": 9, "rtt_ms": 1.0}
+        send(agent, {**report(), "ways": [self.way(mine, 3, 48.0), self.way(other, 1), strange]})
+        rows = {use.application_id: use for use in EdgeUse.objects.select_related("organization")}
+        assert set(rows) == {mine.pk, other.pk}
+        assert (rows[mine.pk].organization, rows[mine.pk].streams, rows[mine.pk].rtt_ms) == (cast.widgetcorp, 3, 48.0)
+        assert (rows[other.pk].organization, rows[other.pk].rtt_ms) == (cast.evilcorp, None)
+        # The streams are over; what they measured stays, with its time.
+        send(agent, {**report(), "ways": []})
+        assert EdgeUse.objects.filter(streams__gt=0).count() == 0
+        assert EdgeUse.objects.get(application=mine).rtt_ms == 48.0
+
+    def test_edges_that_do_not_tell_change_nothing(self, agent: Agent, cast: Cast) -> None:
+        mine = make_application(cast.widgetcorp, hostname="a.widgetcorp.test", authority=False)
+        send(agent, {**report(), "ways": [self.way(mine, 3, 48.0)]})
+        send(agent, report())
+        assert EdgeUse.objects.get().streams == 3
+
+    def test_the_same_again_is_not_written(self, agent: Agent, cast: Cast) -> None:
+        mine = make_application(cast.widgetcorp, hostname="a.widgetcorp.test", authority=False)
+        send(agent, {**report(), "ways": [self.way(mine, 3, 48.0)]})
+        first = EdgeUse.objects.get().measured_at
+        send(agent, {**report(), "ways": [self.way(mine, 3, 48.6)]})
+        assert (EdgeUse.objects.get().rtt_ms, EdgeUse.objects.get().measured_at) == (48.0, first)
+        send(agent, {**report(), "ways": [self.way(mine, 3, 90.0)]})
+        assert EdgeUse.objects.get().rtt_ms == 90.0
+
+    @pytest.mark.parametrize("streams", [-1, "3", None])
+    def test_nonsense_is_refused(self, agent: Agent, cast: Cast, streams: object) -> None:
+        way = {"application_id": str(uuid.uuid4()), "streams": streams}
+        assert agent.post("report", {**report(), "ways": [way]}).status_code == 400

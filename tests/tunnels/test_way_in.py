@@ -53,6 +53,30 @@ def test_a_way_that_works() -> None:
     assert "measured 2 minutes ago, on a real request" in host.details
 
 
+def edge(name: str = "edge-1", **known: Any) -> EdgeFacts:
+    return EdgeFacts(name, "LIS", NOW - timedelta(seconds=3), **known)
+
+
+def test_the_way_from_people_to_the_edge_is_measured_on_their_streams() -> None:
+    assert hops()["edge"].link_ms is None
+    far = edge(streams=3, rtt_ms=48.0, measured_at=NOW)
+    near = edge("edge-2", streams=1, rtt_ms=2.0, measured_at=NOW)
+    hop = hops(edges=[near, far])["edge"]
+    assert (hop.link_ms, hop.link_text) == (48.0, "round trip from person to edge, median of 3 live streams")
+    assert hop.details == [
+        "edge-2 in LIS, reported 3 s ago, 1 live stream of this application",
+        "edge-1 in LIS, reported 3 s ago, 3 live streams of this application",
+    ]
+    over = edge(streams=0, rtt_ms=5.0, measured_at=NOW - timedelta(minutes=4))
+    hop = hops(edges=[over])["edge"]
+    assert (hop.link_ms, hop.link_text) == (5.0, "round trip from person to edge, of the last stream, 4 minutes ago")
+    assert "no live streams of this application" in hop.details[0]
+    # Shown also where the way is broken; and a silent edge says nothing about now.
+    assert hops(edges=[far], record_state="")["edge"].link_ms == 48.0
+    silent = replace(far, last_seen_at=NOW - timedelta(minutes=1))
+    assert "live" not in hops(edges=[silent])["edge"].details[0]
+
+
 @pytest.mark.parametrize(
     ("changed", "hop", "state", "words"),
     [

@@ -16,6 +16,7 @@ from django.db.models import Max, QuerySet
 from accounts import audit
 from accounts.actor import Actor, ActorKind
 from tunnels import events
+from tunnels.actions.edge_uses import keep_ways
 from tunnels.models import Connection, Connector, Dial, Edge, Tunnel, TunnelConfiguration
 from tunnels.reports import ConnectionReport, DialReport, EdgeReport
 
@@ -57,6 +58,8 @@ def record_report(report: EdgeReport, *, now: datetime) -> Edge:
     connectors = _upsert_connectors(known, tunnels, edge, now)
     _upsert_connections(known, connectors, edge, now)
     _keep_dials(report.dials, edge, now)
+    if report.ways is not None:
+        keep_ways(report.ways, edge, now)
     return edge
 
 
@@ -76,7 +79,7 @@ def record_push_reply(edge_id: str, tunnel_id: UUID, replies: Iterable[Mapping[s
 def _upsert_edge(report: EdgeReport, now: datetime) -> Edge:
     """The edge's row, locked: its reports are applied one after another."""
     Edge.objects.get_or_create(id=report.id, defaults={"name": report.name, "last_seen_at": now})
-    edge = Edge.objects.select_for_update().get(id=report.id)
+    edge = Edge.objects.select_for_update(no_key=True).get(id=report.id)
     edge.name, edge.location, edge.version = report.name, report.location, report.version
     edge.control_url, edge.streams = report.control_url, report.streams
     edge.snapshot_version, edge.last_seen_at = report.snapshot_version, now
@@ -91,7 +94,7 @@ def _upsert_connectors(
     # Locked, and in an order: two edges may report the same connectors at the same time.
     rows = (
         Connector.objects.all_organizations(reason=_REASON)
-        .select_for_update()
+        .select_for_update(no_key=True)
         .filter(client_id__in={client_id for _, client_id in telling})
         .order_by("pk")
     )
@@ -158,7 +161,7 @@ def _keep_local_version(tunnel: Tunnel, connector: Connector) -> None:
     if tunnel.config_source != Tunnel.ConfigSource.LOCAL:
         return
     # Locked and read again: publish_configuration counts versions, and makes the tunnel a remote one, under this lock.
-    current = Tunnel.objects.for_organization(tunnel.organization).select_for_update().get(pk=tunnel.pk)
+    current = Tunnel.objects.for_organization(tunnel.organization).select_for_update(no_key=True).get(pk=tunnel.pk)
     if current.config_source != Tunnel.ConfigSource.LOCAL:
         return
     versions = TunnelConfiguration.objects.for_organization(tunnel.organization).filter(tunnel=tunnel)

@@ -89,9 +89,6 @@ def update_record(
 def delete_record(record: DnsRecord, *, actor: Actor) -> DeletedObject:
     _lock(record.zone)
     current = _reload(record)
-    audit.record(
-        events.RECORD_DELETED, organization=current.organization, actor=actor, target=current, old=_audited(current)
-    )
     kept = keep_deleted(
         "dns_record",
         current.organization,
@@ -100,7 +97,10 @@ def delete_record(record: DnsRecord, *, actor: Actor) -> DeletedObject:
         document={"zone": current.zone_id, **_audited(current)},
         actor=actor,
     )
-    current.delete()
+    audit.delete(current)
+    audit.record(
+        events.RECORD_DELETED, organization=current.organization, actor=actor, target=current, old=_audited(current)
+    )
     return kept
 
 
@@ -146,7 +146,7 @@ def route_hostname(
 
 def _lock(zone: Zone) -> None:
     """One change of a zone's records at a time: exclusivity of CNAMEs is a rule over several rows."""
-    if not Zone.objects.for_organization(zone.organization).select_for_update().filter(pk=zone.pk).exists():
+    if not Zone.objects.for_organization(zone.organization).select_for_update(no_key=True).filter(pk=zone.pk).exists():
         raise NotFound("The zone has been deleted.")
 
 

@@ -161,7 +161,7 @@ def lock_live_tunnel(tunnel: Tunnel) -> Tunnel:
     """The row as it is now, locked until the transaction ends; a deleted tunnel is not found."""
     current = (
         Tunnel.objects.for_organization(tunnel.organization)
-        .select_for_update(of=("self",))
+        .select_for_update(of=("self",), no_key=True)
         .select_related("organization")
         .filter(pk=tunnel.pk, deleted_at=None)
         .first()

@@ -51,7 +51,7 @@ def store_zone_check(zone_id: str, answer: Lookup, *, now: datetime) -> Change:
     zone = (
         Zone.objects.all_organizations(reason="the task was given an id of any tenant")
         .select_related("organization")
-        .select_for_update(of=("self",))
+        .select_for_update(of=("self",), no_key=True)
         .filter(pk=zone_id)
         .first()
     )

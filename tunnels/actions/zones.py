@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -13,7 +14,7 @@ from access.models import Application
 from accounts import audit
 from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
-from accounts.errors import Conflict
+from accounts.errors import Conflict, NotFound
 from accounts.models import DeletedObject, Organization
 from tunnels import events, tasks, zones
 from tunnels.models import Zone
@@ -78,21 +79,24 @@ def delete_zone(zone: Zone, *, actor: Actor) -> DeletedObject:
         raise Conflict(
             f"Applications use names of {zone.name}: {', '.join(names)}. Delete or move them first.", code="zone_in_use"
         )
-    audit.record(
-        events.ZONE_DELETED,
-        organization=zone.organization,
-        actor=actor,
-        target=zone,
-        old={"name": zone.name, "status": zone.status, "records": zone.records.count()},
-    )
+    # As changes of its records do, before them.
+    if not Zone.objects.for_organization(zone.organization).select_for_update(no_key=True).filter(pk=zone.pk).exists():
+        raise NotFound("The zone has been deleted.")
     columns = ("id", "type", "name", "content", "ttl", "proxied", "comment")
-    document = {
+    document: dict[str, Any] = {
         "name": zone.name,
         "verification_token": zone.verification_token,
         "records": list(zone.records.order_by("name", "pk").values(*columns)),
     }
     kept = keep_deleted("zone", zone.organization, key=zone.pk, name=zone.name, document=document, actor=actor)
-    zone.delete()
+    audit.delete(zone)
+    audit.record(
+        events.ZONE_DELETED,
+        organization=zone.organization,
+        actor=actor,
+        target=zone,
+        old={"name": zone.name, "status": zone.status, "records": len(document["records"])},
+    )
     return kept
 
 
