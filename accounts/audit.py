@@ -21,7 +21,7 @@ from accounts import audit_chain
 from accounts.actor import Actor
 from accounts.edge_models import EdgeChange, EdgeVersion
 from accounts.models import AuditChain, AuditEvent, Organization
-from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert_all
+from accounts.prepared import Parameter, PreparedRows, PreparedUpdate, insert, insert_all
 
 _SECRET_WORDS = ("secret", "password", "private", "sha256", "sealed", "pin_hash")
 _written: ContextVar[int] = ContextVar("audit_events_written", default=0)
@@ -191,7 +191,10 @@ def _append(events: Sequence[AuditEvent]) -> None:
             event.sequence = head.sequence
             values = {name: getattr(event, name) for name in audit_chain.CONTENT}
             event.digest = head.digest = audit_chain.digest_of(settings.SECRET_KEY, head.digest, values)
-        insert_all(own)
+        if len(own) == 1:
+            insert(own[0])  # whoever recorded it may want its number
+        else:
+            insert_all(own)
         _MOVE_HEAD.run(chain=chain, sequence=head.sequence, digest=head.digest)
 
 

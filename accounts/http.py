@@ -21,10 +21,18 @@ from accounts.actor import Actor, ActorKind
 from accounts.api_requests import asks_for_request, show_request
 from accounts.models import Membership, Organization, User
 from accounts.permissions import SUPPORT_ROLE, Permission, permission_text, role_allows
+from accounts.prepared import Parameter, PreparedRows
 from accounts.repeats import answer_once, never_claim
 from accounts.staff_factor import second_factor_first
 
 View = Callable[..., HttpResponse]
+_MEMBERSHIPS = PreparedRows(
+    lambda: (
+        Membership.objects.select_related("organization")
+        .filter(user=Parameter("user", User._meta.pk))
+        .order_by("organization__name")
+    )
+)
 
 
 class OrganizationRequest(HttpRequest):
@@ -92,9 +100,7 @@ def requires(permission: Permission) -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, team: str, *args: Any, **kwargs: Any) -> HttpResponse:
             user = cast(User, request.user)
-            memberships = list(
-                Membership.objects.select_related("organization").filter(user=user).order_by("organization__name")
-            )
+            memberships = _MEMBERSHIPS.all(user=user.pk)
             membership = next((one for one in memberships if one.organization.team_name == team), None)
             if membership is None and user.is_staff:
                 return _for_support(request, permission, user, team, lambda: view(request, *args, **kwargs))

@@ -15,7 +15,7 @@ from tests.test_every_url import team_routes, urls_of
 from tests.world import make_world
 
 # A page may need more than this only for a reason written here.
-MOST_QUERIES = 30
+MOST_QUERIES = 22
 FEW = {"applications": 6, "groups": 6, "identities": 6, "log_rows": 40}
 MANY = {"applications": 60, "groups": 60, "identities": 60, "log_rows": 600}
 

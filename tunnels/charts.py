@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from django.utils.safestring import SafeString
+
 WIDTH, HEIGHT = 360.0, 120.0
 LEFT, RIGHT, TOP, BOTTOM = 42.0, 17.0, 8.0, 18.0  # left: "100%" as phones show it; right: half of the last label
 _GAP = 0.22
@@ -21,6 +23,12 @@ class Bar:
     width: float
     height: float
     series: int
+
+    @property
+    def place(self) -> SafeString:
+        """The attributes of its rectangle: a page has a few hundred bars. Nothing but numbers."""
+        numbers = f'x="{self.x:.2f}" y="{self.y:.2f}" width="{self.width:.2f}" height="{self.height:.2f}"'
+        return SafeString(numbers)
 
 
 @dataclass(frozen=True)

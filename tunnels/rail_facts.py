@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from access.models import AccessRequest, Application, ApplicationPolicy, Certificate, HostFetch, Policy, SshAuthority
 from access.ssh_models import host_files_url
@@ -24,13 +25,29 @@ _SEEN = timedelta(hours=1)
 _USEFUL = ("healthy", "degraded", "down", "inactive")
 
 
+class _Known(NamedTuple):
+    """Of one application."""
+
+    policies: int
+    letting_policies: int
+    authority: str | None
+    # Those that fetched the CA file lately, and what their sshd says of it.
+    hosts: int
+    hosts_trusting: int
+    hosts_ignoring: int
+    has_certificate: bool
+    has_session: bool
+
+
+_NOTHING = _Known(0, 0, None, 0, 0, 0, False, False)
+
+
 class RailFacts:
     """What the rails of some applications of one organization need, loaded at once."""
 
     def __init__(self, organization: Organization, applications: Sequence[Application], now: datetime) -> None:
         self.organization = organization
-        ids = [application.pk for application in applications]
-        self.policies = _policies(ids)
+        self.applications = _facts(organization, [application.pk for application in applications], now)
         self.records = _records(organization, applications)
         self.tunnels = {
             tunnel.pk: tunnel
@@ -38,21 +55,17 @@ class RailFacts:
         }
         self.statuses = statuses(self.tunnels.values(), now)
         self.configurations = _configurations(organization, self._routed_ids())
-        self.authorities = _authorities(ids)
-        self.certified, self.connected = _used(organization, ids)
-        self.hosts = _hosts(organization, ids, now)
         self.zones = list(Zone.objects.for_organization(organization).only("id", "name"))
 
     def facts(self, application: Application) -> Facts:
         record = self._record(application.hostname)
         tunnel, routed = self.tunnel(application), record is not None and self._pointed_at(record) is not None
-        decisions = self.policies.get(application.pk, [])
-        zone = self.zone(application)
+        zone, known = self.zone(application), self.applications.get(application.pk, _NOTHING)
         return Facts(
             hostname=application.hostname,
             path=application.path,
-            policies=len(decisions),
-            letting_policies=sum(decision != Policy.Decision.DENY for decision in decisions),
+            policies=known.policies,
+            letting_policies=known.letting_policies,
             record_name=record.name if record else "",
             record_state=record.verification if record else "",
             record_answer=record.last_answer if record else "",
@@ -65,11 +78,13 @@ class RailFacts:
             tunnel_is_routed=routed,
             serves_hostname=self._serves(tunnel, application) if tunnel and routed else None,
             zone_name=zone.name if zone else "",
-            authority_state=self.authorities.get(application.pk, ""),
-            **self.hosts.get(application.pk, {}),
+            authority_state=known.authority or "",
+            hosts_seen=known.hosts,
+            hosts_trusting=known.hosts_trusting,
+            hosts_ignoring=known.hosts_ignoring,
             host_script_url=f"{host_files_url(self.organization, application)}/host-setup.sh",
-            certificates_issued=application.pk in self.certified,
-            session_seen=application.pk in self.connected,
+            certificates_issued=known.has_certificate,
+            session_seen=known.has_session,
         )
 
     def tunnel(self, application: Application) -> Tunnel | None:
@@ -109,14 +124,6 @@ class RailFacts:
         return not str(ingress.rules[index].document.get("service", "")).startswith("http_status:")
 
 
-def _policies(ids: Sequence[UUID]) -> dict[UUID, list[str]]:
-    found: dict[UUID, list[str]] = {}
-    links = ApplicationPolicy.objects.filter(application_id__in=ids)
-    for application_id, decision in links.values_list("application_id", "policy__decision"):
-        found.setdefault(application_id, []).append(decision)
-    return found
-
-
 def _records(organization: Organization, applications: Sequence[Application]) -> dict[str, DnsRecord]:
     names = {application.hostname for application in applications}
     names |= {f"*.{name.partition('.')[2]}" for name in names}
@@ -131,38 +138,32 @@ def _configurations(organization: Organization, tunnel_ids: Sequence[UUID]) -> d
     return dict(rows.values_list("tunnel_id", "config"))
 
 
-def _used(organization: Organization, ids: Sequence[UUID]) -> tuple[set[UUID], set[UUID]]:
-    """Applications with an issued certificate, and those with a connection let through. Asked per application with
-    EXISTS, which stops at the first row: the logs are long."""
+def _facts(organization: Organization, ids: Sequence[UUID], now: datetime) -> dict[UUID, _Known]:
+    """One query for all of them. The logs are long, so they are asked with EXISTS, which stops at the first row."""
+    links = ApplicationPolicy.objects.filter(application=OuterRef("pk"))
+    states = (SshAuthority.State.ACTIVE, SshAuthority.State.PENDING)
+    authorities = SshAuthority.objects.filter(application=OuterRef("pk"), state__in=states).order_by("state")
+    hosts = HostFetch.objects.filter(application=OuterRef("pk"), ca_fetched_at__gt=now - _SEEN)
     issued = Certificate.objects.filter(application=OuterRef("pk"), status=Certificate.Status.ISSUED)
     connected = AccessRequest.objects.filter(application=OuterRef("pk"), action="connect", allowed=True)
-    rows = list(
+    rows = (
         Application.objects.for_organization(organization)
         .filter(pk__in=ids)
         .order_by()
-        .annotate(has_certificate=Exists(issued), has_session=Exists(connected))
-        .values_list("pk", "has_certificate", "has_session")
-    )
-    return {pk for pk, has, _ in rows if has}, {pk for pk, _, has in rows if has}
-
-
-def _hosts(organization: Organization, ids: Sequence[UUID], now: datetime) -> dict[UUID, dict[str, int]]:
-    """How many hosts fetched each application's CA file lately, and what their sshd says of it."""
-    rows = HostFetch.objects.for_organization(organization).filter(application__in=ids, ca_fetched_at__gt=now - _SEEN)
-    counted = (
-        rows.order_by()
-        .values("application")
         .annotate(
-            hosts_seen=Count("pk"),
-            hosts_trusting=Count("pk", filter=Q(sshd="trusts")),
-            hosts_ignoring=Count("pk", filter=Q(sshd="ignores")),
+            policies=_number_of(links),
+            letting_policies=_number_of(links.exclude(policy__decision=Policy.Decision.DENY)),
+            authority=Subquery(authorities.values("state")[:1]),
+            hosts=_number_of(hosts),
+            hosts_trusting=_number_of(hosts.filter(sshd="trusts")),
+            hosts_ignoring=_number_of(hosts.filter(sshd="ignores")),
+            has_certificate=Exists(issued),
+            has_session=Exists(connected),
         )
     )
-    names = ("hosts_seen", "hosts_trusting", "hosts_ignoring")
-    return {row["application"]: {name: int(row[name]) for name in names} for row in counted}  # type: ignore[literal-required]
+    return {row[0]: _Known(*row[1:]) for row in rows.values_list("pk", *_Known._fields)}
 
 
-def _authorities(ids: Sequence[UUID]) -> dict[UUID, str]:
-    states = (SshAuthority.State.ACTIVE, SshAuthority.State.PENDING)
-    rows = SshAuthority.objects.all_organizations(reason="authorities of the caller's own applications")
-    return dict(rows.filter(application_id__in=ids, state__in=states).values_list("application_id", "state"))
+def _number_of(rows: QuerySet[Any]) -> Coalesce:
+    counted = rows.order_by().values("application").annotate(number=Count("pk")).values("number")
+    return Coalesce(Subquery(counted), 0)

@@ -166,7 +166,7 @@ class TestPage:
         self, cast: Cast, world: World, django_assert_max_num_queries: DjangoAssertNumQueries
     ) -> None:
         client: Client = login(cast.alice)
-        with django_assert_max_num_queries(26):
+        with django_assert_max_num_queries(19):
             shown(client, reverse("organization_home", args=["widgetcorp"]))
 
 

@@ -213,6 +213,6 @@ class TestHome:
             )
         client = login(cast.alice)
         shown(client, home)
-        with django_assert_max_num_queries(26):
+        with django_assert_max_num_queries(19):
             page = shown(client, home)
         assert "1 to 25 of 31" in page

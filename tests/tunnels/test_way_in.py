@@ -222,6 +222,6 @@ def test_a_fixed_number_of_queries(
             )
     client = login(cast.alice)
     shown(client, address(world))
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(22):
         page = shown(client, address(world))
     assert "84 connections to the edge." in page

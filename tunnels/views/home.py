@@ -27,15 +27,10 @@ _APPLICATION_PAGES = frozenset({"application_policies", "ssh_authority_detail"})
 
 @dataclass(frozen=True)
 class Way:
-    """An application with its rail; `links` are the addresses of the steps' pages, in the same order."""
+    """An application with its rail."""
 
     application: Application
     rail: Rail
-    links: list[str]
-
-    @property
-    def steps(self) -> list[tuple[Step, str]]:
-        return list(zip(self.rail.steps, self.links, strict=True))
 
 
 @requires(Permission.ORGANIZATION_READ)
@@ -46,7 +41,8 @@ def organization_home(request: OrganizationRequest) -> HttpResponse:
     rows = Application.objects.for_organization(request.organization).order_by("-created_at", "id")
     listing = list_page(request, rows, search=("name", "hostname"))
     known = RailFacts(request.organization, listing.rows, timezone.now())
-    ways = [_way(request, application, known) for application in listing]
+    ways = [Way(application, judge_rail(known.facts(application))) for application in listing]
+    shown = _shown(ways, request.GET.get("application", ""))
     return show(
         request,
         "tunnels/home.html",
@@ -54,16 +50,12 @@ def organization_home(request: OrganizationRequest) -> HttpResponse:
         crumbs=(),
         listing=listing,
         ways=ways,
-        shown=_shown(ways, request.GET.get("application", "")),
+        shown=shown,
+        steps=[(step, _link(request, step, shown.application, known)) for step in shown.rail.steps] if shown else [],
         numbers=_numbers(request, listing, known),
         **activity_charts(request),
         live=True,
     )
-
-
-def _way(request: OrganizationRequest, application: Application, known: RailFacts) -> Way:
-    rail = judge_rail(known.facts(application))
-    return Way(application, rail, [_link(request, step, application, known) for step in rail.steps])
 
 
 def _link(request: OrganizationRequest, step: Step, application: Application, known: RailFacts) -> str:
