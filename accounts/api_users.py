@@ -6,14 +6,14 @@ from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
-from ninja import Query, Schema
+from ninja import Field, Query, Schema
 
 from accounts.actions.authenticators import reset_authenticators
-from accounts.actions.identities import disable_identity, enable_identity
+from accounts.actions.identities import create_identity, delete_identity, disable_identity, enable_identity
 from accounts.actions.sessions import revoke_session
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of, rfc3339
 from accounts.errors import Conflict, InvalidInput, NotFound
-from accounts.models import AccessSession, Identity
+from accounts.models import AccessSession, Identity, IdentityProvider
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -42,6 +42,15 @@ class AccessUserResult(Schema):
     # Ours: the provider that knows this person, and whether their access is switched off.
     identity_provider_id: str
     disabled: bool
+
+
+class UserBody(Schema):
+    """`identity_provider_id` (ours): who is to know them; without it, one-time PIN. `subject` (ours): by which name."""
+
+    email: str = Field(min_length=3, max_length=254)
+    name: str = Field("", max_length=350)
+    identity_provider_id: str | None = None
+    subject: str = Field("", max_length=255)
 
 
 class UserChanges(Schema):
@@ -81,6 +90,31 @@ def list_users(request: ApiRequest, paging: Query[Paging], filters: Query[UserFi
 @router.route("GET", "/users/{user_id}", Permission.IDENTITY_READ, AccessUserResult)
 def get_access_user(request: ApiRequest, user_id: str) -> AccessUserResult:
     return shape_user(own_identity(request, user_id))
+
+
+@router.route("POST", "/users", Permission.IDENTITY_EDIT, AccessUserResult)
+def create_access_user(request: ApiRequest, body: UserBody) -> AccessUserResult:
+    """A person before their first login. It lets nobody in: policies decide, and the login says who they are."""
+    rows = IdentityProvider.objects.for_organization(request.organization).select_related("organization")
+    if body.identity_provider_id is not None:
+        provider = find(rows, body.identity_provider_id, "No such identity provider.")
+    else:
+        pin = rows.filter(type=IdentityProvider.Type.ONE_TIME_PIN).first()
+        if pin is None:
+            text = "There is no one-time PIN login here: say which identity provider knows them, and by which subject."
+            raise InvalidInput(text, fields={"identity_provider_id": text})
+        provider = pin
+    identity = create_identity(provider, subject=body.subject, email=body.email, name=body.name, actor=request.actor)
+    return shape_user(identity)
+
+
+@router.route("DELETE", "/users/{user_id}", Permission.IDENTITY_EDIT, Deleted)
+def delete_access_user(request: ApiRequest, user_id: str) -> Deleted:
+    """Of somebody who never logged in. Others are disabled (PUT): certificates and logs name them."""
+    identity = own_identity(request, user_id)
+    identifier = str(identity.pk)
+    delete_identity(identity, actor=request.actor)
+    return Deleted(id=identifier)
 
 
 @router.route("PUT", "/users/{user_id}", Permission.IDENTITY_EDIT, AccessUserResult)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -13,12 +15,13 @@ from accounts import audit, events
 from accounts.actions import scim_effects
 from accounts.actions.sessions import end_sessions
 from accounts.actor import Actor, ActorKind
-from accounts.errors import Conflict
+from accounts.errors import Conflict, InvalidInput
 from accounts.models import AccessSession, Identity, IdentityProvider, ScimUser
-from accounts.providers.base import LoginFailed
+from accounts.providers.base import LoginFailed, clean_email
 from accounts.text import ascii_lower
 
 MAX_USER_AGENT = 300
+_MAX_SUBJECT = 255
 _REFRESHED = ["email", "email_verified", "name", "groups", "claims", "last_login_at"]
 
 
@@ -113,6 +116,50 @@ def _locked_identity(provider: IdentityProvider, subject: str) -> Identity:
             return Identity.objects.create(organization=provider.organization, provider=provider, subject=subject)
     except IntegrityError:
         return Identity.objects.select_for_update(no_key=True).get(provider=provider, subject=subject)
+
+
+@transaction.atomic
+def create_identity(provider: IdentityProvider, *, subject: str, email: str, name: str = "", actor: Actor) -> Identity:
+    """A person before their first login, to disable them or to ask policies about them. What is said here grants
+    nothing: the login itself says the rest, and replaces it. `subject` is what the provider calls them; for one-time
+    PINs that is the address."""
+    # As logins fold it, so that it will be the same person (AC-05).
+    address = clean_email(email.strip())
+    try:
+        validate_email(address)
+    except ValidationError as error:
+        raise InvalidInput("Enter a valid e-mail address.", fields={"email": "Not an e-mail address."}) from error
+    is_pin = provider.type == IdentityProvider.Type.ONE_TIME_PIN
+    key = address if is_pin else subject.strip()
+    if not 0 < len(key) <= _MAX_SUBJECT or not key.isprintable():
+        message = f"Say which subject {provider.name} knows them by: for one-time PINs only, it is the address."
+        raise InvalidInput(message, fields={"subject": message})
+    values = {"organization": provider.organization, "provider": provider, "subject": key}
+    try:
+        with transaction.atomic():
+            identity = Identity.objects.create(**values, email=address, name=" ".join(name.split())[:350])
+    except IntegrityError as error:
+        message = f"{provider.name} knows {address} already."
+        raise Conflict(message, code="identity_exists", fields={"email": message}) from error
+    new = {"provider": provider.name, "email": address, "subject": key}
+    audit.record(events.IDENTITY_CREATED, organization=provider.organization, actor=actor, target=identity, new=new)
+    return identity
+
+
+@transaction.atomic
+def delete_identity(identity: Identity, *, actor: Actor) -> None:
+    """Only of somebody who never logged in: sessions, certificates and account names of the others name them, so those
+    are disabled instead."""
+    rows = Identity.objects.for_organization(identity.organization).select_for_update(no_key=True)
+    current = rows.filter(pk=identity.pk).first()
+    if current is None:
+        raise Conflict(f"{identity} is deleted already.", code="already_deleted")
+    if current.last_login_at is not None or ScimUser.objects.filter(identity=current).exists():
+        message = f"Sessions, certificates or the directory name {identity}. Disable them instead."
+        raise Conflict(message, code="identity_in_use")
+    old = {"email": current.email, "subject": current.subject}
+    audit.delete(current)
+    audit.record(events.IDENTITY_DELETED, organization=identity.organization, actor=actor, target=current, old=old)
 
 
 @transaction.atomic
