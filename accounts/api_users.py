@@ -39,9 +39,10 @@ class AccessUserResult(Schema):
     last_successful_login: str | None
     created_at: str | None
     updated_at: str | None
-    # Ours: the provider that knows this person, and whether their access is switched off.
+    # Ours: the provider that knows this person, whether their access is off, and whether an administrator blocked them.
     identity_provider_id: str
     disabled: bool
+    blocked: bool
 
 
 class UserBody(Schema):
@@ -119,15 +120,17 @@ def delete_access_user(request: ApiRequest, user_id: str) -> Deleted:
 
 @router.route("PUT", "/users/{user_id}", Permission.IDENTITY_EDIT, AccessUserResult)
 def update_access_user(request: ApiRequest, user_id: str, body: UserChanges) -> AccessUserResult:
-    """`disabled` switches the person's access off (sessions end, connections are cut) and on again."""
+    """`disabled` blocks the person (sessions end, connections are cut), whatever their provider says later, and lifts
+    that again."""
     identity = own_identity(request, user_id)
     for name in ("email", "name"):
         if getattr(body, name) not in (None, getattr(identity, name)):
             text = f"The {name} is what {identity.provider.name} says at each login; change it there."
             raise InvalidInput(text, fields={name: text})
-    if body.disabled is not None and body.disabled != (identity.disabled_at is not None):
-        change = disable_identity if body.disabled else enable_identity
-        change(identity, actor=request.actor)
+    if body.disabled and not identity.is_blocked:
+        disable_identity(identity, actor=request.actor)
+    elif body.disabled is False and identity.disabled_at is not None:
+        enable_identity(identity, actor=request.actor)
     return shape_user(own_identity(request, user_id))
 
 
@@ -193,6 +196,7 @@ def shape_user(identity: Identity) -> AccessUserResult:
         updated_at=rfc3339(identity.last_login_at or identity.created_at),
         identity_provider_id=str(identity.provider_id),
         disabled=identity.disabled_at is not None,
+        blocked=identity.is_blocked,
     )
 
 

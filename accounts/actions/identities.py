@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit, events
@@ -164,11 +165,13 @@ def delete_identity(identity: Identity, *, actor: Actor) -> None:
 
 @transaction.atomic
 def disable_identity(identity: Identity, *, actor: Actor) -> None:
-    """No new login, token or certificate, and its sessions end now."""
+    """Blocks the person: no new login, token or certificate, and their sessions end now. Only enable_identity lifts it:
+    whom the provider had deactivated stays out when it takes them back."""
     now = timezone.now()
-    enabled = Identity.objects.filter(pk=identity.pk, disabled_at__isnull=True)
-    if not enabled.update(disabled_at=now, disabled_by_scim=False):
-        raise Conflict(f"{identity} is disabled already.", code="already_disabled")
+    was_out = identity.disabled_at is not None
+    free = Identity.objects.filter(Q(disabled_at__isnull=True) | Q(disabled_by_scim=True), pk=identity.pk)
+    if not free.update(disabled_at=now, disabled_by_scim=False):
+        raise Conflict(f"{identity} is blocked already.", code="already_disabled")
     identity.disabled_at, identity.disabled_by_scim = now, False
     ended = end_sessions(identity)
     audit.record(
@@ -176,26 +179,29 @@ def disable_identity(identity: Identity, *, actor: Actor) -> None:
         organization=identity.organization,
         actor=actor,
         target=identity,
-        old={"disabled": False},
+        old={"disabled": was_out},
         new={"disabled": True, "sessions": ended},
     )
 
 
 @transaction.atomic
 def enable_identity(identity: Identity, *, actor: Actor) -> None:
-    deactivated = ScimUser.objects.filter(identity=identity, active=False, provider__scim_enabled=True)
-    if deactivated.filter(provider__scim_user_deprovision=True).exists():
+    """Lifts the block. Whom the provider deactivated meanwhile stays out until it takes them back."""
+    known = ScimUser.objects.select_for_update(of=("self",), no_key=True).filter(identity=identity)
+    deactivates = {"provider__scim_enabled": True, "provider__scim_user_deprovision": True}
+    is_kept_out = known.filter(active=False, **deactivates).first() is not None
+    disabled = Identity.objects.filter(pk=identity.pk, disabled_at__isnull=False)
+    if is_kept_out and not disabled.filter(disabled_by_scim=False).update(disabled_by_scim=True):
         message = f"{identity} was deactivated at {identity.provider.name}; it has to be activated there."
         raise Conflict(message, code="deactivated_by_scim")
-    disabled = Identity.objects.filter(pk=identity.pk, disabled_at__isnull=False)
-    if not disabled.update(disabled_at=None, disabled_by_scim=False):
-        raise Conflict(f"{identity} is not disabled.", code="not_disabled")
-    identity.disabled_at, identity.disabled_by_scim = None, False
+    if not is_kept_out and not disabled.update(disabled_at=None, disabled_by_scim=False):
+        raise Conflict(f"{identity} is not blocked.", code="not_disabled")
+    identity.disabled_at, identity.disabled_by_scim = identity.disabled_at if is_kept_out else None, is_kept_out
     audit.record(
         events.IDENTITY_ENABLED,
         organization=identity.organization,
         actor=actor,
         target=identity,
         old={"disabled": True},
-        new={"disabled": False},
+        new={"disabled": False, "deactivated": is_kept_out},
     )

@@ -109,6 +109,7 @@ class Office:
             status="approved",
             ends_at=timezone.now() + timedelta(hours=1),
         )
+        self.approval.votes.create(organization=cast.widgetcorp, email="dora@widgetcorp.test", approves=True)
 
 
 CHANGES: dict[str, Callable[[Office], object]] = {
