@@ -195,7 +195,7 @@ def _profile(page: Page) -> None:
     page.ask()
     with _counted():
         page.ask()
-    profile = cProfile.Profile()
+    profile = cProfile.Profile(time.process_time)
     profile.runcall(page.ask)
     pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
     pstats.Stats(profile).sort_stats("tottime").print_stats(25)
