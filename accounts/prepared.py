@@ -68,6 +68,28 @@ class _Statement:
         ]
 
 
+# The cursor of each statement of this thread, with the connection it belongs to. A new cursor works out anew how to
+# send and read the types of its statement, which costs psycopg as much as the statement itself.
+_cursors = threading.local()
+
+
+def executed(connection: Any, sql: str, values: Sequence[Any]) -> Any:
+    """The cursor that has executed it; whoever asks for rows fetches all of them at once."""
+    # What connection.cursor() would do.
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    if connection.queries_logged:
+        cursor = connection.cursor()
+    else:
+        kept: dict[str, tuple[Any, Any]] = _cursors.__dict__.setdefault("kept", {})
+        owner, cursor = kept.get(sql, (None, None))
+        if owner is not connection.connection:
+            cursor = connection.cursor()
+            kept[sql] = (connection.connection, cursor)
+    cursor.execute(sql, values)
+    return cursor
+
+
 class _Prepared:
     """Compiles at the first run in a thread, and again when the thread has got another connection object."""
 
@@ -100,9 +122,7 @@ class PreparedRows(_Prepared, Generic[ModelT]):
 
     def all(self, **values: Any) -> list[ModelT]:
         statement = self._statement()
-        with statement.connection.cursor() as cursor:
-            cursor.execute(statement.sql, statement.bound(values))
-            rows = cursor.fetchall()
+        rows = executed(statement.connection, statement.sql, statement.bound(values)).fetchall()
         return self._instances(statement, rows) if rows else []
 
     def _instances(self, statement: _Statement, rows: Sequence[Any]) -> list[ModelT]:
@@ -144,9 +164,7 @@ class PreparedValues(_Prepared):
 
     def all(self, **values: Any) -> list[Sequence[Any]]:
         statement = self._statement()
-        with statement.connection.cursor() as cursor:
-            cursor.execute(statement.sql, statement.bound(values))
-            rows = cursor.fetchall()
+        rows = executed(statement.connection, statement.sql, statement.bound(values)).fetchall()
         converters = statement.compiler.get_converters([column[0] for column in statement.compiler.select])
         return list(statement.compiler.apply_converters(rows, converters)) if converters else rows
 
@@ -165,9 +183,7 @@ class PreparedUpdate(_Prepared, Generic[ModelT]):
     def run(self, **values: Any) -> int:
         """Number of rows changed."""
         statement = self._statement()
-        with statement.connection.cursor() as cursor:
-            cursor.execute(statement.sql, statement.bound(values))
-            return int(cursor.rowcount)
+        return int(executed(statement.connection, statement.sql, statement.bound(values)).rowcount)
 
     def _compiler(self) -> Any:
         query: Any = self._build().query.chain(UpdateQuery)
@@ -204,10 +220,9 @@ def insert(instance: ModelT) -> ModelT:
     """Store a new row, as `instance.save(force_insert=True)` does but without signals (nothing here listens to any)."""
     connection = connections[DEFAULT_DB_ALIAS]
     head, marks, returned, fields, makes_key = _insert_statement(type(instance), connection)
-    with connection.cursor() as cursor:
-        cursor.execute(f"{head} {marks}{returned}", _insert_values([instance], fields, connection))
-        if makes_key:
-            instance.pk = cursor.fetchone()[0]
+    cursor = executed(connection, f"{head} {marks}{returned}", _insert_values([instance], fields, connection))
+    if makes_key:
+        instance.pk = cursor.fetchall()[0][0]
     _mark_stored(instance)
     return instance
 
@@ -219,8 +234,7 @@ def insert_all(instances: Sequence[ModelT]) -> None:
     connection = connections[DEFAULT_DB_ALIAS]
     head, marks, _, fields, _ = _insert_statement(type(instances[0]), connection)
     values = _insert_values(instances, fields, connection)
-    with connection.cursor() as cursor:
-        cursor.execute(f"{head} {', '.join([marks] * len(instances))}", values)
+    executed(connection, f"{head} {', '.join([marks] * len(instances))}", values)
     for instance in instances:
         _mark_stored(instance)
 

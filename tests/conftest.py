@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.db import transaction
 from django.db.transaction import Atomic
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 from tests.databases import database_template, django_db_setup
@@ -32,16 +35,41 @@ __all__ = [
     "ready_made_token_keys",
 ]
 
-# Folders whose tests use neither database nor broker, or only draw what other tests have checked on both.
-_ONCE = ("dataplane", "browser", "integration/people")
-# `make run` itself, and what reads files and source: what they show does not depend on the database.
+# What runs on SQLite only; docs/testing.md says which question each of these answers, and where PostgreSQL is asked.
+_ONCE = ("dataplane/", "browser/", "integration/people/")
 _ONCE_FILES = (
-    "test_make_run.py",
-    "test_canaries.py",
-    "test_every_url.py",
+    # Files, source and processes.
     "test_architecture.py",
+    "test_canaries.py",
     "test_docs.py",
+    "test_make_run.py",
+    # Permutations of requests over views that both databases see (_BOTH asks for each of them).
+    "test_api_sdk.py",
+    "test_api_sdk_people.py",
+    "test_api_sdk_policies.py",
+    "test_every_url.py",
+    "test_query_budgets.py",
+    "test_scim_client.py",
+    # What other people's providers say: signatures, claims, time-outs.
+    "test_login_cloud_providers.py",
+    "test_login_oidc.py",
+    "test_login_saml.py",
+    "test_login_somebody_elses_oidc.py",
+    "test_provider_pages.py",
+    "test_provider_places.py",
+    # Texts and drawings made of rows that others store and read.
+    "test_api_buttons.py",
+    "test_api_forms.py",
+    "test_api_forms_all.py",
+    "test_asks_first.py",
+    "test_host_setup.py",
+    "test_look.py",
+    "test_navigation.py",
+    "test_page_weight.py",
+    "test_policy_terms.py",
+    "test_words.py",
 )
+_BOTH = ("test_pages_open_exactly_for_the_roles_that_may[owner]",)
 # Tests here use cache or broker without the database.
 _BROKER_FILES = ("test_jobs.py", "test_repeats.py", "test_framework.py", "test_authorize.py", "test_authorities.py")
 
@@ -54,11 +82,39 @@ def _place(item: pytest.Item) -> str:
     return item.path.relative_to(Path(__file__).parent).as_posix()
 
 
+# The same examples in every run, however slow the machine: what a run finds must not depend on chance.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", patient, derandomize=True)
+settings.register_profile("explore", patient)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The second run leaves these out anyway (-m "not once"): then they need not even be imported."""
+    if config.getoption("markexpr") != "not once":
+        return None
+    place = collection_path.relative_to(Path(__file__).parent).as_posix() + "/"
+    unneeded = collection_path.name in _ONCE_FILES and collection_path.name != "test_every_url.py"
+    return True if unneeded or place.startswith(_ONCE) else None
+
+
+def pytest_sessionstart() -> None:
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Five thousand tests are two million objects, which live to the end: looking through them again and again for
+    garbage takes a tenth of the run."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [not _place(item).startswith(long) for long in _LONG])
     for item in items:
         listed = _place(item).startswith(_ONCE) or item.path.name in _ONCE_FILES
-        if listed or not _touches_services(item):
+        if (listed and item.name not in _BOTH) or not _touches_services(item):
             item.add_marker(pytest.mark.once)
 
 

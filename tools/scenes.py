@@ -21,8 +21,15 @@ def sent_empty(path: str, button: str) -> Scene:
     return scene
 
 
+def next_steps(page: Page, home: str) -> None:
+    """Home opens the application that is not finished yet."""
+    page.goto(home)
+    page.get_by_role("heading", name="The way to").wait_for()
+
+
 # The name of the picture, and how the page gets there; `home` ends with a slash.
 SCENES: dict[str, Scene] = {
+    "home-next-steps": next_steps,
     "access-applications-add-faults": sent_empty("access/applications/add/", "Next: add policies"),
     "access-groups-add-faults": sent_empty("access/groups/add/", "Save group"),
 }

@@ -32,7 +32,8 @@ from accounts.models import (
     User,
 )
 
-STAFF, MEMBER = "sam@operator.test", "erin@widgetcorp.localhost"
+STAFF, EDITOR = "sam@operator.test", "erin@widgetcorp.localhost"
+VIEWER = "bartholomew.montgomery-featherstonehaugh@subsidiary.widgetcorp.example"
 LONG_NAME = "Wilhelmina-Konstantinopolitanska von Hohenzollern-Sigmaringen"
 LONG_EMAIL = "wilhelmina.konstantinopolitanska.von.hohenzollern@engineering.widgetcorp.localhost"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
@@ -75,7 +76,11 @@ def add() -> None:
         _members(made)
         _logs(made, identity)
         _staff(made)
-    print(json.dumps({"password": made.password, "identity": str(identity.pk), "provider": str(provider.pk)}))
+    tests = ProviderTest.objects.filter(provider=provider)
+    good, bad = (tests.get(result__has_key=key).pk for key in ("subject", "error"))
+    found = {"identity": identity.pk, "provider": provider.pk, "test_good": good, "test_bad": bad}
+    ids = {name: str(key) for name, key in found.items()}
+    print(json.dumps({"password": made.password, "staff": STAFF, "viewer": VIEWER, **ids}))
 
 
 def _login_methods(made: _Made) -> Any:
@@ -122,7 +127,7 @@ def _people(made: _Made, provider: Any) -> Any:
     """Users in each state; the one with the long name has everything a user can have."""
 
     for number, (email, name, disabled) in enumerate(
-        (("dora@people.test", "Dora Diaz", False), ("mallory@people.test", "", True), ("", "Build robot", False))
+        (("dora@people.test", "Dora Diaz", False), ("mallory@people.test", "", True), ("zoe@people.test", "", False))
     ):
         Identity.objects.create(
             organization=made.organization,
@@ -170,9 +175,9 @@ def _people(made: _Made, provider: Any) -> Any:
 def _members(made: _Made) -> None:
 
     for role, email in (
-        ("editor", MEMBER),
+        ("editor", EDITOR),
         ("auditor", "ada@audit.example"),
-        ("viewer", "bartholomew.montgomery-featherstonehaugh@subsidiary.widgetcorp.example"),
+        ("viewer", VIEWER),
     ):
         user = User.objects.create_user(email, made.password)
         Membership.objects.create(organization=made.organization, user=user, role=role)
@@ -202,11 +207,15 @@ def _logs(made: _Made, identity: Any) -> None:
 
     application = Application.objects.get(organization=made.organization, name="SSH bastion")
     common = {"organization": made.organization, "application": application, "identity": identity}
+    people = [*Identity.objects.filter(organization=made.organization, email__endswith="@people.test"), identity]
     for number, (action, reason) in enumerate(_REFUSALS):
+        person = people[number % len(people)]
         entry = AccessRequest.objects.create(
-            **common,
+            organization=made.organization,
+            application=application,
+            identity=person,
             application_label=application.name,
-            email=LONG_EMAIL,
+            email=person.email,
             action=action,
             allowed=False,
             reason=reason,

@@ -10,8 +10,8 @@ and styles as they are then; the line is the new filter. Prints whatever the bro
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
+import json
 import os
 import re
 import signal
@@ -22,9 +22,8 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-from nacl.public import PrivateKey
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from demo.first_login import (
@@ -40,6 +39,7 @@ from demo.installation import Installation, installation
 from demo.person import Person
 from demo.sshd import sshd
 from tools.chromium import chromium
+from tools.other_pages import add_questions, of_dashboard, of_people
 from tools.scenes import SCENES
 from tools.services import free_port
 
@@ -58,18 +58,19 @@ _DOWNLOADS = (".pub", ".pem", ".sh", ".csv", ".json")  # no pages
 # Which pages are kept, and in which forms: each section in light, one page of each section also in the others.
 PICTURES = {
     "home": ("light", "dark", "phone", "phone-dark"),
-    "access-applications": ("light", "phone"),
+    "home-next-steps": ("light", "phone"),
+    "access-applications": ("light", "dark", "phone"),
     "access-applications-add": ("light",),
     "access-applications-id": ("light",),
     "access-applications-id-way-in": ("light", "dark", "phone"),
     "access-applications-id-policies": ("light",),
-    "access-applications-id-policies-id-edit": ("light",),
-    "access-groups": ("light",),
+    "access-applications-id-policies-id-edit": ("light", "dark", "phone"),
+    "access-groups": ("light", "dark"),
     "access-policies": ("light",),
-    "access-service-auth": ("light",),
+    "access-service-auth": ("light", "phone"),
     "access-service-auth-ssh": ("light",),
-    "access-service-auth-ssh-id": ("light",),
-    "tunnels": ("light",),
+    "access-service-auth-ssh-id": ("light", "dark", "phone"),
+    "tunnels": ("light", "dark", "phone"),
     "tunnels-id": ("light", "dark", "phone"),
     "tunnels-id-hostnames": ("light",),
     "dns-id": ("light", "dark", "phone"),
@@ -88,8 +89,17 @@ PICTURES = {
     "people-start": ("light", "dark", "phone"),
     "people-account": ("light",),
     "people-denied": ("light", "phone"),
+    "people-authenticators": ("light",),
+    "edge-no-route": ("light",),
+    "entrance-sign-in": ("light", "dark"),
+    "account-two-factor": ("light",),
+    "staff-organization": ("light",),
+    "staff-jobs": ("light",),
+    "settings-login-methods": ("light",),
 }
 _ORGANIZATION = "/accounts/{account}"
+# What tools.screenshot_rows printed: the password of its accounts, and ids.
+Rows = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -115,13 +125,13 @@ def main() -> int:
     wanted.folder.mkdir(parents=True, exist_ok=True)
     names: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="sallyport-pictures-") as directory, contextlib.ExitStack() as stack:
-        here = fill(Path(directory), stack)
+        here, rows = fill(Path(directory), stack)
         browser = stack.enter_context(chromium())
-        complaints = take(browser, here, wanted, names)
+        complaints = take(browser, here, wanted, names, rows)
         for line in sys.stdin if options.again else ():
             reload_pages(here)
             wanted = replace(wanted, only=line.strip())
-            complaints = take(browser, here, wanted, names)
+            complaints = take(browser, here, wanted, names, rows)
     return 1 if complaints else 0
 
 
@@ -138,10 +148,11 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def take(browser: Browser, here: Installation, wanted: Wanted, names: dict[str, str]) -> list[str]:
-    complaints = photograph(browser, here, wanted, names) + photograph_people(browser, here, wanted)
-    known = set(names.values()) | SCENES.keys()
-    unknown = [name for name in PICTURES if name not in known and not name.startswith("people-")]
+def take(browser: Browser, here: Installation, wanted: Wanted, names: dict[str, str], rows: Rows) -> list[str]:
+    complaints = photograph(browser, here, wanted, names) + photograph_others(browser, here, wanted, rows)
+    others = [pages.keys() for pages in (*of_dashboard(here, rows).values(), *of_people(here).values())]
+    known = {*names.values(), *SCENES, *(name for pages in others for name in pages)}
+    unknown = [name for name in PICTURES if name not in known]
     complaints += [f"{name} was not found" for name in unknown]
     print("\n".join(complaints) or "no complaints from the browser", flush=True)
     return complaints
@@ -168,11 +179,13 @@ def _answers(here: Installation) -> bool:
     return False
 
 
-def fill(base: Path, stack: contextlib.ExitStack) -> Installation:
+def fill(base: Path, stack: contextlib.ExitStack) -> tuple[Installation, Rows]:
     """The tutorial done once, by API and command line, so that pages have something to show."""
     port = free_port()
     issuer = stack.enter_context(identity_provider(port))
-    here = stack.enter_context(installation(base / "var", FETCH_ALLOWED_PRIVATE_HOSTS=f"127.0.0.1:{port}"))
+    here = stack.enter_context(
+        installation(base / "var", FETCH_ALLOWED_PRIVATE_HOSTS=f"127.0.0.1:{port}", STAFF_REQUIRES_MFA="false")
+    )
     server = stack.enter_context(sshd(base / "sshd", principals=["alice"]))
     application = build_application(here, issuer, [f"127.0.0.1:{server.port}"])
     operator = Person.at("operator", base, here)
@@ -187,7 +200,9 @@ def fill(base: Path, stack: contextlib.ExitStack) -> Installation:
         person.configure(HOSTNAME)
         person.ssh(f"{server.account}@{HOSTNAME}", "true")
     furnish(here)
-    return here
+    add_questions(here)
+    rows: Rows = json.loads(here.manage("shell", "-v0", "-c", "from tools.screenshot_rows import add; add()"))
+    return here, rows
 
 
 def furnish(here: Installation) -> None:
@@ -240,28 +255,33 @@ def window(browser: Browser, form: str, complaints: list[str]) -> Iterator[Page]
     context.close()
 
 
-def photograph_people(browser: Browser, here: Installation, wanted: Wanted) -> list[str]:
-    """What people see who are no members: login, start page, account, the question of the client, a refusal."""
+def photograph_others(browser: Browser, here: Installation, wanted: Wanted, rows: Rows) -> list[str]:
+    """Pages beside the organization's own, each by who may see it (tools/other_pages.py). A refusal is an error to the
+    browser's console: nothing of it counts here."""
     complaints: list[str] = []
-    port = urlsplit(here.facts["edge_url"]).port
-    start = f"https://{here.facts['team_domain']}:{port}/"
-    key = base64.urlsafe_b64encode(bytes(PrivateKey.generate().public_key)).decode()
-    client = f"https://{HOSTNAME}:{port}/cdn-cgi/access/cli?{urlencode({'send_org_token': 'true', 'token': key})}"
     for form in wanted.forms:
-        for person, pages in (
-            ("alice", {"people-start": start, "people-account": f"{start}account", "people-approve": client}),
-            ("carol", {"people-denied": client}),
-        ):
-            if not any(wanted.includes(name, form) for name in ("people-login", *pages)):
-                continue
-            with window(browser, form, []) as page:  # a refusal is an error to the browser's console
-                page.goto(start)
-                keep(page, wanted, "people-login", form, complaints)
-                log_in(page, person)
-                for name, address in pages.items():
-                    page.goto(address)
-                    keep(page, wanted, name, form, complaints)
+        for email, pages in of_dashboard(here, rows).items():
+            if any(wanted.includes(name, form) for name in pages):
+                with window(browser, form, []) as page:
+                    if email:
+                        sign_in(page, here, *(() if email == "owner" else (email, rows["password"])))
+                    for name, path in pages.items():
+                        visit(page, wanted, name, form, f"{here.facts['dashboard_url']}/{path}", complaints)
+        for person, pages in of_people(here).items():
+            if any(wanted.includes(name, form) for name in pages):
+                with window(browser, form, []) as page:
+                    if person:
+                        page.goto(of_people(here)[""]["people-login"])
+                        log_in(page, person)
+                    for name, address in pages.items():
+                        visit(page, wanted, name, form, address, complaints)
     return complaints
+
+
+def visit(page: Page, wanted: Wanted, name: str, form: str, address: str, complaints: list[str]) -> None:
+    if wanted.includes(name, form):
+        page.goto(address)
+        keep(page, wanted, name, form, complaints)
 
 
 def log_in(page: Page, person: str) -> None:
@@ -294,12 +314,13 @@ def listen(page: Page, complaints: list[str]) -> None:
     page.on("pageerror", lambda error: complaints.append(str(error)))
 
 
-def sign_in(page: Page, here: Installation) -> None:
-    page.goto(here.facts["dashboard_url"])
-    page.get_by_label(re.compile("e-?mail", re.IGNORECASE)).first.fill(here.facts["admin_email"])
-    page.locator("input[type=password]").fill(here.facts["admin_password"])
+def sign_in(page: Page, here: Installation, email: str = "", password: str = "") -> None:
+    """As the owner, or as somebody else."""
+    page.goto(f"{here.facts['dashboard_url']}/accounts/login/")
+    page.get_by_label("E-mail").fill(email or here.facts["admin_email"])
+    page.locator("input[type=password]").fill(password or here.facts["admin_password"])
     page.locator("input[type=password]").press("Enter")
-    page.wait_for_url("**/o/**")
+    page.wait_for_url(lambda address: "/accounts/login/" not in address)
 
 
 def collect(page: Page, here: Installation, names: dict[str, str]) -> dict[str, str]:

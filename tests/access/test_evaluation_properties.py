@@ -20,7 +20,7 @@ from tests.access import policy_strategies as some
 
 Groups = dict[str, Group]
 GETS_IN = {Outcome.ALLOW, Outcome.BYPASS, Outcome.SERVICE_AUTH}
-often = settings(max_examples=100, deadline=None)
+often = settings(max_examples=50, deadline=None)
 pytestmark = pytest.mark.once
 one_rule = some.RULES.map(lambda item: read_rules([item])[0])
 

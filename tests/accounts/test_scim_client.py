@@ -1,17 +1,18 @@
-"""Our SCIM service as clients of other people's making see it: the scim2-client library, and the scim2-tester suite."""
+"""Our SCIM service as clients of other people's making see it: the scim2-client library, and the scim2-tester suite.
+
+Both are imported where they are used: that takes a second, which only the process that runs these tests has to spend.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
-from scim2_client.engines.wsgi import WSGISCIMClient
-from scim2_models import PatchOp, PatchOperation, ScimProvider, SearchRequest
-from scim2_tester import Status, check_server
 
 from accounts.models import ScimUser
 from tests.access.makers import CLIENT_IP
@@ -25,7 +26,7 @@ def scim(cast: Cast) -> Scim:
 
 
 @pytest.fixture
-def client(scim: Scim) -> Iterator[WSGISCIMClient]:
+def client(scim: Scim) -> Iterator[Any]:
     """The application as a WSGI server runs it, but inside the test's transaction: the connection stays open."""
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
@@ -34,7 +35,10 @@ def client(scim: Scim) -> Iterator[WSGISCIMClient]:
         signal.connect(close_old_connections)
 
 
-def _client(scim: Scim) -> WSGISCIMClient:
+def _client(scim: Scim) -> Any:
+    from scim2_client.engines.wsgi import WSGISCIMClient
+    from scim2_models import ScimProvider
+
     edge = {"HTTP_SALLYPORT_EDGE_TOKEN": settings.EDGE_TOKEN, "HTTP_SALLYPORT_CLIENT_IP": CLIENT_IP}
     return WSGISCIMClient(
         get_wsgi_application(),
@@ -45,14 +49,18 @@ def _client(scim: Scim) -> WSGISCIMClient:
     )
 
 
-def test_the_compliance_suite_finds_no_error(client: WSGISCIMClient) -> None:
+def test_the_compliance_suite_finds_no_error(client: Any) -> None:
+    from scim2_tester import Status, check_server
+
     results = check_server(client)
     assert len(results) > 50
     failed = [f"{result.title}: {result.reason}" for result in results if result.status == Status.ERROR]
     assert failed == [], "\n".join(failed)
 
 
-def test_a_client_that_discovers_everything(client: WSGISCIMClient) -> None:
+def test_a_client_that_discovers_everything(client: Any) -> None:
+    from scim2_models import PatchOp, PatchOperation, SearchRequest
+
     client.discover()
     user_model, group_model = client.get_resource_model("User"), client.get_resource_model("Group")
     made = client.create(user_model(user_name="alice@widgetcorp.test", active=True))

@@ -97,13 +97,12 @@ def test_quickstart_names_all_that_scripts_need(running: Installation) -> None:
     assert facts["api_token"] not in said
 
 
-def test_a_signal_stops_all_and_the_next_start_has_all_data(tmp_path: Path) -> None:
-    state = tmp_path / "var"
-    with installation(state) as first:
-        body = {"name": "Kept", "include": [{"everyone": {}}]}
-        group = first.api("POST", "/accounts/{account}/access/groups", body)
-        kept = _kept_files(state)
-        _stops(first, signal.SIGINT)
+def test_a_signal_stops_all_and_the_next_start_has_all_data(running: Installation) -> None:
+    state = running.state
+    body = {"name": "Kept", "include": [{"everyone": {}}]}
+    group = running.api("POST", "/accounts/{account}/access/groups", body)
+    kept = _kept_files(state)
+    _stops(running, signal.SIGINT)
     with installation(state) as second:
         assert [item["id"] for item in second.api("GET", "/accounts/{account}/access/groups")] == [group["id"]]
         assert _kept_files(state) == kept
@@ -208,8 +207,10 @@ def _copied(folder: Path) -> Path:
 
 
 def test_a_killed_supervisor_leaves_nothing_behind(running: Installation) -> None:
-    """Last in this file: it ends what the first test started."""
-    family = _family(running.process)
-    running.process.kill()
-    running.process.wait(5)
-    wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], "the end of every process")
+    running.process.terminate()
+    running.process.wait(30)
+    with installation(running.state) as third:
+        family = _family(third.process)
+        third.process.kill()
+        third.process.wait(5)
+        wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], "the end of every process")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 from mmdb_writer import MMDBWriter
@@ -33,9 +34,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--output", type=Path, required=True)
+        parser.add_argument("--migrate", action="store_true", help="Bring the database up to date first.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         output: Path = options["output"]
+        if options["migrate"]:
+            call_command("migrate", verbosity=0)
         country_file = Path(settings.GEOIP_DATABASE) if settings.GEOIP_DATABASE else None
         if country_file is not None and not country_file.exists():
             _write_country_database(country_file)

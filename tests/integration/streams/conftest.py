@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from demo.person import Person
 from demo.scim import ScimPush, enable_scim
 from tests.databases import Template
 from tests.integration.kit import Workshop, house, tutorial
@@ -16,6 +17,15 @@ from tests.integration.kit import Workshop, house, tutorial
 def workshop(tmp_path_factory: pytest.TempPathFactory, database_template: Template) -> Iterator[Workshop]:
     with house(tmp_path_factory.mktemp("streams"), database_template) as here, tutorial(here) as workshop:
         yield workshop
+
+
+@pytest.fixture(scope="package", autouse=True)
+def early(workshop: Workshop) -> Person:
+    """Logged in before all others; her certificate runs out while the folder's tests are at work."""
+    person = workshop.person("alice")
+    done = person.ssh(workshop.remote, "echo in")
+    assert done.stdout == "in\n", done
+    return person
 
 
 @pytest.fixture(scope="package")
