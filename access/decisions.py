@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from access import country
 from access.decision_facts import facts_of
@@ -18,7 +18,7 @@ from access.rules import group_ids
 from access.selectors import ExternalFacts, NamedList
 from accounts.errors import DomainError
 from accounts.models import AccessSession, Identity, IdentityProvider
-from accounts.prepared import Parameter, PreparedRows, insert
+from accounts.prepared import Parameter, PreparedRows, PreparedValues, insert
 
 log = logging.getLogger(__name__)
 # The policies of an application and the groups of its organization.
@@ -27,6 +27,11 @@ _LOAD_TRIES = 3
 _LINKS = PreparedRows(
     lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).select_related(
         "policy"
+    )
+)
+_EDITS = PreparedValues(
+    lambda: ApplicationPolicy.objects.filter(application=Parameter("application", Application._meta.pk)).values_list(
+        "policy_id", "precedence", "policy__updated_at"
     )
 )
 
@@ -130,12 +135,12 @@ def load_rules(application: Application) -> LoadedRules:
         if not any(group_ids(link.policy.include, link.policy.require, link.policy.exclude) for link in links):
             return [policy_of(link) for link in links], {}
         groups = _load_groups(application)
-        if _edits(links) == _edits(_LINKS.all(application=application.pk)):
+        if _edits(links) == {tuple(edit) for edit in _EDITS.all(application=application.pk)}:
             return [policy_of(link) for link in links], groups
     raise RulesInMotion("The policies of this application changed at every attempt to read them.")
 
 
-def _edits(links: Iterable[ApplicationPolicy]) -> set[tuple[uuid.UUID, int, datetime]]:
+def _edits(links: Iterable[ApplicationPolicy]) -> set[tuple[Any, ...]]:
     return {(link.policy_id, link.precedence, link.policy.updated_at) for link in links}
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from access import country, external
+from access.approvers import still_granted
 from access.evaluation import Group, Policy
 from access.kept import Kept
 from access.models import AccessList, Application, ApprovalRequest, Justification, ServiceToken
@@ -214,11 +215,11 @@ def _approvals(
         status=ApprovalRequest.Status.APPROVED,
         ends_at__gt=now,
     )
+    groups = {policy.id: policy.terms.approval_groups for policy in policies}
     held: dict[str, int] = {}
-    for policy_id, ends_at in rows.values_list("policy_id", "ends_at"):
-        if ends_at is not None:
-            left = max(1, int((ends_at - now).total_seconds()))
-            held[str(policy_id)] = max(left, held.get(str(policy_id), 0))
+    for request in still_granted(rows.prefetch_related("votes"), groups):
+        left = max(1, int(((request.ends_at or now) - now).total_seconds()))
+        held[str(request.policy_id)] = max(left, held.get(str(request.policy_id), 0))
     return held
 
 

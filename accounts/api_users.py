@@ -6,14 +6,14 @@ from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
-from ninja import Query, Schema
+from ninja import Field, Query, Schema
 
 from accounts.actions.authenticators import reset_authenticators
-from accounts.actions.identities import disable_identity, enable_identity
+from accounts.actions.identities import create_identity, delete_identity, disable_identity, enable_identity
 from accounts.actions.sessions import revoke_session
 from accounts.api_base import ApiRequest, ApiRouter, Deleted, Page, Paging, find, page_of, rfc3339
 from accounts.errors import Conflict, InvalidInput, NotFound
-from accounts.models import AccessSession, Identity
+from accounts.models import AccessSession, Identity, IdentityProvider
 from accounts.permissions import Permission
 from accounts.tenancy import TenantQuerySet
 
@@ -39,9 +39,19 @@ class AccessUserResult(Schema):
     last_successful_login: str | None
     created_at: str | None
     updated_at: str | None
-    # Ours: the provider that knows this person, and whether their access is switched off.
+    # Ours: the provider that knows this person, whether their access is off, and whether an administrator blocked them.
     identity_provider_id: str
     disabled: bool
+    blocked: bool
+
+
+class UserBody(Schema):
+    """`identity_provider_id` (ours): who is to know them; without it, one-time PIN. `subject` (ours): by which name."""
+
+    email: str = Field(min_length=3, max_length=254)
+    name: str = Field("", max_length=350)
+    identity_provider_id: str | None = None
+    subject: str = Field("", max_length=255)
 
 
 class UserChanges(Schema):
@@ -83,17 +93,44 @@ def get_access_user(request: ApiRequest, user_id: str) -> AccessUserResult:
     return shape_user(own_identity(request, user_id))
 
 
+@router.route("POST", "/users", Permission.IDENTITY_EDIT, AccessUserResult)
+def create_access_user(request: ApiRequest, body: UserBody) -> AccessUserResult:
+    """A person before their first login. It lets nobody in: policies decide, and the login says who they are."""
+    rows = IdentityProvider.objects.for_organization(request.organization).select_related("organization")
+    if body.identity_provider_id is not None:
+        provider = find(rows, body.identity_provider_id, "No such identity provider.")
+    else:
+        pin = rows.filter(type=IdentityProvider.Type.ONE_TIME_PIN).first()
+        if pin is None:
+            text = "There is no one-time PIN login here: say which identity provider knows them, and by which subject."
+            raise InvalidInput(text, fields={"identity_provider_id": text})
+        provider = pin
+    identity = create_identity(provider, subject=body.subject, email=body.email, name=body.name, actor=request.actor)
+    return shape_user(identity)
+
+
+@router.route("DELETE", "/users/{user_id}", Permission.IDENTITY_EDIT, Deleted)
+def delete_access_user(request: ApiRequest, user_id: str) -> Deleted:
+    """Of somebody who never logged in. Others are disabled (PUT): certificates and logs name them."""
+    identity = own_identity(request, user_id)
+    identifier = str(identity.pk)
+    delete_identity(identity, actor=request.actor)
+    return Deleted(id=identifier)
+
+
 @router.route("PUT", "/users/{user_id}", Permission.IDENTITY_EDIT, AccessUserResult)
 def update_access_user(request: ApiRequest, user_id: str, body: UserChanges) -> AccessUserResult:
-    """`disabled` switches the person's access off (sessions end, connections are cut) and on again."""
+    """`disabled` blocks the person (sessions end, connections are cut), whatever their provider says later, and lifts
+    that again."""
     identity = own_identity(request, user_id)
     for name in ("email", "name"):
         if getattr(body, name) not in (None, getattr(identity, name)):
             text = f"The {name} is what {identity.provider.name} says at each login; change it there."
             raise InvalidInput(text, fields={name: text})
-    if body.disabled is not None and body.disabled != (identity.disabled_at is not None):
-        change = disable_identity if body.disabled else enable_identity
-        change(identity, actor=request.actor)
+    if body.disabled and not identity.is_blocked:
+        disable_identity(identity, actor=request.actor)
+    elif body.disabled is False and identity.disabled_at is not None:
+        enable_identity(identity, actor=request.actor)
     return shape_user(own_identity(request, user_id))
 
 
@@ -159,6 +196,7 @@ def shape_user(identity: Identity) -> AccessUserResult:
         updated_at=rfc3339(identity.last_login_at or identity.created_at),
         identity_provider_id=str(identity.provider_id),
         disabled=identity.disabled_at is not None,
+        blocked=identity.is_blocked,
     )
 
 

@@ -38,10 +38,12 @@ LOGIN_STARTED = audit.register("accounts.login.started", "Login started")
 LOGIN_PIN_SENT = audit.register("accounts.login.pin_sent", "One-time PIN sent")
 LOGIN_SUCCEEDED = audit.register("accounts.login.succeeded", "Logged in")
 LOGIN_FAILED = audit.register("accounts.login.failed", "Login failed")
+IDENTITY_CREATED = audit.register("accounts.identity.created", "User added before their first login")
+IDENTITY_DELETED = audit.register("accounts.identity.deleted", "User without a login deleted")
 IDENTITY_DISABLED = audit.register(
-    "accounts.identity.disabled", "Identity disabled, its sessions ended", affects_edge=True
+    "accounts.identity.disabled", "Person blocked, their sessions ended", affects_edge=True
 )
-IDENTITY_ENABLED = audit.register("accounts.identity.enabled", "Identity enabled", affects_edge=True)
+IDENTITY_ENABLED = audit.register("accounts.identity.enabled", "Person unblocked", affects_edge=True)
 SESSION_REVOKED = audit.register("accounts.session.revoked", "Session revoked", affects_edge=True)
 SESSIONS_REVOKED = audit.register(
     "accounts.session.all_revoked", "All sessions of an identity revoked", affects_edge=True

@@ -225,7 +225,7 @@ class Identity(models.Model):
     groups = models.JSONField(default=list, blank=True)
     claims = models.JSONField(default=dict, blank=True)
     disabled_at = models.DateTimeField(null=True, blank=True)
-    # Then the provider may enable it again; what an administrator disabled stays disabled.
+    # Then the provider may enable it again; whom an administrator blocked stays out.
     disabled_by_scim = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     last_login_at = models.DateTimeField(null=True, blank=True)
@@ -239,6 +239,11 @@ class Identity(models.Model):
 
     def __str__(self) -> str:
         return self.email or self.subject
+
+    @property
+    def is_blocked(self) -> bool:
+        """By an administrator, whatever the provider says."""
+        return self.disabled_at is not None and not self.disabled_by_scim
 
 
 class ScimUser(models.Model):

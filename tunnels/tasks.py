@@ -12,6 +12,7 @@ from django.core.mail import send_mail
 from django.utils import timezone
 
 from accounts.audit import edge_version
+from accounts.counters import count
 from accounts.models import Membership
 from accounts.permissions import Role
 from tunnels import dns, records, zones
@@ -53,15 +54,10 @@ def announce() -> None:
     second = int(time.time())
     if second in spent_seconds:
         return
-    key = f"tunnels.announced.{second}"
-    cache.add(key, 0, 5)
-    try:
-        if cache.incr(key) > MAX_POKES_A_SECOND:
-            spent_seconds.clear()
-            spent_seconds.add(second)
-            return
-    except ValueError:  # the cache dropped it in between
-        pass
+    if count(f"tunnels.announced.{second}", 5) > MAX_POKES_A_SECOND:
+        spent_seconds.clear()
+        spent_seconds.add(second)
+        return
     announce_change.delay()
 
 

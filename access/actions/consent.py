@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.db import IntegrityError, transaction
 
 from access import events
+from access.approvers import is_agreed, resolved_groups
 from access.consent_mail import approvers_of, mail_approvers, mail_requester
-from access.models import AccessList, Application, ApprovalRequest, ApprovalVote, Justification, Policy
+from access.models import Application, ApprovalRequest, ApprovalVote, Justification, Policy
 from access.policy_models import MAX_APPROVED_SECONDS
 from accounts import audit
 from accounts.actor import Actor
 from accounts.errors import Conflict, InvalidInput, NotFound, PermissionDenied
-from accounts.models import AccessSession, Identity, Organization, User
+from accounts.models import AccessSession, Identity, User
 from accounts.text import ascii_lower
 
 MAX_REASON = 500
@@ -88,7 +87,7 @@ def request_approval(
         identity_id=session.identity_id,
         reason=clean,
         duration_seconds=duration_seconds,
-        groups=resolved_groups(application.organization, policy.approval_groups),
+        groups=resolved_groups(application.organization_id, policy.approval_groups),
         ip_address=ip or None,
     )
     audit.record(
@@ -149,7 +148,7 @@ def vote(
     event = events.APPROVAL_GIVEN
     if not approves:
         event = _decide(request, ApprovalRequest.Status.DENIED, now)
-    elif _is_agreed(request):
+    elif is_agreed(request.groups, request.votes.filter(approves=True).values_list("email", flat=True)):
         request.ends_at = now + timedelta(seconds=request.duration_seconds)
         event = _decide(request, ApprovalRequest.Status.APPROVED, now)
     _record(event, request, actor)
@@ -201,7 +200,7 @@ def with_present_approvers(request: ApprovalRequest) -> ApprovalRequest:
     """A request that waits is answered by the policy's approvers of now: who was taken off the policy or its list
     grants nothing any more, and what they said before does not count."""
     if request.status == ApprovalRequest.Status.PENDING:
-        request.groups = resolved_groups(request.organization, request.policy.approval_groups)
+        request.groups = resolved_groups(request.organization_id, request.policy.approval_groups)
     return request
 
 
@@ -255,29 +254,9 @@ def sweep_requests(*, now: datetime) -> int:
     return old.update(status=ApprovalRequest.Status.WITHDRAWN, decided_at=now)
 
 
-def resolved_groups(organization: Organization, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lists become their addresses of this moment: who was asked, and who could answer in the end, stays on record."""
-    resolved = []
-    for group in groups:
-        emails = list(group.get("email_addresses") or [])
-        if group.get("email_list_uuid"):
-            row = AccessList.objects.for_organization(organization).filter(pk=group["email_list_uuid"]).first()
-            emails = [item["value"] for item in row.items] if row is not None else []
-        addresses = sorted({ascii_lower(email) for email in emails})
-        resolved.append({"approvals_needed": group["approvals_needed"], "emails": addresses})
-    return resolved
-
-
 def checked_reason(text: str) -> str:
     clean = " ".join(text.split())
     if not clean or len(clean) > MAX_REASON or not clean.isprintable():
         message = f"Say in 1 to {MAX_REASON} characters what you need access for."
         raise InvalidInput(message, code="reason_invalid", fields={"reason": message})
     return clean
-
-
-def _is_agreed(request: ApprovalRequest) -> bool:
-    agreed = set(request.votes.filter(approves=True).values_list("email", flat=True))
-    return bool(request.groups) and all(
-        len(agreed & set(group["emails"])) >= group["approvals_needed"] for group in request.groups
-    )

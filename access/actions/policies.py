@@ -220,8 +220,7 @@ def detach_policy(
     old = {"precedence": link.precedence}
     link.delete()
     overruled = guard([application], override_reason=override_reason)
-    _record_place(events.POLICY_DETACHED, application, policy, actor, old=old, new=overruled)
-    return keep_deleted(
+    kept = keep_deleted(
         "attachment",
         application.organization,
         key=link.policy_id,
@@ -229,6 +228,8 @@ def detach_policy(
         document={"application": application.pk, **old},
         actor=actor,
     )
+    _record_place(events.POLICY_DETACHED, application, policy, actor, old=old, new=overruled)
+    return kept
 
 
 @transaction.atomic

@@ -23,6 +23,7 @@ from access.actions.consent import (
     vote,
     with_present_approvers,
 )
+from access.approvers import still_granted
 from access.models import ApprovalRequest
 from accounts.errors import PermissionDenied
 from accounts.http import OrganizationRequest, requires
@@ -146,8 +147,10 @@ def _entry(request: OrganizationRequest, row: ApprovalRequest, approver: Approve
 
 
 def _state(row: ApprovalRequest, now: datetime) -> str:
+    if row.status == Status.APPROVED and row.is_active(now):
+        return "active" if still_granted([row], {str(row.policy_id): row.policy.approval_groups}) else "lapsed"
     if row.status == Status.APPROVED:
-        return "active" if row.is_active(now) else "over"
+        return "over"
     return "pending" if row.status == Status.PENDING and not is_over(row, now) else "past"
 
 

@@ -56,13 +56,12 @@ def keep_deleted(
 def restore_deleted(kept: DeletedObject, *, actor: Actor) -> Model:
     """The object, made again by its own create action (which writes its event too). Of two at once, one is told that
     there is nothing left to undo."""
-    organization = kept.organization
+    # First, as the actions that delete do: they clear the oldest rows away under this lock.
+    organization = Organization.objects.select_for_update(no_key=True).get(pk=kept.organization_id)
     row = DeletedObject.objects.for_organization(organization).select_for_update(no_key=True).filter(pk=kept.pk).first()
     if row is None or row.expires_at <= timezone.now():
         message = f"{kept.name} was restored before, or the time to undo it is over."
         raise Conflict(message, code="nothing_to_undo")
-    # The action below locks the organization's row where it has to; this one is first, for all of them.
-    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     audit.delete(row)
     target = kinds()[row.kind].restore(row, actor)
     audit.record(

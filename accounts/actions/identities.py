@@ -6,19 +6,23 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import audit, events
 from accounts.actions import scim_effects
 from accounts.actions.sessions import end_sessions
 from accounts.actor import Actor, ActorKind
-from accounts.errors import Conflict
+from accounts.errors import Conflict, InvalidInput
 from accounts.models import AccessSession, Identity, IdentityProvider, ScimUser
-from accounts.providers.base import LoginFailed
+from accounts.providers.base import LoginFailed, clean_email
 from accounts.text import ascii_lower
 
 MAX_USER_AGENT = 300
+_MAX_SUBJECT = 255
 _REFRESHED = ["email", "email_verified", "name", "groups", "claims", "last_login_at"]
 
 
@@ -116,12 +120,58 @@ def _locked_identity(provider: IdentityProvider, subject: str) -> Identity:
 
 
 @transaction.atomic
+def create_identity(provider: IdentityProvider, *, subject: str, email: str, name: str = "", actor: Actor) -> Identity:
+    """A person before their first login, to disable them or to ask policies about them. What is said here grants
+    nothing: the login itself says the rest, and replaces it. `subject` is what the provider calls them; for one-time
+    PINs that is the address."""
+    # As logins fold it, so that it will be the same person (AC-05).
+    address = clean_email(email.strip())
+    try:
+        validate_email(address)
+    except ValidationError as error:
+        raise InvalidInput("Enter a valid e-mail address.", fields={"email": "Not an e-mail address."}) from error
+    is_pin = provider.type == IdentityProvider.Type.ONE_TIME_PIN
+    key = address if is_pin else subject.strip()
+    if not 0 < len(key) <= _MAX_SUBJECT or not key.isprintable():
+        message = f"Say which subject {provider.name} knows them by: for one-time PINs only, it is the address."
+        raise InvalidInput(message, fields={"subject": message})
+    values = {"organization": provider.organization, "provider": provider, "subject": key}
+    try:
+        with transaction.atomic():
+            identity = Identity.objects.create(**values, email=address, name=" ".join(name.split())[:350])
+    except IntegrityError as error:
+        message = f"{provider.name} knows {address} already."
+        raise Conflict(message, code="identity_exists", fields={"email": message}) from error
+    new = {"provider": provider.name, "email": address, "subject": key}
+    audit.record(events.IDENTITY_CREATED, organization=provider.organization, actor=actor, target=identity, new=new)
+    return identity
+
+
+@transaction.atomic
+def delete_identity(identity: Identity, *, actor: Actor) -> None:
+    """Only of somebody who never logged in: sessions, certificates and account names of the others name them, so those
+    are disabled instead."""
+    rows = Identity.objects.for_organization(identity.organization).select_for_update(no_key=True)
+    current = rows.filter(pk=identity.pk).first()
+    if current is None:
+        raise Conflict(f"{identity} is deleted already.", code="already_deleted")
+    if current.last_login_at is not None or ScimUser.objects.filter(identity=current).exists():
+        message = f"Sessions, certificates or the directory name {identity}. Disable them instead."
+        raise Conflict(message, code="identity_in_use")
+    old = {"email": current.email, "subject": current.subject}
+    audit.delete(current)
+    audit.record(events.IDENTITY_DELETED, organization=identity.organization, actor=actor, target=current, old=old)
+
+
+@transaction.atomic
 def disable_identity(identity: Identity, *, actor: Actor) -> None:
-    """No new login, token or certificate, and its sessions end now."""
+    """Blocks the person: no new login, token or certificate, and their sessions end now. Only enable_identity lifts it:
+    whom the provider had deactivated stays out when it takes them back."""
     now = timezone.now()
-    enabled = Identity.objects.filter(pk=identity.pk, disabled_at__isnull=True)
-    if not enabled.update(disabled_at=now, disabled_by_scim=False):
-        raise Conflict(f"{identity} is disabled already.", code="already_disabled")
+    was_out = identity.disabled_at is not None
+    free = Identity.objects.filter(Q(disabled_at__isnull=True) | Q(disabled_by_scim=True), pk=identity.pk)
+    if not free.update(disabled_at=now, disabled_by_scim=False):
+        raise Conflict(f"{identity} is blocked already.", code="already_disabled")
     identity.disabled_at, identity.disabled_by_scim = now, False
     ended = end_sessions(identity)
     audit.record(
@@ -129,26 +179,29 @@ def disable_identity(identity: Identity, *, actor: Actor) -> None:
         organization=identity.organization,
         actor=actor,
         target=identity,
-        old={"disabled": False},
+        old={"disabled": was_out},
         new={"disabled": True, "sessions": ended},
     )
 
 
 @transaction.atomic
 def enable_identity(identity: Identity, *, actor: Actor) -> None:
-    deactivated = ScimUser.objects.filter(identity=identity, active=False, provider__scim_enabled=True)
-    if deactivated.filter(provider__scim_user_deprovision=True).exists():
+    """Lifts the block. Whom the provider deactivated meanwhile stays out until it takes them back."""
+    known = ScimUser.objects.select_for_update(of=("self",), no_key=True).filter(identity=identity)
+    deactivates = {"provider__scim_enabled": True, "provider__scim_user_deprovision": True}
+    is_kept_out = known.filter(active=False, **deactivates).first() is not None
+    disabled = Identity.objects.filter(pk=identity.pk, disabled_at__isnull=False)
+    if is_kept_out and not disabled.filter(disabled_by_scim=False).update(disabled_by_scim=True):
         message = f"{identity} was deactivated at {identity.provider.name}; it has to be activated there."
         raise Conflict(message, code="deactivated_by_scim")
-    disabled = Identity.objects.filter(pk=identity.pk, disabled_at__isnull=False)
-    if not disabled.update(disabled_at=None, disabled_by_scim=False):
-        raise Conflict(f"{identity} is not disabled.", code="not_disabled")
-    identity.disabled_at, identity.disabled_by_scim = None, False
+    if not is_kept_out and not disabled.update(disabled_at=None, disabled_by_scim=False):
+        raise Conflict(f"{identity} is not blocked.", code="not_disabled")
+    identity.disabled_at, identity.disabled_by_scim = identity.disabled_at if is_kept_out else None, is_kept_out
     audit.record(
         events.IDENTITY_ENABLED,
         organization=identity.organization,
         actor=actor,
         target=identity,
         old={"disabled": True},
-        new={"disabled": False},
+        new={"disabled": False, "deactivated": is_kept_out},
     )

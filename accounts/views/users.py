@@ -88,13 +88,15 @@ def user_disable(request: OrganizationRequest, identity_id: UUID) -> HttpRespons
     return confirmed(
         request,
         lambda: disable_identity(identity, actor=request.actor),
-        said=f"{identity} is disabled: sessions ended, no new logins or certificates. Enable user undoes it.",
-        question=f"Disable {identity}?",
+        said=f"{identity} is blocked: sessions ended, no new logins or certificates. Unblock undoes it.",
+        question=f"Block {identity}?",
         consequences=[
             "All sessions end now; live connections are cut within seconds.",
-            "No login, token or certificate is given to them until somebody enables them again, whatever policies say.",
+            "No login, token or certificate is given to them until somebody here unblocks them, whatever policies and "
+            f"{identity.provider.name} say.",
+            *_not_blocked(identity),
         ],
-        button="Disable user",
+        button="Block this person",
         crumbs=_crumbs(request, identity),
     )
 
@@ -105,7 +107,11 @@ def user_enable(request: OrganizationRequest, identity_id: UUID) -> HttpResponse
     identity = _identity(request, identity_id)
     with telling(request):
         enable_identity(identity, actor=request.actor)
-        messages.success(request, f"{identity} may log in again, where policies allow it.")
+        if identity.disabled_at is None:
+            messages.success(request, f"{identity} may log in again, where policies allow it.")
+        else:
+            text = f"The block of {identity} is lifted. They stay out until {identity.provider.name} activates them."
+            messages.success(request, text)
     return redirect(at(request, "user_detail", identity.pk))
 
 
@@ -126,7 +132,7 @@ def user_revoke_sessions(request: OrganizationRequest, identity_id: UUID) -> Htt
         consequences=[
             "Every browser and command-line client of this user is signed out; live connections are cut within "
             "seconds.",
-            "They may log in again at once. To stop that, disable the user.",
+            "They may log in again at once. To stop that, block this person.",
         ],
         button="End all sessions",
         crumbs=_crumbs(request, identity),
@@ -156,6 +162,14 @@ def session_revoke(request: OrganizationRequest, session_id: UUID) -> HttpRespon
         button="End session",
         crumbs=_crumbs(request, identity),
     )
+
+
+def _not_blocked(identity: Identity) -> list[str]:
+    """The same address at another login method is another user: say so, or the person comes in by that door."""
+    same = Identity.objects.for_organization(identity.organization).filter(email=identity.email, disabled_at=None)
+    names = same.exclude(pk=identity.pk).exclude(email="").order_by("provider__name").values_list("provider__name")
+    others = ", ".join(name for (name,) in names[:5])
+    return [f"{identity.email} is known from {others} too. Block that user as well."] if others else []
 
 
 def _crumbs(request: OrganizationRequest, identity: Identity) -> Crumbs:

@@ -11,7 +11,7 @@ from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
 
-from access.models import ApprovalRequest
+from access.models import ApprovalRequest, ApprovalVote
 from accounts.models import AccessSession, User
 from tests.access.edge_client import TEAM
 from tests.access.makers import make_application, make_session
@@ -50,7 +50,12 @@ class Desk:
             "duration_seconds": 3600,
             "groups": [{"approvals_needed": 1, "emails": [self.cast.alice.email, "dora@widgetcorp.test"]}],
         }
-        return ApprovalRequest.objects.create(**{**values, **fields})
+        made = ApprovalRequest.objects.create(**{**values, **fields})
+        if made.status == Status.APPROVED:
+            ApprovalVote.objects.create(
+                organization=self.cast.widgetcorp, request=made, email=self.cast.alice.email, approves=True
+            )
+        return made
 
 
 @pytest.fixture

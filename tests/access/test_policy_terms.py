@@ -214,6 +214,7 @@ def test_purpose_is_asked_once_per_session_and_logged(cast: Cast) -> None:
     assert not AccessRequest.objects.exists(), "a question is no decision"
     empty = browser.submit(url, page, containing='name="reason"', reason="  ")
     assert empty.status_code == 422
+    assert "Ticket number?" in empty.content.decode()
     answer = browser.submit(url, page, containing='name="reason"', reason="INC-42 disk full")
     onward = browser.get(absolute(answer["Location"]))
     assert "/cdn-cgi/access/authorized" in onward["Location"]
@@ -307,6 +308,17 @@ def test_two_approvals_let_in_for_the_time_asked_and_then_cut(cast: Cast) -> Non
     entry = AccessRequest.objects.get(allowed=True, action="connect")
     assert entry.approvers == ["dora@widgetcorp.test", "eve@widgetcorp.test"]
     live = stream(application, session)
+    assert reasons(live) == []
+    policy = application.policy_links.get().policy
+    for left in (groups[0]["email_addresses"][:1], groups[0]["email_addresses"]):
+        wanted = [{"approvals_needed": min(2, len(left)), "email_addresses": left}]
+        update_policy(policy, actor=ACTOR, terms={"approval_groups": wanted})
+        assert reasons(live) == [], "those left are enough"
+    others = [{"approvals_needed": 2, "email_addresses": ["dora@widgetcorp.test", "x@widgetcorp.test"]}]
+    update_policy(policy, actor=ACTOR, terms={"approval_groups": others})
+    assert reasons(live) == ["approval_required"], "eve, who approved, is no approver any more"
+    assert with_token(application, session, hostname=HOST)["outcome"] == "login"
+    update_policy(policy, actor=ACTOR, terms={"approval_groups": groups})
     assert reasons(live) == []
     ApprovalRequest.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
     assert reasons(live) == ["approval_required"]

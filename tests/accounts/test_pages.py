@@ -140,7 +140,8 @@ class TestUsers:
         assert world.identity.disabled_at is not None
         assert world.session.revoked_at is not None
         assert last_event(world.organization).name == "accounts.identity.disabled"
-        assert "Disabled" in shown(alice, url("users") + "?state=disabled")
+        assert "Blocked" in shown(alice, url("users") + "?state=disabled")
+        assert "Unblock" in shown(alice, url("user_detail", world.identity.pk))
         alice.post(url("user_enable", world.identity.pk))
         world.identity.refresh_from_db()
         assert world.identity.disabled_at is None
@@ -155,7 +156,7 @@ class TestUsers:
 
     def test_viewer_sees_no_buttons(self, cast: Cast, world: World) -> None:
         page = shown(login(cast.bob), url("user_detail", world.identity.pk))
-        assert "Disable user" not in page
+        assert "Block this person" not in page
         assert "End session" not in page
 
     def test_names_are_escaped(self, alice: Client, world: World) -> None:

@@ -137,7 +137,7 @@ class TestConfirmations:
     @pytest.mark.parametrize(
         ("name", "attribute", "says"),
         [
-            ("user_disable", "identity", "Disable carol@people.test?"),
+            ("user_disable", "identity", "Block carol@people.test?"),
             ("user_revoke_sessions", "identity", "End all sessions of carol@people.test?"),
             ("session_revoke", "session", "Firefox on Linux at 192.0.2.7"),
             ("certificate_revoke", "certificate", "of carol@people.test?"),

@@ -265,6 +265,32 @@ class TestDeactivation:
             scim.patch(f"/Users/{made['id']}", {"op": "replace", "path": "active", "value": active})
         assert Identity.objects.get().disabled_at is not None
 
+    def test_whom_the_provider_deactivated_can_be_held(self, scim: Scim) -> None:
+        made = scim.user(externalId="00u1")
+        identity = log_in(scim).identity
+        scim.patch(f"/Users/{made['id']}", {"op": "replace", "path": "active", "value": False})
+        identity.refresh_from_db()
+        disable_identity(identity, actor=ACTOR)
+        scim.patch(f"/Users/{made['id']}", {"op": "replace", "path": "active", "value": True})
+        with pytest.raises(LoginFailed, match="disabled"):
+            log_in(scim)
+        with pytest.raises(Conflict, match="blocked already"):
+            disable_identity(identity, actor=ACTOR)
+        enable_identity(identity, actor=ACTOR)
+        assert log_in(scim).identity_id == identity.pk
+
+    def test_lifting_a_block_leaves_the_providers_word(self, scim: Scim) -> None:
+        made = scim.user(externalId="00u1")
+        identity = log_in(scim).identity
+        disable_identity(identity, actor=ACTOR)
+        scim.patch(f"/Users/{made['id']}", {"op": "replace", "path": "active", "value": False})
+        enable_identity(identity, actor=ACTOR)
+        assert (identity.disabled_at is not None, identity.is_blocked) == (True, False)
+        with pytest.raises(LoginFailed, match="disabled"):
+            log_in(scim)
+        scim.patch(f"/Users/{made['id']}", {"op": "replace", "path": "active", "value": True})
+        assert log_in(scim).identity_id == identity.pk
+
     def test_deletion_disables_and_a_new_user_enables_again(self, scim: Scim) -> None:
         made = scim.user(externalId="00u1")
         session = log_in(scim)

@@ -79,6 +79,7 @@ def _pages(world: World) -> list[str]:
         "settings/login-methods/",
         "settings/login-methods/add/oidc/",
         "settings/api-tokens/create/",
+        "settings/deleted/",
         "logs/audit/",
         "settings/organization/",
         "search/?q=s",

@@ -249,7 +249,7 @@ def test_generating_a_certificate_authority(alice: Client, api: Api, world: Worl
 @pytest.mark.parametrize(
     ("page", "count"),
     [
-        ("organization_settings", 2),
+        ("organization_settings", 3),
         ("login_page", 1),
         ("custom_pages", 1),
         ("custom_page_add", 1),

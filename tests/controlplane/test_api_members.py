@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts.actions.api_tokens import create_api_token
+from accounts.actions.api_tokens import create_api_token, revoke_api_token
+from accounts.actions.identities import record_login
+from accounts.errors import AuthenticationFailed
 from accounts.models import AccessSession, ApiToken, Identity, Invitation, Membership
 from tests.controlplane.api_kit import ACTOR, ALL_SCOPES, Api, make_session
 from tests.factories import Cast
@@ -112,6 +114,24 @@ class TestTokens:
         assert last_event(cast.widgetcorp).new == {"revoked_with_it": ["child", "grandchild"]}
         other.ok("GET", "/user/tokens/verify")
 
+    def test_a_token_that_was_revoked_meanwhile_makes_no_other(self, cast: Cast) -> None:
+        """Its bearer was let in just before: what it makes now would be missed by the revocation."""
+        parent, _ = create_api_token(
+            cast.widgetcorp, name="stolen", scopes=["tokens.edit"], user=cast.alice, expires_at=None, actor=ACTOR
+        )
+        revoke_api_token(ApiToken.objects.get(pk=parent.pk), actor=ACTOR)
+        with pytest.raises(AuthenticationFailed):
+            create_api_token(
+                cast.widgetcorp,
+                name="child",
+                scopes=["tokens.edit"],
+                user=cast.alice,
+                expires_at=None,
+                made_with=parent,
+                actor=ACTOR,
+            )
+        assert not ApiToken.objects.filter(name="child").exists()
+
 
 def test_users_switched_off_and_on_and_one_session_ended(cast: Cast, api: Api) -> None:
     world = make_world(cast.widgetcorp, domain="widgetcorp.tech")
@@ -141,3 +161,40 @@ def test_the_logo(cast: Cast, api: Api) -> None:
     api.refused("PUT", logo, {"content": base64.b64encode(b"no picture").decode()}, status=400)
     api.refused("PUT", logo, {"content": "?"}, status=400)
     assert api.ok("DELETE", logo) == {"digest": ""}
+
+
+def test_users_before_their_first_login(cast: Cast, api: Api) -> None:
+    world = make_world(cast.widgetcorp, domain="widgetcorp.tech")
+    users = f"{api.account}/access/users"
+    made = api.ok("POST", users, {"email": "New@People.test", "name": "Nina"})
+    assert (made["email"], made["last_successful_login"], made["access_seat"]) == ("new@people.test", None, False)
+    row = Identity.objects.get(pk=made["id"])
+    assert (row.provider, row.subject, row.email_verified) == (world.pin, "new@people.test", False)
+    api.refused("POST", users, {"email": "new@people.test"}, status=409)
+    api.refused("POST", users, {"email": "no address"}, status=400)
+    oidc = {"email": "nina@people.test", "identity_provider_id": str(world.oidc.pk)}
+    assert "subject" in api.refused("POST", users, oidc, status=400)["fields"]
+    other = api.ok("POST", users, {**oidc, "subject": "00u1"})
+    assert Identity.objects.get(pk=other["id"]).subject == "00u1"
+    # Their first login is the same person.
+    session = record_login(
+        world.oidc,
+        subject="00u1",
+        email="nina@people.test",
+        email_verified=True,
+        name="Nina",
+        groups=[],
+        claims={},
+        amr=[],
+        ip=None,
+        country="",
+        user_agent="",
+        session_seconds=60,
+    )
+    assert str(session.identity_id) == other["id"]
+    assert api.refused("DELETE", f"{users}/{other['id']}", status=409)["reason"] == "identity_in_use"
+    api.ok("DELETE", f"{users}/{made['id']}")
+    assert last_event(cast.widgetcorp).name == "accounts.identity.deleted"
+    api.refused("GET", f"{users}/{made['id']}", status=404)
+    world.pin.__class__.objects.filter(pk=world.pin.pk).update(deleted_at=timezone.now())
+    api.refused("POST", users, {"email": "third@people.test"}, status=400)

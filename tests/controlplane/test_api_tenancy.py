@@ -57,6 +57,7 @@ BODIES: dict[str, Any] = {
     "PUT /members/{member_id}": {"roles": ["viewer"]},
     "POST /tokens": {"name": "T", "scopes": ["access.read"]},
     "POST /user/tokens": {"name": "T", "scopes": ["access.read"]},
+    "POST /users": {"email": "x@people.test"},
     "PUT /users/{user_id}": {"disabled": True},
     "PUT /organizations/logo": {"content": "iVBORw0KGgo="},
     "POST /apps/{app_id}/saved_tests": {"name": "Q", "question": {"who": "nobody"}, "expected": "deny"},
