@@ -68,7 +68,7 @@ class NoAuthority(DomainError):
 
 
 class _Alone(Exception):
-    """Something about this request asks for a transaction of its own."""
+    """To be approved in a transaction of its own, by the thread whose request it is."""
 
 
 class _AskFirst(Exception):
@@ -135,26 +135,32 @@ class Refused(Exception):
 def approve(request: Request) -> Certificate:
     """The approved row, stored with its audit event and log entry, its job sent. Raises Refused, with nothing stored;
     the access log is the caller's then. TemporarilyUnavailable when the job could not be sent."""
+    try:
+        return _approve(request)
+    except _AskFirst:
+        facts = external_facts_of(request.application, request.asker)
+        return _approve(replace(request, external_facts=facts))
+
+
+def _approve(request: Request) -> Certificate:
     if transaction.get_connection().in_atomic_block:
         # Another thread must not wait for what only this one can commit.
-        try:
-            return _approve_alone(request)
-        except _AskFirst:
-            return _approve_alone(_asked(request))
-    organization_id = request.application.organization_id
+        return _approve_alone(request)
     try:
-        return _gathering.run(organization_id, request)
-    except _AskFirst:
-        return _gathering.run(organization_id, _asked(request))
+        return _gathering.run(request.application.organization_id, request)
+    except _Alone:
+        return _approve_alone(request)
 
 
 def _approve_gathered(requests: Sequence[Request]) -> Sequence[Certificate | Exception]:
-    if len(requests) > 1:
-        try:
-            return _approve_together(requests)
-        except (_Alone, Refused, DatabaseError):
-            pass
-    return [_alone_or_error(request) for request in requests]
+    """_Alone for all of them where one could disturb the others: every thread goes on with its own, so that a lock one
+    of them waits for holds up nobody else."""
+    if len(requests) == 1:
+        return [_alone_or_error(requests[0])]
+    try:
+        return _approve_together(requests)
+    except (_Alone, Refused, DatabaseError):
+        return [_Alone() for _ in requests]
 
 
 def _alone_or_error(request: Request) -> Certificate | Exception:
@@ -177,10 +183,6 @@ def _approve_alone(request: Request) -> Certificate:
                 raise outcome
             return outcome
     raise RulesKeepChanging("The policies of this application are being changed. Try again.")
-
-
-def _asked(request: Request) -> Request:
-    return replace(request, external_facts=external_facts_of(request.application, request.asker))
 
 
 @transaction.atomic

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from access import replies, signing
@@ -60,8 +62,12 @@ def request_of(application: Application, session: AccessSession, line: str = "")
 
 
 def together(*requests: Request) -> list[Any]:
-    """The outcomes as a gathering gets them: certificates, or what is raised to one caller."""
-    return list(issuing._approve_gathered(requests))
+    """What the callers get: certificates, or what is raised to one of them."""
+    outcomes = issuing._approve_gathered(requests)
+    return [
+        issuing._alone_or_error(request) if isinstance(outcome, issuing._Alone) else outcome
+        for request, outcome in zip(requests, outcomes, strict=True)
+    ]
 
 
 def people(application: Application, *names: str) -> list[AccessSession]:
@@ -211,3 +217,23 @@ def test_waiting_for_an_answer_ends_when_the_time_is_over(
     assert waited == [0.5], "no second wait for what did not come"
     with pytest.raises(TemporarilyUnavailable):
         wait_for_certificate(certificate.pk, timeout=0.0)
+
+
+def test_who_has_to_wait_for_a_row_waits_in_a_thread_of_their_own(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(requests: Any) -> Any:
+        raise OperationalError("canceling statement due to lock timeout")
+
+    sessions = people(application, "ann", "ben")
+    monkeypatch.setattr(issuing, "_approve_together", locked)
+    outcomes = issuing._approve_gathered([request_of(application, session) for session in sessions])
+    assert [type(outcome) for outcome in outcomes] == [issuing._Alone, issuing._Alone]
+
+    monkeypatch.undo()
+    handed_back = [issuing._Alone()]
+    monkeypatch.setattr(issuing._gathering, "_work", lambda requests: handed_back)
+    outside = SimpleNamespace(get_connection=lambda: SimpleNamespace(in_atomic_block=False))
+    outside.on_commit = transaction.on_commit
+    monkeypatch.setattr(issuing, "transaction", outside)
+    assert issuing._approve(request_of(application, sessions[0])).principals == ["ann"]
