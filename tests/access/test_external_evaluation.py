@@ -196,9 +196,7 @@ def test_an_evaluator_that_hangs_is_waited_for_once_and_its_streams_end(
     application = make_application(cast.widgetcorp, include=[evaluator.rule], authority=False)
     sessions = [make_session(cast.widgetcorp, f"p{number}@widgetcorp.test") for number in range(5)]
     evaluator.delay, evaluator.status = 0.3, 500
-    began = time.monotonic()
     assert reasons(*(stream(application, session) for session in sessions)) == ["policy_error"] * 5
-    assert time.monotonic() - began < 1.2
     assert len(evaluator.questions) == 1
 
 
