@@ -21,6 +21,7 @@ def read_only(cast: Cast) -> Iterator[Callable[[], None]]:
     """What happens from the call on finds a database that only reads."""
 
     def begin() -> None:
+        connection.check_constraints()  # PostgreSQL locks rows for that, which it refuses afterwards
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA query_only = ON" if connection.vendor == "sqlite" else "SET TRANSACTION READ ONLY")
 
