@@ -206,7 +206,6 @@ def _logs(made: _Made, identity: Any) -> None:
     """Refusals for each reason, and certificates in each state."""
 
     application = Application.objects.get(organization=made.organization, name="SSH bastion")
-    common = {"organization": made.organization, "application": application, "identity": identity}
     people = [*Identity.objects.filter(organization=made.organization, email__endswith="@people.test"), identity]
     for number, (action, reason) in enumerate(_REFUSALS):
         person = people[number % len(people)]
@@ -225,17 +224,19 @@ def _logs(made: _Made, identity: Any) -> None:
             country="DE",
             policy_label="Engineers" if reason == "policy_error" else "",
         )
-        AccessRequest.objects.filter(pk=entry.pk).update(created_at=made.now - timedelta(hours=number * 5))
+        AccessRequest.objects.filter(pk=entry.pk).update(created_at=made.now - timedelta(hours=number * 5 + 1))
     authority = SshAuthority.objects.get(application=application)
-    for number, (status, revoked) in enumerate(
-        (("issued", None), ("issued", made.now), ("failed", None), ("approved", None))
-    ):
+    states = (("issued", None), ("issued", made.now), ("failed", None), ("issued", None))
+    for number, (status, revoked) in enumerate(states):
+        person = people[number % len(people)]
         Certificate.objects.create(
-            **common,
+            organization=made.organization,
+            application=application,
+            identity=person,
             authority=authority,
             serial=str(secrets.randbits(63)),
-            key_id=f"widgetcorp/ssh-bastion/{LONG_EMAIL}",
-            principals=["wilhelmina"],
+            key_id=f"widgetcorp/ssh-bastion/{person.email}",
+            principals=[person.email.partition("@")[0].partition(".")[0]],
             extensions=["permit-pty", "permit-port-forwarding"],
             public_key="ssh-ed25519 AAAA",
             public_key_fingerprint="SHA256:Zx1yWv2uTs3rQp4oNm5lKj6iHg7fEd8cBa9ZyXwVuTs",

@@ -114,9 +114,8 @@ def _edge(facts: WayFacts, now: datetime) -> Hop:
         return hop
     best = max(measured, key=lambda edge: (edge.streams or 0, edge.measured_at))
     assert best.measured_at is not None
-    live = (
-        f"median of {_streams(best.streams)}" if best.streams else f"of the last stream, {ago(now - best.measured_at)}"
-    )
+    is_live = bool(best.streams) and now - best.last_seen_at < REPORT_TIMEOUT
+    live = f"median of {_streams(best.streams)}" if is_live else f"of the last stream, {ago(now - best.measured_at)}"
     return replace(hop, link_ms=best.rtt_ms, link_text=f"round trip from person to edge, {live}")
 
 

@@ -44,7 +44,10 @@ def purpose(request: PublicRequest) -> HttpResponse:
     try:
         state_purpose(application, session=session, text=text, actor=identity_actor(session, request.client_ip))
     except InvalidInput as error:
-        return purpose_page(request, session, application, context, notice=error.message, reason=text, status=422)
+        # The same question once more, in the policy's own words.
+        asked = decide(application, Asker(request.client_ip, timezone.now(), session, moment=Moment.LOGIN)).terms
+        page = {"question": asked.purpose_prompt, "notice": error.message, "reason": text}
+        return purpose_page(request, session, application, context, **page, status=422)
     return redirect_to(_resume(context), status=303)
 
 

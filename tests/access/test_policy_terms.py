@@ -214,6 +214,7 @@ def test_purpose_is_asked_once_per_session_and_logged(cast: Cast) -> None:
     assert not AccessRequest.objects.exists(), "a question is no decision"
     empty = browser.submit(url, page, containing='name="reason"', reason="  ")
     assert empty.status_code == 422
+    assert "Ticket number?" in empty.content.decode()
     answer = browser.submit(url, page, containing='name="reason"', reason="INC-42 disk full")
     onward = browser.get(absolute(answer["Location"]))
     assert "/cdn-cgi/access/authorized" in onward["Location"]

@@ -247,3 +247,18 @@ def test_generate_certificate(live_server: LiveServer, world: World) -> None:
         row = page.get_by_role("row", name="Build hosts")
         row.locator("summary").click()
         expect(row.get_by_role("button", name="Copy audience tag of Build hosts")).to_be_visible()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_a_deletion_is_undone_from_its_message(live_server: LiveServer, world: World, scripts: bool) -> None:
+    with browser_page(live_server, scripts=scripts) as page:
+        page.goto("/o/widgetcorp/access/lists/")
+        page.get_by_role("link", name="Delete Contractors").click()
+        page.get_by_role("button", name="Delete list").click()
+        message = page.get_by_role("listitem").filter(has_text="The list Contractors is deleted.")
+        message.get_by_role("button", name="Undo").press("Enter")
+        expect(page.get_by_text("Contractors is back.")).to_be_visible()
+        expect(page.get_by_role("link", name="Delete Contractors")).to_be_visible()
+        page.goto("/o/widgetcorp/settings/deleted/")
+        expect(page.get_by_text("legacy", exact=True)).to_be_visible()  # of before
+        expect(page.get_by_text("Contractors", exact=True)).not_to_be_visible()

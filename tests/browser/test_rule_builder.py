@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from pytest_django.live_server_helper import LiveServer
 
 from access.models import Policy
@@ -90,12 +90,16 @@ def test_offers_follow_what_is_typed(live_server: LiveServer, world: World) -> N
 def test_what_is_typed_while_an_answer_is_under_way_stays(live_server: LiveServer, world: World) -> None:
     with browser_page(live_server) as page:
         open_form(page, world)
-        page.route("**/policies/add/", lambda route: (page.wait_for_timeout(600), route.continue_()))
+        held: list[Route] = []
+        page.route("**/policies/add/", held.append)
         page.locator("#rule-0-value").fill("a@x.test")
         page.get_by_label("Session duration").focus()
-        page.wait_for_timeout(250)
+        while not held:
+            page.wait_for_timeout(20)
         page.locator("#rule-0-value").fill("other@x.test")
-        page.wait_for_timeout(1200)
+        with page.expect_response("**/policies/add/"):
+            held[0].continue_()
+        page.wait_for_timeout(500)  # what must not happen has no other end
         expect(page.locator("#rule-0-value")).to_have_value("other@x.test")
 
 

@@ -50,7 +50,7 @@ def test_depth_and_age_of_queues(broker: Celery) -> None:
     signing, default = jobs.queue_states(broker)
     assert (signing.depth, default.depth) == (0, 2)
     assert default.oldest_seconds is not None
-    assert 39 < default.oldest_seconds < 60
+    assert 39 < default.oldest_seconds < 300
 
 
 def test_a_broker_that_is_gone_is_said_so() -> None:

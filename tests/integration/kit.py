@@ -7,6 +7,7 @@ organization: each makes applications, people and providers under names of its o
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import secrets
 import sqlite3
@@ -14,9 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 
+from demo.browser import Browser
 from demo.first_login import (
     HOSTNAME,
     build_application,
@@ -31,6 +34,10 @@ from demo.person import Person
 from demo.sshd import Sshd, sshd
 from tests.databases import Template
 from tools.services import free_port, redis_server
+
+# A cut is promised within five seconds, which `make demo` holds a quiet machine to. On one full of tests it may take
+# longer; without the push that these tests are about it would take a minute.
+CUT_SECONDS = 20.0
 
 
 @dataclass
@@ -104,6 +111,19 @@ def tutorial(here: Installation) -> Iterator[Workshop]:
 
 def _healthy(here: Installation, tunnel_id: str) -> bool:
     return here.api("GET", f"/accounts/{{account}}/cfd_tunnel/{tunnel_id}")["status"] == "healthy"
+
+
+def until_served(here: Installation, hostname: str) -> None:
+    """A new or moved application reaches the edge by a push, or a second later: until it sends people to a login."""
+    host, _, port = here.facts["edge_address"].rpartition(":")
+
+    def is_served() -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            page = Browser(edge=(host, int(port)), ca_file=here.facts["edge_ca"]).get(f"https://{hostname}:{port}/")
+            return urlsplit(page.url).hostname != hostname
+        return False
+
+    wait_until(is_served, f"{hostname} at the edge")
 
 
 def query(here: Installation, sql: str) -> list[Any]:

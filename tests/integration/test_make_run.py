@@ -88,7 +88,7 @@ def test_quickstart_names_all_that_scripts_need(running: Installation) -> None:
     assert (facts["zone"], facts["team_domain"]) == ("widgetcorp.localhost", "widgetcorp.access.localhost")
     assert Path(facts["edge_ca"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
     assert Path(facts["mail_dir"]).is_dir()
-    with urllib.request.urlopen(f"{facts['dashboard_url']}/healthz", timeout=5) as answer:
+    with urllib.request.urlopen(f"{facts['dashboard_url']}/healthz", timeout=30) as answer:
         assert answer.status == 200
     assert running.api("GET", "/user/tokens/verify")["status"] == "active"
     said = (state / "stack.log").read_text()
@@ -212,5 +212,5 @@ def test_a_killed_supervisor_leaves_nothing_behind(running: Installation) -> Non
     with installation(running.state) as third:
         family = _family(third.process)
         third.process.kill()
-        third.process.wait(5)
+        third.process.wait(30)
         wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], "the end of every process")

@@ -140,7 +140,7 @@ def test_an_edge_that_does_not_answer_costs_a_bounded_wait_and_no_other_edge(
         Agent().post("report", report(connection(tunnel), edge_id="b-dead", control_url=dead.url))
         started = time.monotonic()
         assert tasks.push_configuration.delay(str(tunnel.pk)).get() == 1
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
     finally:
         stuck.stop()
     assert applied(row) == (1, "")

@@ -293,7 +293,7 @@ def test_a_silent_resolver_costs_a_bounded_wait(
     dns_server.silent.add("www.acme.com")
     started = timezone.now()
     record = create_record(public_zone, **record_values(), actor=alice)
-    assert (timezone.now() - started).total_seconds() < 3
+    assert (timezone.now() - started).total_seconds() < 20
     record.refresh_from_db()
     assert record.verification == "error"
 

@@ -75,6 +75,7 @@ def test_the_way_from_people_to_the_edge_is_measured_on_their_streams() -> None:
     assert hops(edges=[far], record_state="")["edge"].link_ms == 48.0
     silent = replace(far, last_seen_at=NOW - timedelta(minutes=1))
     assert "live" not in hops(edges=[silent])["edge"].details[0]
+    assert "of the last stream" in hops(edges=[silent])["edge"].link_text
 
 
 @pytest.mark.parametrize(

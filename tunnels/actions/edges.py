@@ -55,11 +55,14 @@ def record_report(report: EdgeReport, *, now: datetime) -> Edge:
         .filter(pk__in={item.tunnel_id for item in report.connections}, deleted_at=None)
     }
     known = [item for item in report.connections if item.tunnel_id in tunnels]
-    connectors = _upsert_connectors(known, tunnels, edge, now)
+    new: list[tuple[ConnectionReport, Tunnel]] = []
+    connectors = _upsert_connectors(known, tunnels, new, now)
     _upsert_connections(known, connectors, edge, now)
     _keep_dials(report.dials, edge, now)
     if report.ways is not None:
         keep_ways(report.ways, edge, now)
+    for item, tunnel in new:
+        _record_appearance(item, tunnel, edge)
     return edge
 
 
@@ -88,8 +91,12 @@ def _upsert_edge(report: EdgeReport, now: datetime) -> Edge:
 
 
 def _upsert_connectors(
-    items: list[ConnectionReport], tunnels: Mapping[UUID, Tunnel], edge: Edge, now: datetime
+    items: list[ConnectionReport],
+    tunnels: Mapping[UUID, Tunnel],
+    appeared: list[tuple[ConnectionReport, Tunnel]],
+    now: datetime,
 ) -> dict[tuple[UUID, UUID], Connector]:
+    """Those that were not known before are added to `appeared`: their events come last (accounts.audit.delete)."""
     telling = _telling(items)
     # Locked, and in an order: two edges may report the same connectors at the same time.
     rows = (
@@ -103,7 +110,8 @@ def _upsert_connectors(
         item, tunnel = telling[key], tunnels[key[0]]
         connector = found.get(key)
         if connector is None:
-            found[key] = _add_connector(item, tunnel, edge, now)
+            found[key], is_new = _add_connector(item, tunnel, now)
+            appeared += [(item, tunnel)] if is_new else []
         elif _differs(connector, item):
             _describe(connector, item, tunnel, now)
             connector.save(update_fields=_DESCRIBED)
@@ -118,11 +126,11 @@ def _telling(items: Iterable[ConnectionReport]) -> dict[tuple[UUID, UUID], Conne
     return {(item.tunnel_id, item.client_id): item for item in by_detail}
 
 
-def _add_connector(item: ConnectionReport, tunnel: Tunnel, edge: Edge, now: datetime) -> Connector:
-    """A new replica is worth an audit event: stolen credentials show as one (AC-68)."""
+def _add_connector(item: ConnectionReport, tunnel: Tunnel, now: datetime) -> tuple[Connector, bool]:
+    """And whether it is new: another edge may have told of it at the same time."""
     described = Connector(organization=tunnel.organization, tunnel=tunnel, client_id=item.client_id)
     _describe(described, item, tunnel, now)
-    connector, created = Connector.objects.get_or_create(
+    return Connector.objects.get_or_create(
         tunnel=tunnel,
         client_id=item.client_id,
         defaults={
@@ -130,15 +138,17 @@ def _add_connector(item: ConnectionReport, tunnel: Tunnel, edge: Edge, now: date
             **{name: getattr(described, name) for name in _DESCRIBED},
         },
     )
-    if created:
-        audit.record(
-            events.CONNECTOR_APPEARED,
-            organization=tunnel.organization,
-            actor=Actor(ActorKind.EDGE, edge.pk, edge.name, item.origin_ip),
-            target=tunnel,
-            new={"connector": str(item.client_id), "origin_ip": item.origin_ip, "version": item.version},
-        )
-    return connector
+
+
+def _record_appearance(item: ConnectionReport, tunnel: Tunnel, edge: Edge) -> None:
+    """A new replica is worth an audit event: stolen credentials show as one (AC-68)."""
+    audit.record(
+        events.CONNECTOR_APPEARED,
+        organization=tunnel.organization,
+        actor=Actor(ActorKind.EDGE, edge.pk, edge.name, item.origin_ip),
+        target=tunnel,
+        new={"connector": str(item.client_id), "origin_ip": item.origin_ip, "version": item.version},
+    )
 
 
 def _differs(connector: Connector, item: ConnectionReport) -> bool:

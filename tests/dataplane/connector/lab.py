@@ -24,7 +24,7 @@ from dataplane.wire.credentials import TunnelCredentials
 from dataplane.wire.h2 import ErrorCode, H2Connection
 from dataplane.wire.headers import Header, ResponseMeta, parse_headers, parse_response_meta
 
-TIMEOUT_SECONDS = 15.0
+TIMEOUT_SECONDS = 30.0
 CREDENTIALS = TunnelCredentials("a" * 32, bytes(range(32)), uuid.UUID("79a60ee2-9a98-4f5f-96c7-76c88b2075be"))
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 

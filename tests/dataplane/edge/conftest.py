@@ -79,7 +79,7 @@ class Stage:
         self._opened.append(eyeball.close)
         return eyeball
 
-    async def until(self, condition: Callable[[], object], timeout: float = 5) -> None:
+    async def until(self, condition: Callable[[], object], timeout: float = 30) -> None:
         """Polls: the condition is about state on the other side of a socket."""
         async with asyncio.timeout(timeout):
             while not condition():

@@ -16,7 +16,7 @@ from dataplane.wire.websocket import (
     encode_frame,
 )
 
-TIMEOUT = 10
+TIMEOUT = 30
 
 
 @dataclass

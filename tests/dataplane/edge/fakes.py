@@ -294,7 +294,7 @@ class FakeConnector:
         self._task = asyncio.get_running_loop().create_task(self._run(reader))
 
     async def registered(self) -> Registered | RegistrationRefused:
-        await asyncio.wait_for(self.decided.wait(), 10)
+        await asyncio.wait_for(self.decided.wait(), 30)
         assert self.result is not None
         return self.result
 

@@ -178,7 +178,7 @@ async def test_a_hello_in_pieces_is_waited_for(stage: Stage, root: Root) -> None
         await writer.drain()
         await asyncio.sleep(0.05)
     # A handshake record: the server's hello.
-    assert await asyncio.wait_for(reader.read(1), 5) == b"\x16"
+    assert await asyncio.wait_for(reader.read(1), 30) == b"\x16"
     writer.close()
     await writer.wait_closed()
 

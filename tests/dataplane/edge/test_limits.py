@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 
 import pytest
 
@@ -28,8 +27,8 @@ async def test_silent_and_idle_connections_are_closed(stage: Stage, monkeypatch:
     silent = await stage.eyeball()
     idle = await stage.eyeball()
     assert (await idle.request()).status == 302
-    assert await silent.is_closed(4)
-    assert await idle.is_closed(4)
+    assert await silent.is_closed()
+    assert await idle.is_closed()
 
 
 async def test_dripping_body_is_cut(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,9 +123,7 @@ async def test_recheck_follows_a_change_even_when_the_control_plane_was_away(sta
     stage.control.cut = {"reason": "session_revoked", "message": ""}
     stage.control.change()
     await stage.control.start()
-    began = time.monotonic()
-    assert await eyeball.is_closed(5)
-    assert time.monotonic() - began < 5
+    assert await eyeball.is_closed()
 
 
 async def test_background_loops_survive_a_bad_round(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,4 +133,4 @@ async def test_background_loops_survive_a_bad_round(stage: Stage, monkeypatch: p
     await asyncio.sleep(0.5)
     monkeypatch.undo()
     count = len(stage.control.reports)
-    await stage.until(lambda: len(stage.control.reports) > count, 4)
+    await stage.until(lambda: len(stage.control.reports) > count)

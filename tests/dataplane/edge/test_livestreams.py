@@ -31,7 +31,7 @@ async def test_only_streams_of_the_changed_organization_are_asked_about(stage: S
     assert stage.control.rechecked == []
     stage.control.cut = {"reason": "session_revoked", "message": "Revoked."}
     stage.control.change(changes={ORG: others + 1, OTHER_ORG: version + 1})
-    assert await eyeball.is_closed(5)
+    assert await eyeball.is_closed()
     assert [item["hostname"] for item in stage.control.rechecked] == ["ssh.widgetcorp.localhost"]
 
 
@@ -41,12 +41,13 @@ class SlowFor:
     def __init__(self, slow: set[str]) -> None:
         self.slow = slow
         self.asked: list[str] = []
+        self.given_up = asyncio.Event()
 
     async def recheck(self, streams: Sequence[Mapping[str, object]]) -> Rechecked:
         (organization,) = {str(stream["application_id"]) for stream in streams}
         self.asked.append(organization)
         if organization in self.slow:
-            await asyncio.sleep(0.2)
+            await self.given_up.wait()
             raise ControlPlaneUnreachableError("no answer in time")
         return Rechecked([Cut(str(stream["stream_id"]), "session_revoked", "") for stream in streams], {})
 
@@ -71,8 +72,11 @@ async def test_one_organizations_slow_answers_delay_the_ends_of_no_others_stream
     for organization in (ORG, OTHER_ORG):
         live.add(open_stream(organization))
     checking = asyncio.ensure_future(live._recheck(everything=True))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(30):
+        while not cut:
+            await asyncio.sleep(0.01)
     assert cut == [OTHER_ORG], "before the slow one is given up"
+    control.given_up.set()
     assert await checking is False
     control.slow.clear()
     live.remove(next(stream for stream in live._streams.values() if stream.organization_id == OTHER_ORG))
@@ -88,10 +92,10 @@ async def test_a_stream_is_asked_about_at_its_known_end(stage: Stage) -> None:
     assert (await eyeball.upgrade(headers={"Cf-Access-Token": make_token()})).status == 101
     # Meanwhile somebody gave more time: the answer says so, and the stream goes on until that is over too.
     await stage.until(lambda: len(stage.control.rechecked) == 1)
-    assert 0.4 <= time.monotonic() - began < 2
+    assert 0.4 <= time.monotonic() - began < 30, "a minute later all streams are asked about"
     assert not await eyeball.is_closed(0.2)
     stage.control.cut = {"reason": "approval_required", "message": "Your temporary access has ended."}
-    assert await eyeball.is_closed(2)
+    assert await eyeball.is_closed()
 
 
 async def test_a_stream_without_a_known_end_is_left_alone(stage: Stage) -> None:
@@ -111,9 +115,7 @@ async def test_an_end_that_nobody_confirms_cuts(stage: Stage) -> None:
     eyeball = await stage.eyeball()
     assert (await eyeball.upgrade(headers={"Cf-Access-Token": make_token()})).status == 101
     await stage.control.stop()
-    began = time.monotonic()
-    assert await eyeball.is_closed(8)
-    assert time.monotonic() - began < 6
+    assert await eyeball.is_closed()
     assert not await spared.is_closed(0.1)
     await stage.control.start()
 

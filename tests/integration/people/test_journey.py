@@ -120,6 +120,11 @@ def test_the_first_ssh_login(here: Installation, server: Sshd, desk: Desk) -> No
         _pat_copies_and_forwards(desk, _laptop(base, here, "pat"), here, server)
         _menu(page, "Home")
         expect(page.get_by_text("complete", exact=True).first).to_be_visible()
+        # What the edge measured on their connections arrives with its next report.
+        _menu(page, "Applications")
+        page.get_by_role("link", name="SSH bastion", exact=True).click()
+        page.get_by_role("link", name="Way in", exact=True).click()
+        expect(page.get_by_text("round trip from person to edge").first).to_be_attached()
 
 
 def _add_login_method(page: Page, issuer: str) -> None:
@@ -239,7 +244,7 @@ def _alice_gets_a_shell(desk: Desk, laptop: Terminal, server: Sshd) -> None:
     page.get_by_role("link", name="Log in with Demo IdP").click()
     page.get_by_role("button", name="Alice Example").click()
     code = _approve(page)
-    said, complaint = ssh.communicate(timeout=30)
+    said, complaint = ssh.communicate(timeout=60)
     assert (ssh.returncode, said) == (0, "through-the-door\n"), complaint
     assert f"Approve only if the page shows this code: {code}" in complaint
     assert any(line.startswith("Accepted publickey") for line in server.log().splitlines())
@@ -257,7 +262,7 @@ def _pat_copies_and_forwards(desk: Desk, laptop: Terminal, here: Installation, s
     page.get_by_label("Code").fill(_mailed_code(Path(here.facts["mail_dir"])))
     page.get_by_role("button", name="Log in").click()
     _approve(page)
-    _, complaint = scp.communicate(timeout=30)
+    _, complaint = scp.communicate(timeout=60)
     assert scp.returncode == 0, complaint
     assert copy.read_bytes() == source.read_bytes()
     (laptop.home / "url").unlink()
@@ -267,7 +272,7 @@ def _pat_copies_and_forwards(desk: Desk, laptop: Terminal, here: Installation, s
         wait_until(lambda: _banner(port).startswith(b"SSH-2.0"), "the forwarded port answers as sshd")
     finally:
         forward.terminate()
-        forward.communicate(timeout=10)
+        forward.communicate(timeout=30)
     assert not (laptop.home / "url").exists(), "the second ssh asked for a browser"
 
 
@@ -332,12 +337,12 @@ def _watch_the_log(page: Page) -> None:
     address = page.url
     page.get_by_role("link", name="Logs").first.click()
     page.get_by_role("button", name="Watch the log").click()
-    expect(page.get_by_role("log")).to_contain_text("Nothing was logged", timeout=20_000)
+    expect(page.get_by_role("log")).to_contain_text("Nothing was logged", timeout=60_000)
     context = page.context.new_page()
     context.goto(f"{address}hostnames/")
     context.locator("#fallback").fill("http_status:410")
     context.get_by_role("button", name="Publish").click()
-    expect(page.get_by_role("log")).to_contain_text("configuration version 2 applied", timeout=20_000)
+    expect(page.get_by_role("log")).to_contain_text("configuration version 2 applied", timeout=60_000)
     context.close()
     page.goto(address)
 
@@ -361,4 +366,4 @@ def _running(command: list[str], folder: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        assert process.wait(20) == 0, (folder / "connector.log").read_text()
+        assert process.wait(60) == 0, (folder / "connector.log").read_text()

@@ -26,7 +26,7 @@ from demo.browser import Browser as PlainBrowser
 from demo.first_login import wait_until
 from demo.installation import Installation
 from tests.access.saml_idp import ENTITY_ID, SSO_URL, SamlIdp
-from tests.integration.kit import query
+from tests.integration.kit import query, until_served
 from tests.shared_browser import PATIENCE_MS
 from tools.screenshots import sign_in
 
@@ -109,6 +109,7 @@ def make_application(here: Installation, name: str, *policies: dict[str, Any], *
     numbered = [{"decision": "allow", "precedence": n, **policy} for n, policy in enumerate(policies, 1)]
     body = {"type": "self_hosted", "name": name, "domain": domain, "policies": numbered, **fields}
     made: dict[str, Any] = here.api("POST", APPS, body)
+    until_served(here, domain)
     return made
 
 

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from dataplane.wire.confirmation import confirmation_code
 from demo.first_login import wait_until
 from demo.installation import Installation
+from tests.integration.kit import until_served
 from tests.shared_browser import PATIENCE_MS
 
 pytestmark = pytest.mark.integration
@@ -30,6 +31,7 @@ def application(here: Installation) -> dict[str, Any]:
     policy = {"name": "Paula", "decision": "allow", "include": [rule], "precedence": 1}
     body = {"type": "self_hosted", "name": "Pages", "domain": HOSTNAME, "policies": [policy]}
     created: dict[str, Any] = here.api("POST", "/accounts/{account}/access/apps", body)
+    until_served(here, HOSTNAME)
     return created
 
 

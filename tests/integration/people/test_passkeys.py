@@ -17,6 +17,7 @@ from accounts import totp
 from demo.first_login import wait_until
 from demo.installation import Installation
 from tests.axe import violations
+from tests.integration.kit import until_served
 from tests.shared_browser import PATIENCE_MS
 
 pytestmark = pytest.mark.integration
@@ -56,6 +57,7 @@ def make_application(here: Installation, name: str, email: str, mfa: dict[str, A
     policy = {"name": name, "decision": "allow", "include": [{"email": {"email": email}}], "precedence": 1}
     body = {"type": "self_hosted", "name": name.title(), "domain": hostname, "policies": [policy], "mfa_config": mfa}
     here.api("POST", "/accounts/{account}/access/apps", body)
+    until_served(here, hostname)
     return f"https://{hostname}:{urlsplit(here.facts['edge_url']).port or 443}/"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from demo.first_login import HOSTNAME
 from demo.person import Person
-from tests.integration.kit import Workshop
+from tests.integration.kit import CUT_SECONDS, Workshop
 
 pytestmark = pytest.mark.integration
 
@@ -89,13 +89,11 @@ def test_disabling_the_token_cuts_its_live_stream_and_stops_new_ones(workshop: W
     assert process.stdout is not None
     assert process.stderr is not None
     assert process.stdout.readline().startswith("SSH-2.0")
-    started = time.monotonic()
     path = f"/accounts/{{account}}/access/service_tokens/{token['id']}"
     workshop.here.api("PUT", path, {"enabled": False})
-    assert process.wait(5) == 1
-    assert time.monotonic() - started < 5
+    assert process.wait(CUT_SECONDS) == 1
     assert "disabled" in process.stderr.read()
-    process.communicate(timeout=5)
+    process.communicate(timeout=20)
     refused = job(workshop, (token["client_id"], token["client_secret"])).ssh(
         "-o", "BatchMode=yes", workshop.remote, "echo never"
     )

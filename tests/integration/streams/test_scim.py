@@ -11,7 +11,7 @@ import pytest
 from demo.first_login import HOSTNAME
 from demo.person import Person
 from demo.scim import ScimPush
-from tests.integration.kit import Workshop
+from tests.integration.kit import CUT_SECONDS, Workshop
 
 pytestmark = pytest.mark.integration
 
@@ -36,11 +36,10 @@ def live_stream(person: Person) -> subprocess.Popen[str]:
 
 def reason_of_its_end(process: subprocess.Popen[str], started: float) -> str:
     try:
-        assert process.wait(5) == 1
+        assert process.wait(started + CUT_SECONDS - time.monotonic()) == 1
     finally:
         process.kill()
-    assert time.monotonic() - started < 5
-    return process.communicate(timeout=5)[1]
+    return process.communicate(timeout=20)[1]
 
 
 def test_leaving_a_group_cuts_the_live_stream(workshop: Workshop, push: ScimPush) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import signal
@@ -16,9 +15,8 @@ import pytest
 
 from demo.browser import Browser
 from demo.first_login import CERTIFICATE_SECONDS, HOSTNAME, run_tunnel, wait_until
-from demo.installation import Installation
 from demo.person import Person
-from tests.integration.kit import Workshop
+from tests.integration.kit import CUT_SECONDS, Workshop, until_served
 
 pytestmark = pytest.mark.integration
 
@@ -109,7 +107,7 @@ def test_a_dead_connector_is_named_and_a_new_one_serves_at_once(workshop: Worksh
     config = {"ingress": [{"hostname": hostname, "service": f"ssh://127.0.0.1:{workshop.server.port}"}]}
     config["ingress"].append({"service": "http_status:404"})
     here.api("PUT", f"/accounts/{{account}}/cfd_tunnel/{created['id']}/configurations", {"config": config})
-    wait_until(lambda: _is_served(here, hostname), "the edge's next snapshot")
+    until_served(here, hostname)
     login = alice.sallyport("access", "login", f"https://{hostname}")
     assert login.returncode == 0, login.stderr
     down = alice.sallyport("access", "ssh", "--hostname", hostname)
@@ -163,7 +161,7 @@ def test_one_time_pin_from_the_mailbox_opens_an_application(workshop: Workshop) 
     )
     host, _, port = here.facts["edge_address"].rpartition(":")
     browser = Browser(edge=(host, int(port)), ca_file=here.facts["edge_ca"])
-    wait_until(lambda: _is_served(here, hostname), "the edge's next snapshot")
+    until_served(here, hostname)
     page = browser.get(f"https://{hostname}:{port}/")
     page = browser.submit(page, page.form(containing="email"), email="pat@example.test")
     pin = _newest_pin(workshop, "pat@example.test")
@@ -171,15 +169,6 @@ def test_one_time_pin_from_the_mailbox_opens_an_application(workshop: Workshop) 
     assert browser.cookie(hostname, "CF_Authorization") is None
     right = browser.submit(wrong, wrong.form(containing="pin"), pin=pin)
     assert browser.cookie(hostname, "CF_Authorization"), right.plain()
-
-
-def _is_served(here: Installation, hostname: str) -> bool:
-    """Whether the edge knows the name yet; a new application reaches it within a second."""
-    host, _, port = here.facts["edge_address"].rpartition(":")
-    with contextlib.suppress(OSError):
-        Browser(edge=(host, int(port)), ca_file=here.facts["edge_ca"]).get(f"https://{hostname}:{port}/")
-        return True
-    return False
 
 
 def _newest_pin(workshop: Workshop, address: str) -> str:
@@ -207,13 +196,11 @@ def test_revoking_a_session_cuts_the_live_stream_and_says_so(workshop: Workshop)
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline().startswith("SSH-2.0")
-    started = time.monotonic()
     workshop.here.api("POST", "/accounts/{account}/access/organizations/revoke_user", {"email": "dana@widgetcorp.test"})
-    assert process.wait(5) == 1
-    assert time.monotonic() - started < 5
+    assert process.wait(CUT_SECONDS) == 1
     assert process.stderr is not None
     assert "revoked" in process.stderr.read().lower()
-    process.communicate(timeout=5)
+    process.communicate(timeout=20)
 
 
 @pytest.fixture
@@ -228,7 +215,7 @@ def test_a_killed_replica_leaves_the_other_serving(
     path = f"/accounts/{{account}}/cfd_tunnel/{workshop.tunnel_id}/connections"
     wait_until(lambda: len(workshop.here.api("GET", path)) == 2, "the second replica")
     connector_of_its_own.kill()
-    connector_of_its_own.wait(5)
+    connector_of_its_own.wait(30)
     for _ in range(5):
         assert alice.ssh(workshop.remote, "echo up").stdout == "up\n"
 
