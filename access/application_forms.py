@@ -9,7 +9,7 @@ from django import forms
 
 from access.cors import METHODS
 from access.domain_choices import domains_of
-from access.forms import APPLICATION_SESSION_CHOICES, DurationField, SshProfileForm, set_choices
+from access.forms import APPLICATION_SESSION_CHOICES, DurationField, OverridableForm, SshProfileForm, set_choices
 from access.hostnames import split_domain
 from access.models import Application, Tag
 from accounts.errors import InvalidInput
@@ -252,7 +252,7 @@ class SettingsForm(BasicsFields, WebFields):
         return {**basics_of(application), **web_of(application.settings), "domain": application.domain}
 
 
-class AuthenticationForm(LoginFields, CommandLineFields, MfaForm):
+class AuthenticationForm(OverridableForm, LoginFields, CommandLineFields, MfaForm):
     """An existing application: tab Authentication."""
 
     field_order = ("allowed_provider_ids", "auto_redirect_to_identity", "skip_interstitial", "mfa_mode")

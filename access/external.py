@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -31,49 +32,87 @@ CLOCK_SKEW_SECONDS = 60
 _ALGORITHMS = ("RS256", "RS384", "RS512")
 
 Fact = bool | str
+# evaluate_url and keys_url.
+Pair = tuple[str, str]
 
 
 class _NoAnswer(Exception):
     """Why; for administrators."""
 
 
-def ask_all(
-    pairs: Iterable[tuple[str, str]], *, session: AccessSession, ip: str, country: str, now: datetime
-) -> dict[tuple[str, str], Fact]:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Signed, and not asked yet."""
+
+    pair: Pair
+    organization_id: str
+    cache_key: str
+    nonce: str
+    token: str = field(repr=False)
+
+
+def ask_all(pairs: Iterable[Pair], *, session: AccessSession, ip: str, country: str, now: datetime) -> dict[Pair, Fact]:
     """What each (evaluate_url, keys_url) says about the person of `session`: True, False, or why there is no answer."""
-    return {
-        pair: _remembered(pair, session=session, ip=ip, country=country, now=now)
-        for pair in sorted(set(pairs))[:MAX_EVALUATORS]
-    }
+    found: dict[Pair, Fact] = {}
+    for pair in asked_of(pairs):
+        known = remembered(pair, session=session, ip=ip)
+        if known is None:
+            known = answer_to(prepare(pair, session=session, ip=ip, country=country, now=now))
+        found[pair] = known
+    return found
 
 
-def _remembered(pair: tuple[str, str], *, session: AccessSession, ip: str, country: str, now: datetime) -> Fact:
-    digest = hashlib.sha256("\0".join([session.nonce, ip, *pair]).encode()).hexdigest()
-    key = f"access.external.{digest}"
-    known: Fact | None = cache.get(key)
-    if known is not None:
-        return known
+def asked_of(pairs: Iterable[Pair]) -> list[Pair]:
+    return sorted(set(pairs))[:MAX_EVALUATORS]
+
+
+def remembered(pair: Pair, *, session: AccessSession, ip: str) -> Fact | None:
+    known: Fact | None = cache.get(_cache_key(pair, session, ip))
+    return known
+
+
+def prepare(pair: Pair, *, session: AccessSession, ip: str, country: str, now: datetime) -> Question:
+    nonce, identity = secrets.token_urlsafe(24), _identity(session, ip, country)
+    token = tokens.mint_external_question(session, audience=pair[0], nonce=nonce, identity=identity, now=now)
+    return Question(pair, session.organization_id, _cache_key(pair, session, ip), nonce, token)
+
+
+def answer_to(question: Question) -> Fact:
+    """Over the network; touches no database. Remembered, an answer for longer than none."""
     try:
-        fact: Fact = _ask(pair, session=session, ip=ip, country=country, now=now)
+        fact: Fact = _ask(question)
     except (_NoAnswer, fetch.FetchError) as error:
         fact = f"{error}."
-    cache.set(key, fact, NO_ANSWER_SECONDS if isinstance(fact, str) else ANSWER_SECONDS)
+    cache.set(question.cache_key, fact, NO_ANSWER_SECONDS if isinstance(fact, str) else ANSWER_SECONDS)
+    cache.delete(_silence_key(question.organization_id, question.pair[0]))
     return fact
 
 
-def _ask(pair: tuple[str, str], *, session: AccessSession, ip: str, country: str, now: datetime) -> bool:
-    evaluate_url, keys_url = pair
-    nonce = secrets.token_urlsafe(24)
-    identity = _identity(session, ip, country)
-    question = tokens.mint_external_question(session, audience=evaluate_url, nonce=nonce, identity=identity, now=now)
-    answer = fetch.post_json(evaluate_url, {"token": question})
+def note_silence(organization_id: str, evaluate_url: str) -> bool:
+    """An evaluator let a deadline pass. True when it had before, and has said nothing since."""
+    return not cache.add(_silence_key(organization_id, evaluate_url), 1, NO_ANSWER_SECONDS)
+
+
+def _silence_key(organization_id: str, evaluate_url: str) -> str:
+    digest = hashlib.sha256(f"{organization_id}\0{evaluate_url}".encode()).hexdigest()
+    return f"access.external.silent.{digest}"
+
+
+def _cache_key(pair: Pair, session: AccessSession, ip: str) -> str:
+    digest = hashlib.sha256("\0".join([session.nonce, ip, *pair]).encode()).hexdigest()
+    return f"access.external.{digest}"
+
+
+def _ask(question: Question) -> bool:
+    evaluate_url, keys_url = question.pair
+    answer = fetch.post_json(evaluate_url, {"token": question.token})
     if answer.status != 200:
         raise _NoAnswer(f"the evaluator answered with HTTP status {answer.status}")
     document = answer.json()
     reply = document.get("token") if isinstance(document, dict) else None
     if not isinstance(reply, str) or len(reply) > tokens.MAX_TOKEN_CHARACTERS:
         raise _NoAnswer('the evaluator\'s answer holds no "token"')
-    claims = _verified(reply, keys_url)
+    claims, nonce = _verified(reply, keys_url), question.nonce
     if not isinstance(claims.get("nonce"), str) or not secrets.compare_digest(claims["nonce"].encode(), nonce.encode()):
         raise _NoAnswer("the reply is for another question (nonce)")
     success = claims.get("success")

@@ -86,7 +86,7 @@ class _Rules:
 
     def admit(self, application: Candidate) -> bool:
         """Whatever fails here, nobody gets in by it (security.md AC-81)."""
-        policies = self._policies.get(application.id, [])
+        policies = self._policies.get(application.id.int, [])
         if policies is None:
             return False
         try:
@@ -125,17 +125,16 @@ class _Rules:
         return frozenset(Justification.objects.filter(session=self._session).values_list("application_id", flat=True))
 
 
-def _policies_by_application(organization_id: str) -> dict[uuid.UUID, list[Policy] | None]:
-    """None for an application of which a policy could not be read."""
+def _policies_by_application(organization_id: str) -> dict[int, list[Policy] | None]:
+    """By the number of the application's id. None for an application of which a policy could not be read."""
     rows = ApplicationPolicy.objects.filter(application__organization=organization_id).order_by()
     links = list(rows.values_list("application_id", "policy_id", "precedence"))
-    places = [(policy_id, precedence) for _, policy_id, precedence in links]
-    policies = PolicyShelf(organization_id).get(places)
-    found: dict[uuid.UUID, list[Policy] | None] = {}
+    policies = PolicyShelf(organization_id).get([(policy_id.int, precedence) for _, policy_id, precedence in links])
+    found: dict[int, list[Policy] | None] = {}
     for (application_id, _, _), policy in zip(links, policies, strict=True):
-        listed = found.setdefault(application_id, [])
+        listed = found.setdefault(application_id.int, [])
         if policy is None:
-            found[application_id] = None
+            found[application_id.int] = None
         elif listed is not None:
             listed.append(policy)
     return found

@@ -25,7 +25,7 @@ from access.destinations import allowed_destinations, resolve_destination
 from access.evaluation import APPROVAL_REQUIRED, PURPOSE_REQUIRED, Decision, Group, Outcome, Policy
 from access.evidence import evidence_of_stream
 from access.facts import Asker, evaluators_in, load_lists
-from access.live_answers import LiveAnswers, Unfinished
+from access.live_answers import LiveAnswers, Unasked, Unfinished
 from access.models import AccessRequest, Application, ServiceToken
 from access.routing import most_specific, names_serving
 from access.selectors import NamedList
@@ -79,8 +79,8 @@ class _Facts:
     service_tokens: dict[str, ServiceToken]
     # By hostname: everything that is served under it.
     served: dict[str, list[Application]]
+    answers: LiveAnswers
     rules: dict[str, _Rules] = field(default_factory=dict)
-    answers: LiveAnswers = field(default_factory=LiveAnswers)
 
     def rules_of(self, application: Application) -> _Rules:
         key = str(application.pk)
@@ -106,6 +106,9 @@ class Verdict:
     decision: Decision | None = None
 
 
+_UNDECIDED = Verdict("policy_error", "This stream could not be checked against the policies, so it was ended.")
+
+
 def recheck_streams(streams: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """[{"stream_id", "reason", "message", "reference"}] of the streams to cut. What cannot be checked is cut."""
     cuts: list[dict[str, str]] = recheck_document(streams)["cut"]
@@ -116,13 +119,15 @@ def recheck_document(streams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`recheck_streams` as "cut", and "ends_in_seconds" of those of the others whose end is known. Each cut is in the
     access log under its "reference". Raises TemporarilyUnavailable when there was no time for all: asked again, it
     goes on from there."""
-    parsed = [_parse(stream) for stream in streams]
-    facts = _load(parsed)
-    now = timezone.now()
+    parsed, now = [_parse(stream) for stream in streams], timezone.now()
+    facts = _load(parsed, now)
+    verdicts = [_judge(stream, facts, now) for stream in parsed]
+    if None in verdicts:
+        facts.answers.ask()
     cut: list[tuple[Stream, Verdict]] = []
     ends = {}
-    for stream in parsed:
-        verdict = _judge(stream, facts, now)
+    for stream, first in zip(parsed, verdicts, strict=True):
+        verdict = first or _judge(stream, facts, now) or _UNDECIDED
         if verdict.reason:
             cut.append((stream, verdict))
         elif verdict.ends_at is not None:
@@ -164,7 +169,7 @@ def _age(value: Any) -> float | None:
     return float(value) if is_number and 0 <= value < 10**9 else None
 
 
-def _load(streams: Sequence[Stream]) -> _Facts:
+def _load(streams: Sequence[Stream], now: datetime) -> _Facts:
     applications = _fetch(
         {stream.application_id for stream in streams if _is_uuid(stream.application_id)},
         lambda ids: (
@@ -190,7 +195,11 @@ def _load(streams: Sequence[Stream]) -> _Facts:
     )
     by_id = {token.client_id: token for token in tokens} | {str(token.pk): token for token in tokens}
     return _Facts(
-        {str(row.pk): row for row in applications}, {row.nonce: row for row in sessions}, by_id, _load_served(streams)
+        {str(row.pk): row for row in applications},
+        {row.nonce: row for row in sessions},
+        by_id,
+        _load_served(streams),
+        LiveAnswers(now),
     )
 
 
@@ -212,16 +221,19 @@ def _fetch(keys: Iterable[str], query: Callable[[list[str]], Iterable[Row]]) -> 
     return [row for start in range(0, len(ordered), _CHUNK) for row in query(ordered[start : start + _CHUNK])]
 
 
-def _judge(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
+def _judge(stream: Stream, facts: _Facts, now: datetime) -> Verdict | None:
+    """None when external evaluators have to be asked first."""
     try:
         return _check(stream, facts, now)
+    except Unasked:
+        return None
     except DomainError as error:
         return Verdict(error.code, error.message)
     except Unfinished as error:
         raise TemporarilyUnavailable("External evaluators have not answered about every stream yet.") from error
     except Exception:
         log.exception("a stream could not be checked", extra={"stream_id": stream.stream_id})
-        return Verdict("policy_error", "This stream could not be checked against the policies, so it was ended.")
+        return _UNDECIDED
 
 
 def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
@@ -239,7 +251,7 @@ def _check(stream: Stream, facts: _Facts, now: datetime) -> Verdict:
     if refused is not None:
         return refused
     rules = facts.rules_of(application)
-    answers = facts.answers.about(session, rules.evaluators, application=application, ip=stream.client_ip, now=now)
+    answers = facts.answers.about(session, rules.evaluators, application=application, ip=stream.client_ip)
     evidence = evidence_of_stream(application, stream.evidence, now=now)
     asker = Asker(stream.client_ip, now, session, service_token, evidence, Moment.STREAM)
     decision = decide_with(rules.policies, rules.groups, application, asker, lists=rules.lists, external_facts=answers)

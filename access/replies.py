@@ -20,6 +20,7 @@ from accounts.shared_redis import shared_redis
 log = logging.getLogger(__name__)
 Answer = dict[str, str]
 _KEPT_SECONDS = 60
+_SHORTEST_WAIT_SECONDS = 0.01
 _KEPT_ANSWERS = 10_000
 
 
@@ -44,7 +45,8 @@ def await_answer(identifier: str, *, timeout: float) -> Answer | None:
     if server is None:
         return _here.take(identifier, timeout)
     try:
-        found = cast("Any", server.blpop([_key(identifier)], timeout=timeout))
+        # To Redis a timeout of 0 means to wait for ever.
+        found = cast("Any", server.blpop([_key(identifier)], timeout=max(timeout, _SHORTEST_WAIT_SECONDS)))
     except redis.RedisError:
         log.exception("the answer of a signing job cannot be read")
         return None

@@ -7,8 +7,8 @@ exactly what would be saved, and a refusal rolls everything back.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils import timezone
@@ -42,18 +42,28 @@ class SavedTestsFailed(Conflict):
     code = "saved_tests_failed"
 
 
-def run_tests(tests: Iterable[SavedTest], policies: Sequence[Policy], groups: dict[str, Group]) -> list[TestRun]:
-    """`tests` of one application, with their organization loaded. A test that cannot be asked has failed."""
-    return [_run(test, policies, groups) for test in tests]
+def run_tests(
+    tests: Iterable[SavedTest],
+    policies: Sequence[Policy],
+    groups: dict[str, Group],
+    *,
+    providers: Collection[str] = (),
+) -> list[TestRun]:
+    """`tests` of one application, with their organization loaded. A test that cannot be asked has failed. `providers`:
+    ids of the login methods that the application takes, none for all."""
+    return [_run(test, policies, groups, providers) for test in tests]
 
 
 def run_application(application: Application) -> list[TestRun]:
     """All tests of an application against what is saved."""
     tests = list(application.saved_tests.select_related("organization"))
-    return run_tests(tests, *load_rules(application)) if tests else []
+    if not tests:
+        return []
+    providers = {str(pk) for pk in application.allowed_providers.values_list("pk", flat=True)}
+    return run_tests(tests, *load_rules(application), providers=providers)
 
 
-def _run(test: SavedTest, policies: Sequence[Policy], groups: dict[str, Group]) -> TestRun:
+def _run(test: SavedTest, policies: Sequence[Policy], groups: dict[str, Group], providers: Collection[str]) -> TestRun:
     try:
         asked = ask(test.organization, Question.stored(test.question))
     except (DomainError, TypeError) as error:
@@ -61,6 +71,12 @@ def _run(test: SavedTest, policies: Sequence[Policy], groups: dict[str, Group]) 
     decision = answer(policies, groups, asked, now=timezone.now(), organization=test.organization)
     if decision.outcome is Outcome.ERROR:
         return TestRun(test, False, _why_undecided(asked, policies, groups), decision)
+    provider_id = asked.context.person.provider_id if asked.context.person is not None else ""
+    if decision.outcome is Outcome.ALLOW and providers and provider_id and provider_id not in providers:
+        message = "This application does not take their login method."
+        decision = replace(
+            decision, allowed=False, outcome=Outcome.DENY, reason="login_method_not_allowed", message=message
+        )
     passed = decision.allowed is (test.expected == SavedTest.Expected.ALLOW)
     said = f'allowed by "{decision.policy_name}"' if decision.allowed else f"refused ({decision.reason})"
     return TestRun(test, passed, f"{asked.label} is {said}.", decision)

@@ -51,7 +51,9 @@ class RailFacts:
         self.records = _records(organization, applications)
         self.tunnels = {
             tunnel.pk: tunnel
-            for tunnel in Tunnel.objects.for_organization(organization).filter(deleted_at=None)[:_MAX_TUNNELS]
+            for tunnel in Tunnel.objects.for_organization(organization)
+            .filter(deleted_at=None)
+            .only("name", "config_source")[:_MAX_TUNNELS]
         }
         self.statuses = statuses(self.tunnels.values(), now)
         self.configurations = _configurations(organization, self._routed_ids())

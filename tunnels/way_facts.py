@@ -53,8 +53,8 @@ def connected_applications(organization: Organization, now: datetime) -> frozens
     if not up:
         return frozenset()
     records = DnsRecord.objects.for_organization(organization).filter(type=DnsRecord.Type.CNAME)
-    named = records.values_list("name", "content")[:_MAX_RECORDS]
-    led = {name for name, content in named if tunnel_of(content) in up}
+    targets = [Tunnel(pk=tunnel_id).target for tunnel_id in up]
+    led = set(records.filter(content__in=targets).order_by().values_list("name", flat=True)[:_MAX_RECORDS])
     applications = Application.objects.for_organization(organization).filter(is_served=True).order_by()
     return frozenset(
         pk

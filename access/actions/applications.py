@@ -136,11 +136,11 @@ def update_application(
     application = lock_application(application.organization, application)
     old = facts(application)
     _set_values(application, **{key: value for key, value in values.items() if value is not None})
-    if allowed_provider_ids is None:
-        providers = list(application.allowed_providers.all())
-    else:
+    before = list(application.allowed_providers.all())
+    providers = before
+    if allowed_provider_ids is not None:
         providers = _own_providers(application.organization, allowed_provider_ids)
-        if _excludes_some(set(application.allowed_providers.all()), set(providers)):
+        if _excludes_some(set(before), set(providers)):
             application.tokens_revoked_at = timezone.now()
     _check_redirect(application, providers)
     _save(application)
@@ -150,6 +150,7 @@ def update_application(
     overruled: dict[str, Any] = {}
     if policies is not None:
         _set_policies(application, policies)
+    if policies is not None or set(providers) != set(before):
         overruled = guard([application], override_reason=override_reason)
     audit.record(
         events.APPLICATION_UPDATED,

@@ -77,6 +77,10 @@ def _check_possession(request: Request, shown: Shown) -> None:
 def wait_for_certificate(certificate_id: uuid.UUID, *, timeout: float) -> Certificate:
     """The issued certificate. Raises TemporarilyUnavailable when signing failed or did not end within `timeout` s."""
     await_answer(str(certificate_id), timeout=timeout)
+    return _stored_outcome(certificate_id)
+
+
+def _stored_outcome(certificate_id: uuid.UUID) -> Certificate:
     certificate = Certificate.objects.select_related("authority").filter(pk=certificate_id).first()
     if certificate is None:
         raise NotFound("The certificate was deleted meanwhile.")
@@ -89,7 +93,7 @@ def issued_line(certificate: Certificate, *, timeout: float) -> str:
     """The signed line of a certificate just requested; asks the database only when the worker's answer is missing."""
     answer = await_answer(str(certificate.pk), timeout=timeout)
     if answer is None:
-        return wait_for_certificate(certificate.pk, timeout=0.0).certificate
+        return _stored_outcome(certificate.pk).certificate
     if answer.get("status") != Certificate.Status.ISSUED:
         raise _not_issued(answer.get("failure", ""))
     return str(answer["certificate"])

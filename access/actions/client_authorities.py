@@ -22,7 +22,7 @@ from access.models import ClientAuthority, ClientHostname
 from accounts import audit
 from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
-from accounts.errors import Conflict, DomainError, InvalidInput
+from accounts.errors import Conflict, DomainError, InvalidInput, NotFound
 from accounts.models import DeletedObject, Organization
 
 MAX_AUTHORITIES = 50
@@ -106,6 +106,11 @@ def update_client_authority(
 @transaction.atomic
 def delete_client_authority(row: ClientAuthority, *, actor: Actor) -> DeletedObject:
     """Its certificates count nowhere from now on; streams that rest on them are cut."""
+    rows = ClientAuthority.objects.for_organization(row.organization).select_related("organization")
+    current = rows.select_for_update(of=("self",), no_key=True).filter(pk=row.pk).first()
+    if current is None:
+        raise NotFound("The certificate authority was deleted meanwhile.")
+    row = current
     document = {
         "name": row.name,
         "certificate": row.certificate + row.intermediates,

@@ -16,7 +16,7 @@ from access.saved_tests import guard_group
 from accounts import audit
 from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
-from accounts.errors import Conflict, InvalidInput
+from accounts.errors import Conflict, InvalidInput, NotFound
 from accounts.models import DeletedObject, Organization
 
 Rules = Sequence[Any]
@@ -82,6 +82,10 @@ def update_group(
 def delete_group(group: Group, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or another group uses it: its rules would become errors."""
     organization = Organization.objects.select_for_update(no_key=True).get(pk=group.organization_id)
+    current = Group.objects.for_organization(organization).filter(pk=group.pk).first()
+    if current is None:
+        raise NotFound("The group was deleted meanwhile.")
+    group = current  # with rules that were taken out of it since it was read: undoing must not bring those back
     obstacle = obstacle_to_deleting(group)
     if obstacle:
         raise Conflict(obstacle, code="group_in_use")

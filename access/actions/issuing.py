@@ -68,7 +68,11 @@ class NoAuthority(DomainError):
 
 
 class _Alone(Exception):
-    """This request is to be approved in a transaction of its own, perhaps after something was asked."""
+    """Something about this request asks for a transaction of its own."""
+
+
+class _AskFirst(Exception):
+    """External evaluators have to be asked, by the thread whose request it is and outside of any transaction."""
 
 
 class RulesKeepChanging(TemporarilyUnavailable):
@@ -133,8 +137,15 @@ def approve(request: Request) -> Certificate:
     the access log is the caller's then. TemporarilyUnavailable when the job could not be sent."""
     if transaction.get_connection().in_atomic_block:
         # Another thread must not wait for what only this one can commit.
-        return _approve_alone(request)
-    return _gathering.run(request.application.organization_id, request)
+        try:
+            return _approve_alone(request)
+        except _AskFirst:
+            return _approve_alone(_asked(request))
+    organization_id = request.application.organization_id
+    try:
+        return _gathering.run(organization_id, request)
+    except _AskFirst:
+        return _gathering.run(organization_id, _asked(request))
 
 
 def _approve_gathered(requests: Sequence[Request]) -> Sequence[Certificate | Exception]:
@@ -158,29 +169,27 @@ def _approve_alone(request: Request) -> Certificate:
     for attempt in range(_ATTEMPTS):
         try:
             outcome = _approve_together([request])[0]
-        except _Alone:
-            request = replace(request, external_facts=_ask_external(request))
         except IntegrityError:
             if attempt == _ATTEMPTS - 1:
                 raise
         else:
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, Exception):
                 raise outcome
             return outcome
     raise RulesKeepChanging("The policies of this application are being changed. Try again.")
 
 
-def _ask_external(request: Request) -> ExternalFacts:
-    return external_facts_of(request.application, request.asker)
+def _asked(request: Request) -> Request:
+    return replace(request, external_facts=external_facts_of(request.application, request.asker))
 
 
 @transaction.atomic
-def _approve_together(requests: Sequence[Request]) -> Sequence[Certificate | Refused]:
+def _approve_together(requests: Sequence[Request]) -> Sequence[Certificate | Refused | _AskFirst]:
     """All of one organization. Raises Refused where a refusal comes after something was written: nothing stays of it,
     and nothing of the others."""
     rules = _RulesInUse()
     keys: dict[str, str] = {}
-    outcomes: list[Certificate | Refused] = []
+    outcomes: list[Certificate | Refused | _AskFirst] = []
     logs: list[AccessRequest] = []
     with audit.together():
         for request in requests:
@@ -188,11 +197,18 @@ def _approve_together(requests: Sequence[Request]) -> Sequence[Certificate | Ref
                 raise _Alone  # the database will know whose key it is (AC-21)
             try:
                 authority, decision = _decide(request, rules)
-            except Refused as refused:
-                outcomes.append(refused)
+            except (Refused, _AskFirst) as outcome:
+                outcomes.append(outcome)
                 continue
-            outcomes.append(_intend(request, authority, decision))
-            logs.append(request_log_entry(request, decision))
+            try:
+                outcomes.append(_intend(request, authority, decision))
+                logs.append(request_log_entry(request, decision))
+            except (Refused, DatabaseError):
+                raise
+            except Exception as error:
+                if len(requests) == 1:
+                    raise
+                raise _Alone from error  # its own thread hears of it, the others go on
         approved = [outcome for outcome in outcomes if isinstance(outcome, Certificate)]
         insert_all(approved)
         insert_all(logs)
@@ -226,12 +242,12 @@ class _RulesInUse:
 
 
 def _decide(request: Request, in_use: _RulesInUse) -> tuple[SshAuthority, Decision]:
-    """Everything that is decided without writing. Raises Refused."""
+    """Everything that is decided without writing. Raises Refused, or _AskFirst."""
     application = request.application
     rules = in_use.rules_of(application)
     facts = request.external_facts
     if facts is None and request.session is not None and rules is not None and evaluators_in(*rules):
-        raise _Alone
+        raise _AskFirst
     decision = decide(application, request.asker, external_facts=facts or {}, rules=rules)
     if not decision.allowed:
         raise Refused(PolicyDenied(decision.message, code=decision.reason), decision)

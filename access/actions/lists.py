@@ -20,7 +20,7 @@ from access.selectors import LIST_TYPES
 from accounts import audit
 from accounts.actions.deletions import keep_deleted
 from accounts.actor import Actor
-from accounts.errors import Conflict, InvalidInput
+from accounts.errors import Conflict, InvalidInput, NotFound
 from accounts.models import DeletedObject, Organization
 from accounts.text import ascii_lower
 
@@ -88,6 +88,10 @@ def update_list(
 def delete_list(row: AccessList, *, actor: Actor) -> DeletedObject:
     """Refused while a policy or group uses it: its rules would become errors."""
     organization = Organization.objects.select_for_update(no_key=True).get(pk=row.organization_id)
+    current = AccessList.objects.for_organization(organization).select_for_update(no_key=True).filter(pk=row.pk).first()
+    if current is None:
+        raise NotFound("The list was deleted meanwhile.")
+    row = current  # undoing must not bring back entries that were removed since it was read
     users = users_of(row)
     if users:
         raise Conflict(f"The list is used by {', '.join(users[:5])}. Take it out there first.", code="list_in_use")

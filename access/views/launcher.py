@@ -37,6 +37,7 @@ class Tile:
     has_ssh: bool
     principal: str
     logo_url: str
+    tags: list[str]
 
     @property
     def letters(self) -> str:
@@ -97,7 +98,6 @@ def _tiles(session: AccessSession, keys: list[uuid.UUID]) -> list[Tile]:
     claims = PrincipalClaim.objects.filter(application=OuterRef("pk"), identity=session.identity).order_by("created_at")
     applications = (
         Application.objects.for_organization(session.organization)
-        .prefetch_related("tags")
         .only("name", "hostname", "path", "settings")
         .filter(pk__in=keys)
         .annotate(has_ssh=Exists(signing), principal=Subquery(claims.values("principal")[:1]))
@@ -110,7 +110,14 @@ def _tiles(session: AccessSession, keys: list[uuid.UUID]) -> list[Tile]:
         .values_list("application")
         .annotate(Max("created_at"))
     )
-    return [Tile(item, used.get(item.pk), item.has_ssh, item.principal or "", _logo_of(item)) for item in applications]
+    words: dict[uuid.UUID, list[str]] = {}
+    tags = Application.tags.through.objects.filter(application__in=keys).order_by("tag__name")
+    for key, name in tags.values_list("application_id", "tag__name"):
+        words.setdefault(key, []).append(name)
+    return [
+        Tile(item, used.get(item.pk), item.has_ssh, item.principal or "", _logo_of(item), words.get(item.pk, []))
+        for item in applications
+    ]
 
 
 def _logo_of(application: Application) -> str:

@@ -43,6 +43,8 @@ def create_api_token(
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidInput("The expiry must be in the future.", fields={"expires_at": "In the past."})
     wanted = _clean_scopes(scopes)
+    # As changes of roles and revocations do: none of them ends beside this without seeing the new token.
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
     if user is not None:
         _within_role(organization, user, wanted)
     if made_with is not None:
@@ -71,6 +73,7 @@ def create_api_token(
 @transaction.atomic
 def revoke_api_token(token: ApiToken, *, actor: Actor) -> None:
     """With all that were made with it: whoever stole one may have made others."""
+    Organization.objects.select_for_update(no_key=True).get(pk=token.organization_id)
     now = timezone.now()
     if not ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now):
         raise Conflict(f"The token {token.name} is revoked already.", code="already_revoked")
@@ -98,7 +101,7 @@ def authenticate(bearer: str, *, now: datetime, ip: str | None) -> ApiToken:
 
     `last_used_at` is noted at most once a minute: a fact about the row, no event of the audit log.
     """
-    refused = AuthenticationFailed("The API token is unknown, expired or revoked.", code="invalid_api_token")
+    refused = _refused()
     if not _TOKEN.fullmatch(bearer):
         raise refused
     token = ApiToken.objects.select_related("organization", "created_by").filter(token_sha256=_hash(bearer)).first()
@@ -111,6 +114,10 @@ def authenticate(bearer: str, *, now: datetime, ip: str | None) -> ApiToken:
         ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
         token.last_used_at = now
     return token
+
+
+def _refused() -> AuthenticationFailed:
+    return AuthenticationFailed("The API token is unknown, expired or revoked.", code="invalid_api_token")
 
 
 def _hash(value: str) -> str:
@@ -135,6 +142,9 @@ def _within_role(organization: Organization, user: User, scopes: list[Permission
 
 
 def _within_token(token: ApiToken, scopes: list[Permission], expires_at: datetime | None) -> None:
+    """Raises AuthenticationFailed when the token was revoked since its bearer came."""
+    if not ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).exists():
+        raise _refused()
     beyond = [scope.value for scope in scopes if scope.value not in token.scopes]
     if beyond:
         raise PermissionDenied(f"Your token does not hold: {', '.join(beyond)}.", code="scope_beyond_token")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,13 +48,17 @@ def in_order(operations: Sequence[Operation]) -> list[Operation]:
     """As sent, but what an operation refers to comes before it. Those that refer to each other in a circle stay as
     they are, and are refused when their turn comes."""
     by_name = {operation.bulk_id: operation for operation in operations if operation.bulk_id}
+    # Read once: an operation that refers to many others is come back to for each of them.
+    needs = {operation.index: [by_name[name] for name in _references(operation, by_name)] for operation in operations}
     found: dict[int, Operation] = {}
     for operation in operations:
         # Without recursion: a chain of references may be as long as the request.
         path, open_indexes = [operation], {operation.index}
         while path:
-            needed = [by_name[name] for name in _references(path[-1]) if name in by_name]
-            following = next((one for one in needed if one.index not in found and one.index not in open_indexes), None)
+            needed = needs[path[-1].index]
+            while needed and (needed[-1].index in found or needed[-1].index in open_indexes):
+                needed.pop()
+            following = needed[-1] if needed else None
             if following is None:
                 done = path.pop()
                 found.setdefault(done.index, done)
@@ -77,7 +81,8 @@ def _read(index: int, item: Any) -> Operation:
     method, path = values.get("method"), values.get("path")
     if not isinstance(method, str) or method.upper() not in _METHODS:
         raise invalid_value("An operation's method is POST, PUT, PATCH or DELETE.")
-    parts = tuple(part for part in path.split("/") if part) if isinstance(path, str) else ()
+    is_text = isinstance(path, str) and path.isprintable()
+    parts = tuple(part for part in str(path).split("/") if part) if is_text else ()
     is_post = method.upper() == "POST"
     if len(parts) != (1 if is_post else 2) or parts[0] not in _KINDS:
         raise invalid_value("An operation's path is /Users or /Groups to POST, with an id for the other methods.")
@@ -91,18 +96,20 @@ def _read(index: int, item: Any) -> Operation:
     return Operation(index, method.upper(), parts, bulk_id, version, data)
 
 
-def _references(operation: Operation) -> list[str]:
-    found: list[str] = []
+def _references(operation: Operation, known: Collection[str]) -> list[str]:
+    """Those of `known`, each once."""
+    found: dict[str, None] = {}
     waiting: list[Any] = [*operation.parts, operation.data]
     while waiting:
         value = waiting.pop()
         if isinstance(value, str) and value.startswith(_REFERENCE):
-            found.append(value.removeprefix(_REFERENCE))
+            if (name := value.removeprefix(_REFERENCE)) in known:
+                found[name] = None
         elif isinstance(value, dict):
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value
-    return found
+    return list(found)
 
 
 def _replaced(value: Any, made: Mapping[str, str]) -> Any:

@@ -6,6 +6,7 @@ Every change is logged as a ScimUpdate, also a refused one; the secret and passw
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ from accounts.scim.schemas import MAX_PAYLOAD_BYTES
 from accounts.views.scim_answers import Call, answer, new_update, refusal, update_of
 from accounts.views.scim_bulk import BULK, answer_bulk
 
+_MAX_DEPTH = 32
+_HALF_A_PAIR = re.compile(rb"\\u[dD]")
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -98,8 +101,21 @@ def _read_body(request: HttpRequest) -> dict[str, Any]:
         return {}
     try:
         body = json.loads(request.body)
+        if _HALF_A_PAIR.search(request.body):
+            json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair is no text that can be stored
     except (ValueError, RecursionError) as error:
         raise ScimError(400, "The body is not JSON.", "invalidSyntax") from error
     if not isinstance(body, dict):
         raise ScimError(400, "The body is a JSON object.", "invalidSyntax")
+    if _is_deep(body):
+        raise ScimError(400, f"The body is nested more than {_MAX_DEPTH} levels deep.", "invalidSyntax")
     return body
+
+
+def _is_deep(body: Any) -> bool:
+    """Deeper than any resource: what follows goes through it by recursion."""
+    level = [body]
+    for _ in range(_MAX_DEPTH):
+        containers = [value for value in level if isinstance(value, dict | list)]
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    return bool(level)

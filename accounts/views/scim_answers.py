@@ -168,7 +168,7 @@ def new_update(
         provider=provider,
         method=method,
         resource_type="GROUP" if kind == "Groups" else "USER",
-        resource_id=str(answered.get("id") or identifier)[:64],
+        resource_id=_short(str(answered.get("id") or identifier))[:64],
         external_id=_short(described.get("externalId")),
         user_email=_short(described.get("userName")) if kind == "Users" else "",
         group_name=_short(described.get("displayName")) if kind == "Groups" else "",

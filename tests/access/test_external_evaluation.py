@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -38,6 +39,11 @@ class Evaluator:
         self.status = 200
         self.raw: bytes | None = None
         self.delay = 0.0
+        self.released = threading.Event()
+        self.released.set()
+        # Questions under way, and the most there ever were.
+        self.lock = threading.Lock()
+        self.open = self.peak = 0
         evaluator = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,7 +57,9 @@ class Evaluator:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 answer = evaluator.answer(body["token"])
-                time.sleep(evaluator.delay)
+                with evaluator.counted():
+                    time.sleep(evaluator.delay)
+                    evaluator.released.wait(30)
                 self._send(evaluator.status, answer)
 
             def _send(self, status: int, body: bytes) -> None:
@@ -83,7 +91,17 @@ class Evaluator:
         reply = jwt.encode(claims, self.key, algorithm=self.algorithm, headers={"kid": "k1"})
         return json.dumps({"token": reply}).encode()
 
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        with self.lock:
+            self.open += 1
+            self.peak = max(self.peak, self.open)
+        yield
+        with self.lock:
+            self.open -= 1
+
     def stop(self) -> None:
+        self.released.set()
         self.server.shutdown()
         self.thread.join(10)
         self.server.server_close()
@@ -188,31 +206,62 @@ def test_asked_once_a_minute_per_session_and_again_for_live_streams(cast: Cast, 
     assert reasons(stream(application, session)) == ["external_evaluation_refused"]
 
 
-def test_an_evaluator_that_hangs_is_waited_for_once_and_its_streams_end(
+def test_an_evaluator_that_hangs_is_waited_for_twice_and_its_streams_end(
     cast: Cast, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The edge, and whatever else it has to end, waits for the answer about all of these streams."""
     monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 0.2)
     application = make_application(cast.widgetcorp, include=[evaluator.rule], authority=False)
-    sessions = [make_session(cast.widgetcorp, f"p{number}@widgetcorp.test") for number in range(5)]
-    evaluator.delay, evaluator.status = 0.3, 500
-    assert reasons(*(stream(application, session) for session in sessions)) == ["policy_error"] * 5
+    sessions = [make_session(cast.widgetcorp, f"p{number}@widgetcorp.test") for number in range(9)]
+    live = [stream(application, session) for session in sessions]
+    evaluator.released.clear()
+    with pytest.raises(TemporarilyUnavailable):
+        reasons(*live)
+    assert len(evaluator.questions) <= live_answers.MAX_OF_ORGANIZATION
+    assert reasons(*live) == ["policy_error"] * 9
+
+
+def test_several_are_asked_at_once(cast: Cast, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 30.0)
+    application = make_application(cast.widgetcorp, include=[evaluator.rule], authority=False)
+    sessions = [make_session(cast.widgetcorp, f"p{number}@widgetcorp.test") for number in range(8)]
+    evaluator.delay = 0.1
+    assert reasons(*(stream(application, session) for session in sessions)) == []
+    assert len(evaluator.questions) == len(sessions)
+    assert 1 < evaluator.peak <= live_answers.MAX_OF_ORGANIZATION
+
+
+def test_no_organization_takes_all_places(
+    cast: Cast, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, settings: LazySettings
+) -> None:
+    """One whose evaluator hangs has far more streams, and they come first."""
+    monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 0.5)
+    hanging = Evaluator()
+    settings.FETCH_ALLOWED_PRIVATE_HOSTS = [evaluator.host, hanging.host]
+    hanging.released.clear()
+    slow = make_application(cast.evilcorp, include=[hanging.rule], authority=False, hostname="ssh.evil.test")
+    quick = make_application(cast.widgetcorp, include=[evaluator.rule], authority=False)
+    live = [stream(slow, make_session(cast.evilcorp, f"p{number}@evil.test")) for number in range(30)]
+    mine = stream(quick, make_session(cast.widgetcorp))
+    with pytest.raises(TemporarilyUnavailable):
+        reasons(*live, mine)
     assert len(evaluator.questions) == 1
+    assert 1 <= len(hanging.questions) <= live_answers.MAX_OF_ORGANIZATION
+    hanging.stop()
 
 
 def test_slow_answers_are_remembered_until_all_are_there(
     cast: Cast, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An evaluator that answers after the deadline is slow, not silent."""
     monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 0.2)
     application = make_application(cast.widgetcorp, include=[evaluator.rule], authority=False)
-    sessions = [make_session(cast.widgetcorp, f"p{number}@widgetcorp.test") for number in range(3)]
-    live = [stream(application, session) for session in sessions]
+    session = make_session(cast.widgetcorp)
     evaluator.delay = 0.3
-    for _ in range(2):
-        with pytest.raises(TemporarilyUnavailable):
-            reasons(*live)
-    assert reasons(*live) == []
-    assert len(evaluator.questions) == 3, "nobody was asked about twice"
+    with pytest.raises(TemporarilyUnavailable):
+        reasons(stream(application, session))
+    monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 30.0)
+    assert reasons(stream(application, session)) == []
 
 
 def test_private_addresses_are_refused_when_saved(cast: Cast) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from access import signing
+from access import replies, signing
 from access.actions import issuing
+from access.actions.certificates import issued_line, wait_for_certificate
 from access.actions.issuing import Refused, Request
 from access.models import AccessRequest, Application, ApplicationPolicy, Certificate, PrincipalClaim
 from access.sshcert import parse_public_key
 from accounts.actions.audit_chains import verify_chain
-from accounts.errors import DomainError
+from accounts.errors import DomainError, TemporarilyUnavailable
 from accounts.models import AccessSession, AuditChain, AuditEvent
 from accounts.prepared import insert_all
 from tests.access.makers import (
@@ -29,6 +30,9 @@ from tests.access.makers import (
 from tests.factories import Cast
 
 Jobs = list[list[str]]
+EVALUATOR = {
+    "external_evaluation": {"evaluate_url": "https://evaluator.test/ask", "keys_url": "https://evaluator.test/keys"}
+}
 
 
 @pytest.fixture
@@ -146,3 +150,64 @@ def test_fault_4_broker_down_is_said_to_everybody_once(
     with pytest.raises(DomainError, match="cannot be reached"):
         together(*(request_of(application, session) for session in people(application, "ann", "ben")))
     assert Certificate.objects.filter(status="approved").count() == 2, "the sweeper fails them"
+
+
+def test_nobody_waits_for_the_evaluator_that_anothers_policies_ask(
+    application: Application, monkeypatch: pytest.MonkeyPatch, jobs: Jobs
+) -> None:
+    asking = make_application(application.organization, hostname="asking.widgetcorp.test", include=[EVALUATOR])
+    asked: list[str] = []
+
+    def answer(application: Application, asker: Any) -> dict[Any, bool]:
+        asked.append(application.name)
+        return {}
+
+    monkeypatch.setattr(issuing, "external_facts_of", answer)
+    ann, ben, cleo = people(application, "ann", "ben", "cleo")
+
+    outcomes = together(request_of(application, ann), request_of(asking, ben), request_of(application, cleo))
+
+    assert asked == [], "the thread that asked for it will ask, and come again"
+    assert [type(outcome) for outcome in outcomes] == [Certificate, issuing._AskFirst, Certificate]
+    assert [len(job) for job in jobs] == [2]
+    with pytest.raises(Refused):
+        issuing.approve(request_of(asking, ben))
+    assert asked == [asking.name]
+
+
+def test_a_fault_of_one_request_is_not_the_others(
+    application: Application, monkeypatch: pytest.MonkeyPatch, jobs: Jobs
+) -> None:
+    real = issuing._names
+
+    def broken_for_ben(request: Request, decision: Any) -> Any:
+        if request.label.startswith("ben"):
+            raise ValueError("cannot be read")
+        return real(request, decision)
+
+    monkeypatch.setattr(issuing, "_names", broken_for_ben)
+    outcomes = together(*(request_of(application, session) for session in people(application, "ann", "ben", "cleo")))
+    assert [type(outcome) for outcome in outcomes] == [Certificate, ValueError, Certificate]
+    assert Certificate.objects.filter(status="issued").count() == 2
+
+
+def test_waiting_for_an_answer_ends_when_the_time_is_over(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To Redis a timeout of 0 means to wait for ever."""
+    waited: list[float] = []
+
+    class Silent:
+        def blpop(self, keys: list[str], timeout: float) -> None:
+            assert timeout > 0
+            waited.append(timeout)
+
+    monkeypatch.setattr(replies, "shared_redis", lambda: Silent())
+    monkeypatch.setattr(signing.sign_certificates, "apply_async", lambda **options: None)
+    (session,) = people(application, "ann")
+    certificate = issuing.approve(request_of(application, session))
+    with pytest.raises(TemporarilyUnavailable, match="did not answer in time"):
+        issued_line(certificate, timeout=0.5)
+    assert waited == [0.5], "no second wait for what did not come"
+    with pytest.raises(TemporarilyUnavailable):
+        wait_for_certificate(certificate.pk, timeout=0.0)

@@ -23,7 +23,7 @@ from access.models import Application, Group, Policy, SavedTest
 from access.questions import Question
 from access.saved_tests import SavedTestsFailed, run_application
 from accounts.errors import DomainError
-from tests.access.makers import ACTOR, email_rule, make_application, make_session
+from tests.access.makers import ACTOR, email_rule, make_application, make_provider, make_session
 from tests.controlplane.api_kit import make_api
 from tests.factories import Cast
 from tests.pages_kit import event_names, last_event, login, rows_of, shown, text_of
@@ -248,6 +248,22 @@ class TestPages:
         assert Policy.objects.get(pk=own.pk).name != "Bob"
         assert alice.post(edit, {**form, "override_reason": REASON}).status_code == 302
         assert (last_event(cast.widgetcorp).new or {})["override_reason"] == REASON
+
+    def test_login_methods_are_guarded(
+        self, cast: Cast, alice: Client, application: Application, tests: list[SavedTest]
+    ) -> None:
+        """Alice's login method is taken away: the policies would let her in, the application no longer does."""
+        other = make_provider(cast.widgetcorp, "Elsewhere")
+        page = url("application_authentication_edit", application.pk)
+        sent = {"allowed_provider_ids": [str(other.pk)]}
+        response = alice.post(page, sent)
+        assert response.status_code == 422
+        assert "login_method_not_allowed" in text_of(response)
+        assert "Do it although saved tests fail" in text_of(response)
+        assert not application.allowed_providers.exists()
+        assert alice.post(page, {**sent, "override_reason": REASON}).status_code == 302
+        assert list(application.allowed_providers.all()) == [other]
+        assert (last_event(cast.widgetcorp).new or {})["overridden_tests"] == ["Alice gets in"]
 
     def test_moving_and_deleting_ask_too(
         self, cast: Cast, alice: Client, application: Application, own: Policy, tests: list[SavedTest]

@@ -13,7 +13,8 @@ from accounts.actions import scim as scim_actions
 from accounts.actions.audit_chains import verify_chain
 from accounts.audit import edge_version
 from accounts.models import AccessSession, AuditChain, AuditEvent, Identity, ScimGroup, ScimUpdate, ScimUser
-from accounts.scim.bulk import MAX_OPERATIONS, in_order, read_bulk
+from accounts.scim import bulk as bulk_module
+from accounts.scim.bulk import MAX_OPERATIONS, Operation, in_order, read_bulk
 from accounts.scim.errors import ScimError
 from accounts.views import scim_bulk
 from tests.access.makers import make_session
@@ -203,3 +204,33 @@ def test_circles_are_refused_and_long_chains_are_not_followed_by_recursion(scim:
     chain = [new_group(f"g{n}", f"g{n + 1}") for n in range(MAX_OPERATIONS - 1)] + [new_group(f"g{MAX_OPERATIONS - 1}")]
     operations, _ = read_bulk({"Operations": chain})
     assert [operation.index for operation in in_order(operations)] == list(reversed(range(MAX_OPERATIONS)))
+
+
+def test_an_operation_that_refers_to_many_others_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, read = bulk_module._references, []
+
+    def counted(operation: Operation, *known: Any) -> list[str]:
+        read.append(operation.index)
+        return real(operation, *known)
+
+    monkeypatch.setattr(bulk_module, "_references", counted)
+    names = [f"u{n}" for n in range(MAX_OPERATIONS - 1)]
+    operations, _ = read_bulk({"Operations": [new_group("all", *names), *(new_user(name) for name in names)]})
+    assert [operation.index for operation in in_order(operations)][-1] == 0
+    assert len(read) == MAX_OPERATIONS
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"method": "DELETE", "path": "/Users/\0"},
+        {"method": "DELETE", "path": "/Users/\ud800"},
+        {**new_user("odd"), "data": {"userName": "\ud800"}},
+        {**new_user("odd"), "data": {"userName": "odd", "x": json.loads("[" * 400 + "]" * 400)}},
+    ],
+)
+def test_what_cannot_be_stored_or_gone_through_is_refused_before_anything_is_done(
+    scim: Scim, odd: dict[str, Any]
+) -> None:
+    scim.refused("POST", "/Bulk", {"Operations": [new_user("ann"), odd]}, status=400)
+    assert not ScimUser.objects.exists()

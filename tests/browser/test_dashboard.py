@@ -260,5 +260,5 @@ def test_a_deletion_is_undone_from_its_message(live_server: LiveServer, world: W
         expect(page.get_by_text("Contractors is back.")).to_be_visible()
         expect(page.get_by_role("link", name="Delete Contractors")).to_be_visible()
         page.goto("/o/widgetcorp/settings/deleted/")
-        expect(page.get_by_text("legacy")).to_be_visible()  # of before
-        expect(page.get_by_text("Contractors")).not_to_be_visible()
+        expect(page.get_by_text("legacy", exact=True)).to_be_visible()  # of before
+        expect(page.get_by_text("Contractors", exact=True)).not_to_be_visible()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts.actions.api_tokens import create_api_token
+from accounts.actions.api_tokens import create_api_token, revoke_api_token
 from accounts.actions.identities import record_login
+from accounts.errors import AuthenticationFailed
 from accounts.models import AccessSession, ApiToken, Identity, Invitation, Membership
 from tests.controlplane.api_kit import ACTOR, ALL_SCOPES, Api, make_session
 from tests.factories import Cast
@@ -112,6 +113,24 @@ class TestTokens:
             Api(cast.widgetcorp, value).refused("GET", "/user/tokens/verify", status=401)
         assert last_event(cast.widgetcorp).new == {"revoked_with_it": ["child", "grandchild"]}
         other.ok("GET", "/user/tokens/verify")
+
+    def test_a_token_that_was_revoked_meanwhile_makes_no_other(self, cast: Cast) -> None:
+        """Its bearer was let in just before: what it makes now would be missed by the revocation."""
+        parent, _ = create_api_token(
+            cast.widgetcorp, name="stolen", scopes=["tokens.edit"], user=cast.alice, expires_at=None, actor=ACTOR
+        )
+        revoke_api_token(ApiToken.objects.get(pk=parent.pk), actor=ACTOR)
+        with pytest.raises(AuthenticationFailed):
+            create_api_token(
+                cast.widgetcorp,
+                name="child",
+                scopes=["tokens.edit"],
+                user=cast.alice,
+                expires_at=None,
+                made_with=parent,
+                actor=ACTOR,
+            )
+        assert not ApiToken.objects.filter(name="child").exists()
 
 
 def test_users_switched_off_and_on_and_one_session_ended(cast: Cast, api: Api) -> None:

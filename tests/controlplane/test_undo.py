@@ -14,14 +14,27 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from access.models import Application, ApplicationPolicy, ClientAuthority, Group, PrincipalClaim, SavedTest, Tag
+from access.actions.client_authorities import delete_client_authority
+from access.actions.groups import delete_group
+from access.actions.lists import delete_list
+from access.models import (
+    AccessList,
+    Application,
+    ApplicationPolicy,
+    ClientAuthority,
+    Group,
+    Policy,
+    PrincipalClaim,
+    SavedTest,
+    Tag,
+)
 from accounts.actions.deletions import MAX_KEPT, restore_deleted
 from accounts.actor import system
-from accounts.errors import Conflict
+from accounts.errors import Conflict, NotFound
 from accounts.models import AccessSession, DeletedObject, IdentityProvider, OrganizationLogo
 from accounts.tasks import sweep_expired
 from tests.client_roots import Root
-from tests.controlplane.api_kit import make_api
+from tests.controlplane.api_kit import ACTOR, make_api
 from tests.factories import Cast, make_cast, make_user
 from tests.pages_kit import event_names, form_id, login, rows_of, shown, text_of
 from tests.world import World, make_world
@@ -214,6 +227,27 @@ def test_the_logo(alice: Client, world: World) -> None:
     assert not OrganizationLogo.objects.filter(organization=world.organization).exists()
     alice.post(undo_address(page))
     assert bytes(OrganizationLogo.objects.get(organization=world.organization).content) == before
+
+
+def test_what_was_taken_out_just_before_the_deletion_does_not_come_back(world: World) -> None:
+    """The deletion had read the row before somebody else changed it."""
+    stale = [
+        (delete_group, Group.objects.get(pk=world.group.pk)),
+        (delete_list, AccessList.objects.get(pk=world.access_list.pk)),
+        (delete_client_authority, ClientAuthority.objects.get(pk=world.client_authority.pk)),
+    ]
+    Group.objects.filter(pk=world.group.pk).update(include=[{"email": {"email": "new@people.test"}}])
+    AccessList.objects.filter(pk=world.access_list.pk).update(items=[])
+    revoked = [{"issuer": "00", "serials": ["0a"]}]
+    ClientAuthority.objects.filter(pk=world.client_authority.pk).update(revocations=revoked)
+    Policy.objects.all().delete()
+    kept = [delete(row, actor=ACTOR) for delete, row in stale]
+    assert kept[0].document["include"] == [{"email": {"email": "new@people.test"}}]
+    assert kept[1].document["items"] == []
+    assert kept[2].document["revocations"] == revoked
+    for delete, row in stale:
+        with pytest.raises(NotFound):
+            delete(row, actor=ACTOR)
 
 
 class TestInTheWay:
