@@ -4,7 +4,7 @@ of their second factors are sealed at rest."""
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, ClassVar
 
 from allauth.account import app_settings
 from allauth.account.adapter import DefaultAccountAdapter
@@ -41,6 +41,15 @@ def _remembered(request: HttpRequest) -> Invitation | None:
 
 
 class DashboardAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+    error_messages: ClassVar[dict[str, Any]] = {
+        **DefaultAccountAdapter.error_messages,
+        "account_inactive": "This account is switched off. Ask the people who run this installation.",
+        "email_password_mismatch": "This e-mail address and password do not belong together.",
+        "incorrect_code": "This code is not right, or was used already.",
+        "incorrect_password": "This password is not right.",
+        "rate_limited": "Too many tries. Wait some minutes, then try again.",
+    }
+
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         """Only for somebody who holds an invitation, and only for its address (clean_email)."""
         invitation = _remembered(request)

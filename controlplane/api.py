@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig
+from django.db import InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import URLPattern, URLResolver, path
 from ninja import NinjaAPI
@@ -50,6 +51,7 @@ from accounts.errors import DomainError
 from accounts.http import declares
 from accounts.permissions import Permission
 from controlplane import api_docs
+from controlplane.middleware import bounded
 from tunnels import api as tunnels_api
 from tunnels import api_records, api_zones
 
@@ -197,6 +199,10 @@ def _domain_error(request: HttpRequest, error: Any) -> HttpResponse:
     return response
 
 
+def _database_refused(request: HttpRequest, error: Any) -> HttpResponse:
+    return _domain_error(request, bounded(error))
+
+
 def _invalid_input(request: HttpRequest, error: Any) -> HttpResponse:
     items = []
     for problem in error.errors:
@@ -235,6 +241,8 @@ api = PublicApi(
     urls_namespace="api",
 )
 api.add_exception_handler(DomainError, _domain_error)
+api.add_exception_handler(OperationalError, _database_refused)
+api.add_exception_handler(InternalError, _database_refused)
 api.add_exception_handler(ValidationError, _invalid_input)
 api.add_exception_handler(HttpError, _http_error)
 api.add_exception_handler(RequestDataTooBig, _too_big)

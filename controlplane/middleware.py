@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from django.conf import settings
+from django.db import InternalError, OperationalError
 from django.db.models import CharField
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import Resolver404, get_resolver
 
 from access.routing import find_application
-from accounts.errors import DomainError
+from accounts.errors import DomainError, TemporarilyUnavailable
 from accounts.models import Organization
 from accounts.prepared import Parameter, PreparedRows
 from accounts.zones import activate_zone
@@ -154,11 +155,22 @@ class DomainErrors:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        exception = bounded(exception)
         if not isinstance(exception, DomainError):
             return None
         if "application/json" in request.headers.get("Accept", ""):
             return domain_error_json(request, exception)
         return render(request, "error.html", {"error": exception}, status=exception.status)
+
+
+def bounded(exception: Exception) -> Exception:
+    """A database that takes no changes (read-only, disk full, a statement that took too long, two changes that met):
+    nothing was saved, and trying again may help. Its own words are for the log alone (fault 8)."""
+    if not isinstance(exception, OperationalError | InternalError):
+        return exception
+    log.error("the database refused", exc_info=exception)
+    message = "The database does not take changes right now. Nothing was saved; try again in a moment."
+    return TemporarilyUnavailable(message, code="database_unavailable")
 
 
 def api_error(status: int, code: int, message: str) -> JsonResponse:

@@ -237,7 +237,7 @@ def manage_environment(plan: Plan, given: Mapping[str, str]) -> dict[str, str]:
 def _web_command(plan: Plan, split: bool) -> list[str]:
     # The in-memory broker lives in one process, so the embedded set-up has exactly one worker.
     workers = os.environ.get("WEB_WORKERS", str(os.cpu_count() or 1)) if split else "1"
-    threads = os.environ.get("WEB_THREADS", "4" if split else "8")
+    threads = os.environ.get("WEB_THREADS", "8")
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", plan.host, "--port", str(plan.port)]
     limits = ["--workers", workers, "--blocking-threads", threads, "--backlog", "1024", "--no-ws", "--http", "1"]
     return [*command, *limits, "--log-level", "warning", "controlplane.wsgi:application"]

@@ -43,6 +43,8 @@ _ONCE_FILES = (
     "test_canaries.py",
     "test_docs.py",
     "test_make_run.py",
+    # Copies the file of SQLite.
+    "test_restore.py",
     # Permutations of requests over views that both databases see (_BOTH asks for each of them).
     "test_api_sdk.py",
     "test_api_sdk_people.py",

@@ -48,8 +48,11 @@ def _blocks() -> list[Atomic]:
 
 
 def _watch(sql: str) -> None:
+    # Most statements only read, outside of any action: they are let by before anything costs time.
+    if (sql.startswith("SELECT") and " FOR " not in sql and "pg_advisory" not in sql) or not _blocks():
+        return
     table = _locked_by(sql)
-    if table is None or not _blocks():
+    if table is None:
         return
     seen: set[str] = _transaction.__dict__.setdefault("seen", set())
     # What was locked before the head may be written again: an API call that is several actions on one object.

@@ -69,7 +69,7 @@ PICTURES = {
     "access-policies": ("light",),
     "access-service-auth": ("light", "phone"),
     "access-service-auth-ssh": ("light",),
-    "access-service-auth-ssh-id": ("light", "dark", "phone"),
+    "access-service-auth-ssh-id": ("light", "phone"),
     "tunnels": ("light", "dark", "phone"),
     "tunnels-id": ("light", "dark", "phone"),
     "tunnels-id-hostnames": ("light",),

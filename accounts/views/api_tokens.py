@@ -70,7 +70,8 @@ def api_token_revoke(request: OrganizationRequest, token_id: str) -> HttpRespons
         said=f"The API token {token.name} is revoked.",
         question=f"Revoke the API token {token.name}?",
         consequences=[
-            "Programs that use it are refused from now on. This cannot be undone; create a new token instead."
+            "Programs that use it are refused from now on. This cannot be undone; create a new token instead.",
+            *(["Tokens that were made with it through the API are revoked too."] if token.made.exists() else []),
         ],
         button="Revoke token",
         title="Revoke API token",

@@ -57,17 +57,6 @@ def _write_events(made: Made, count: int) -> int:
     return written
 
 
-def _chained(made: Made, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each event behind the one before it, as accounts.audit would have chained it."""
-    head = AuditChain.objects.get(pk=made.organization.pk)
-    for row in rows:
-        head.sequence += 1
-        values = {**row, "chain": head.pk, "sequence": head.sequence}
-        head.digest = digest_of(settings.SECRET_KEY, head.digest, values)
-        yield {**values, "digest": head.digest}
-    head.save(update_fields=["sequence", "digest"])
-
-
 def _decisions(made: Made, count: int) -> Iterator[dict[str, Any]]:
     step = timedelta(days=_DAYS) / max(count, 1)
     for number in range(count):

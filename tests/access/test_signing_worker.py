@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
 from celery.contrib.testing.worker import start_worker
 from celery.signals import task_postrun
+from celery.worker import state
 from django.conf import LazySettings
 from django.db import connection
 
+from access.actions import signing
 from access.actions.authorities import create_authority, wait_for_authority
 from access.actions.certificates import request_certificate, wait_for_certificate
 from access.models import Certificate, SshAuthority
@@ -45,6 +48,39 @@ def _close_connection_of_thread(**_: Any) -> None:
 @pytest.fixture
 def committed_cast(transactional_db: None, worker: Any) -> Cast:
     return make_cast()
+
+
+def test_fault_11_a_worker_that_is_stopped_finishes_what_it_signs(
+    committed_cast: Cast, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warm shutdown, as SIGTERM asks for: no certificate is lost, and none is signed twice."""
+    application = make_application(committed_cast.widgetcorp, authority=False)
+    wait_for_authority(create_authority(application, actor=ACTOR).pk, timeout=20)
+    began, sign_now, signed = threading.Event(), threading.Event(), []
+
+    def held(certificate: Certificate, now: datetime) -> str:
+        began.set()
+        assert sign_now.wait(30)
+        signed.append(certificate.serial)
+        return sign_line(certificate, now)
+
+    sign_line = signing._signed
+    monkeypatch.setattr(signing, "_signed", held)
+    certificate = request_certificate(
+        application,
+        session=make_session(committed_cast.widgetcorp),
+        shown=Shown(""),
+        public_key=public_key_line(),
+        ip=CLIENT_IP,
+        ray_id="r",
+        actor=ACTOR,
+    )
+    assert began.wait(30)
+    monkeypatch.setattr(state, "should_stop", 0)
+    assert Certificate.objects.get(pk=certificate.pk).status == Certificate.Status.SIGNING
+    sign_now.set()
+    assert wait_for_certificate(certificate.pk, timeout=30).status == Certificate.Status.ISSUED
+    assert signed == [certificate.serial]
 
 
 def test_authority_and_certificates_come_from_the_worker(committed_cast: Cast, settings: LazySettings) -> None:

@@ -91,7 +91,7 @@ def test_what_is_typed_while_an_answer_is_under_way_stays(live_server: LiveServe
     with browser_page(live_server) as page:
         open_form(page, world)
         held: list[Route] = []
-        page.route("**/policies/add/", held.append)
+        page.route("**/policies/add/", lambda route: held.append(route))
         page.locator("#rule-0-value").fill("a@x.test")
         page.get_by_label("Session duration").focus()
         while not held:

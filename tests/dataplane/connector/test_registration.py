@@ -1,6 +1,7 @@
 """Registration, refusals, reconnecting and stopping, with the real process over real TLS."""
 
 import asyncio
+import ipaddress
 import json
 import signal
 import uuid
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from dataplane.connector import supervisor
+from dataplane.connector.settings import EdgeAddress
 from dataplane.wire.credentials import TunnelCredentials
 from tests.dataplane.connector.lab import (
     CREDENTIALS,
@@ -283,3 +286,30 @@ async def test_nothing_to_run_explains_what_is_missing(tmp_path: Path) -> None:
     async with connector(tmp_path) as process:
         assert await process.ended() == 1
     assert "no tunnel to run" in process.raw[-1]
+
+
+async def test_fault_32_an_edge_that_moved_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is asked for at every attempt, and leads somewhere else by then."""
+    where = [ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("127.0.0.2")]
+    met: list[str] = []
+
+    async def arrived(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(writer.get_extra_info("sockname")[0])
+        writer.close()
+
+    async def resolved(host: str, port: int, *, timeout_seconds: float) -> list[Any]:
+        assert host == "edge.example.test"
+        return [where[0]]
+
+    monkeypatch.setattr(supervisor, "resolve", resolved)
+    first = await asyncio.start_server(arrived, "127.0.0.1", 0)
+    port = first.sockets[0].getsockname()[1]
+    second = await asyncio.start_server(arrived, "127.0.0.2", port)
+    address = EdgeAddress("edge.example.test", port)
+    async with asyncio.timeout(30), first, second:
+        (await supervisor._connect_tcp(address)).close()
+        where.pop(0)
+        (await supervisor._connect_tcp(address)).close()
+        while len(met) < 2:
+            await asyncio.sleep(0.01)
+    assert met == ["127.0.0.1", "127.0.0.2"]

@@ -120,6 +120,11 @@ def test_the_first_ssh_login(here: Installation, server: Sshd, desk: Desk) -> No
         _pat_copies_and_forwards(desk, _laptop(base, here, "pat"), here, server)
         _menu(page, "Home")
         expect(page.get_by_text("complete", exact=True).first).to_be_visible()
+        # What the edge measured on their connections arrives with its next report.
+        _menu(page, "Applications")
+        page.get_by_role("link", name="SSH bastion", exact=True).click()
+        page.get_by_role("link", name="Way in", exact=True).click()
+        expect(page.get_by_text("round trip from person to edge").first).to_be_attached()
 
 
 def _add_login_method(page: Page, issuer: str) -> None:
