@@ -69,7 +69,7 @@ class Evaluator:
                 self.wfile.write(body)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)  # a failed test ends, too
         self.thread.start()
 
     @property
@@ -234,20 +234,35 @@ def test_several_are_asked_at_once(cast: Cast, evaluator: Evaluator, monkeypatch
 def test_no_organization_takes_all_places(
     cast: Cast, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, settings: LazySettings
 ) -> None:
-    """One whose evaluator hangs has far more streams, and they come first."""
-    monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 0.5)
+    """One whose evaluator hangs has far more streams, and they come first. It goes on hanging until the other one was
+    asked."""
+    monkeypatch.setattr(live_answers, "EXTERNAL_SECONDS", 30.0)
     hanging = Evaluator()
     settings.FETCH_ALLOWED_PRIVATE_HOSTS = [evaluator.host, hanging.host]
     hanging.released.clear()
     slow = make_application(cast.evilcorp, include=[hanging.rule], authority=False, hostname="ssh.evil.test")
     quick = make_application(cast.widgetcorp, include=[evaluator.rule], authority=False)
-    live = [stream(slow, make_session(cast.evilcorp, f"p{number}@evil.test")) for number in range(30)]
+    live = [stream(slow, make_session(cast.evilcorp, f"p{number}@evil.test")) for number in range(12)]
     mine = stream(quick, make_session(cast.widgetcorp))
-    with pytest.raises(TemporarilyUnavailable):
+    asked_before: list[int] = []
+
+    def release() -> None:
+        until = time.monotonic() + 25
+        while not evaluator.questions and time.monotonic() < until:
+            time.sleep(0.01)
+        asked_before.append(len(hanging.questions))
+        hanging.released.set()
+
+    watcher = threading.Thread(target=release, daemon=True)
+    watcher.start()
+    try:
         reasons(*live, mine)
+    finally:
+        watcher.join(30)
+        hanging.stop()
     assert len(evaluator.questions) == 1
-    assert 1 <= len(hanging.questions) <= live_answers.MAX_OF_ORGANIZATION
-    hanging.stop()
+    assert asked_before[0] <= live_answers.MAX_OF_ORGANIZATION
+    assert 1 <= hanging.peak <= live_answers.MAX_OF_ORGANIZATION
 
 
 def test_slow_answers_are_remembered_until_all_are_there(
