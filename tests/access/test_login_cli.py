@@ -85,7 +85,7 @@ def test_approving_gives_the_client_both_tokens_once(cast, application, browser)
     assert terminal.poll() is None
     url, page = approve_page(browser, terminal, application.aud)
     done = browser.submit(url, page, containing="approve", decision="approve")
-    assert done.status_code == 200 and "You may close this window" in done.content.decode()
+    assert done.status_code == 200 and "you may close this window" in done.content.decode()
     found = terminal.poll()
     assert found is not None
     opened = terminal.open(found)
@@ -213,7 +213,7 @@ def test_skip_interstitial_needs_the_client_beside_the_browser(application, brow
     elsewhere.poll(ip="198.51.100.66")
     assert "Approve" in approve_page(browser, elsewhere, application.aud)[1].content.decode()
     here.poll(ip=browser.ip)
-    assert "You may close this window" in approve_page(browser, here, application.aud)[1].content.decode()
+    assert "you may close this window" in approve_page(browser, here, application.aud)[1].content.decode()
     assert unseen.poll() is None and elsewhere.poll() is None and here.poll() is not None
 
 
