@@ -101,7 +101,7 @@ def test_failed_logins_are_shown_at_the_person(cast: Cast) -> None:
         ip_address=CLIENT_IP,
     )
     page = text_of(login(cast.alice).get(reverse("user_detail", args=["widgetcorp", identity.pk])))
-    assert "country_not_allowed" in page
+    assert "Wrong country" in page
     assert "ray-77" in page
     api = make_api(cast.widgetcorp)
     (failed,) = api.ok("GET", f"{api.account}/access/users/{identity.pk}/failed_logins")
