@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Count
 from django.utils import timezone
 
 from access.actions.applications import create_application
@@ -15,6 +16,7 @@ from access.actions.lists import create_list
 from access.actions.policies import attach_policy, create_policy
 from access.actions.saved_tests import create_saved_test
 from access.actions.tags import create_tag
+from access.look_models import MAX_TAGS_PER_APPLICATION
 from access.models import (
     AccessList,
     Application,
@@ -48,10 +50,10 @@ def _custom_page(kept: DeletedObject, actor: Actor) -> CustomPage:
 
 
 def _tag(kept: DeletedObject, actor: Actor) -> Tag:
-    """On the applications that carried it and are still there."""
+    """On the applications that carried it, are still there and have room for it."""
     tag = create_tag(kept.organization, actor=actor, name=kept.document["name"], key=UUID(kept.object_id))
     carriers = Application.objects.for_organization(kept.organization).filter(pk__in=kept.document["applications"])
-    tag.applications.set(carriers)
+    tag.applications.set(carriers.annotate(carried=Count("tags")).filter(carried__lt=MAX_TAGS_PER_APPLICATION))
     return tag
 
 

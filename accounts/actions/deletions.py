@@ -37,7 +37,9 @@ def keep_deleted(
 ) -> DeletedObject:
     """Part of the action that deletes, which writes its own event."""
     rows = DeletedObject.objects.for_organization(organization)
-    surplus = list(rows.order_by("-created_at", "id").values_list("pk", flat=True)[MAX_KEPT - 1 :])
+    # One that is just being restored goes anyway: waiting for it here could be waiting for each other.
+    oldest = rows.order_by("-created_at", "id").select_for_update(skip_locked=True)
+    surplus = [row.pk for row in oldest.only("pk")[MAX_KEPT - 1 :]]
     if surplus:
         rows.filter(pk__in=surplus).delete()
     return DeletedObject.objects.create(

@@ -17,6 +17,7 @@ from django.utils import timezone
 from access.actions.client_authorities import delete_client_authority
 from access.actions.groups import delete_group
 from access.actions.lists import delete_list
+from access.look_models import MAX_TAGS_PER_APPLICATION
 from access.models import (
     AccessList,
     Application,
@@ -192,6 +193,15 @@ def test_an_application_comes_back_whole_but_for_its_keys(alice: Client, world: 
 def test_a_tag_is_back_on_its_applications(alice: Client, world: World) -> None:
     alice.post(undo_address(delete(alice, world, "tag_delete")))
     assert list(Tag.objects.get(pk=world.tag.pk).applications.all()) == [world.application]
+
+
+def test_a_tag_is_not_put_beyond_the_limit(alice: Client, world: World) -> None:
+    address = undo_address(delete(alice, world, "tag_delete"))
+    for number in range(MAX_TAGS_PER_APPLICATION):
+        world.application.tags.create(organization=world.organization, name=f"since-{number}")
+    alice.post(address)
+    assert not Tag.objects.get(pk=world.tag.pk).applications.exists()
+    assert world.application.tags.count() == MAX_TAGS_PER_APPLICATION
 
 
 def test_a_zone_comes_back_with_its_records_and_is_proved_again(alice: Client, world: World) -> None:
