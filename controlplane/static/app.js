@@ -89,6 +89,31 @@
     if (signedOut || (polls(event) && inUse(target))) event.detail.shouldSwap = false;
   });
 
+  // A press on a button leaves the field before it, which asks about what was typed there. The answer must not move the
+  // button away between press and release, or the click is lost: such a question waits for the release.
+  let press = null;
+  const release = (ended) => window.setTimeout(() => {
+    ended.done();
+    if (press === ended) press = null;
+  }, 0);
+  document.addEventListener("pointerdown", (event) => {
+    // A list that opens may swallow the release.
+    if (press || event.target.closest("select")) return;
+    const begun = {};
+    begun.over = new Promise((resolve) => { begun.done = resolve; });
+    press = begun;
+    window.setTimeout(() => release(begun), 2000);
+  }, true);
+  for (const end of ["pointerup", "pointercancel"]) {
+    document.addEventListener(end, () => { if (press) release(press); }, true);
+  }
+  document.addEventListener("htmx:confirm", (event) => {
+    if (!press || event.detail.question) return;
+    event.preventDefault();
+    const form = event.detail.elt.closest("form");
+    press.over.then(() => { if (!form || !form.dataset.sent) event.detail.issueRequest(true); });
+  });
+
   // The palette: search from anywhere. Without it the link in the top bar leads to the page of the search.
   const palette = document.getElementById("palette");
   const query = document.getElementById("palette-query");

@@ -56,6 +56,26 @@ def test_fields_are_checked_when_they_are_left(live_server: LiveServer, world: W
         expect(page.locator("#check-name")).to_be_empty()
 
 
+def test_an_answer_does_not_take_the_button_from_under_a_click(live_server: LiveServer, world: World) -> None:
+    """The field is left by the press: what the server says about it moves the page, so it waits for the release."""
+    with browser_page(live_server) as page:
+        page.goto("/o/widgetcorp/access/applications/add/")
+        page.get_by_label("Application name").fill("Slowly pressed")
+        button = page.get_by_role("button", name="Save draft and leave")
+        button.scroll_into_view_if_needed()
+        page.get_by_label("Subdomain").fill("slow")
+        button.hover()
+        page.mouse.down()
+        page.wait_for_timeout(700)  # what must not happen has no other end
+        expect(page.locator("#check-domain")).to_be_empty()
+        page.mouse.up()
+        expect(page.get_by_text("The draft is saved.")).to_be_visible()
+        page.get_by_role("link", name="Go on with Slowly pressed").click()
+        page.get_by_label("Subdomain").fill("slower")
+        page.get_by_role("heading", name="Domain").click()
+        expect(page.locator("#check-domain")).to_contain_text("slower.widgetcorp.tech is free and yours.")
+
+
 def test_a_draft_is_gone_on_with_later(live_server: LiveServer, world: World) -> None:
     with browser_page(live_server) as page:
         page.goto("/o/widgetcorp/access/applications/add/")

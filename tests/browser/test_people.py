@@ -64,6 +64,8 @@ def team_page(server: LiveServer, session: AccessSession | None, **options: Any)
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         yield page
+        # What is still on its way (pictures, live parts) ends before its context does.
+        context.unroute_all(behavior="wait")
         unexpected = [text for text in complaints if "status of 403" not in text]
     assert unexpected == []
 
