@@ -36,6 +36,8 @@ UNVERIFIED_ZONE_SUFFIX = env.text("UNVERIFIED_ZONE_SUFFIX", "").lower()
 # OIDC endpoints on private addresses are refused unless their host:port is listed here.
 FETCH_ALLOWED_PRIVATE_HOSTS = env.words("FETCH_ALLOWED_PRIVATE_HOSTS")
 STATE_DIR = Path(env.text("STATE_DIR", str(BASE_DIR / "var")))
+# While this file exists, /healthz says 503: `make run` has not started everything yet.
+STARTING_FILE = env.text("STARTING_FILE", "")
 
 # The host of a request is checked by controlplane.middleware.HostGuard: dashboard hosts, team domains and
 # application hosts known to the database. Django's static list cannot know tenants' hostnames.

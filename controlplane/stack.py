@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -137,21 +138,27 @@ def _run_all(plan: Plan, stopping: list[int]) -> int:
     # One process for both: starting it takes longer than its work on a database that is up to date.
     _manage(["prepare_demo", "--migrate", "--output", str(plan.state / "demo.json")], worker, plan)
     children: list[Child] = []
+    # Until quickstart.json is written and the edge is up, /healthz does not say "ready".
+    starting = plan.state / "starting"
+    starting.touch()
     try:
         split = bool(os.environ.get("REDIS_URL"))
-        children.append(_start("web", _web_command(plan, split), control if split else worker, plan))
+        web = {**(control if split else worker), "STARTING_FILE": str(starting)}
+        children.append(_start("web", _web_command(plan, split), web, plan))
         if split:
             for number in range(1, int(os.environ.get("WORKERS", "1")) + 1):
                 name = f"worker-{number}"
                 children.append(_start(name, _celery("worker", f"--hostname={name}@%h", *_WORKER_FLAGS), worker, plan))
             children.append(_start("beat", _celery("beat", "--scheduler", "celery.beat:Scheduler"), control, plan))
-        _wait_for(lambda: _healthy(f"{plan.control_url}/healthz"), children, stopping, "the control plane")
+        _wait_for(lambda: _is_up(f"{plan.control_url}/healthz"), children, stopping, "the control plane")
         children.append(_start("edge", [sys.executable, "-m", "dataplane.cli", "edge", "run"], common, plan))
         edge_log = plan.state / "logs" / "edge.log"
         _wait_for(lambda: "edge ready" in edge_log.read_text(errors="replace"), children, stopping, "the edge")
         if stopping:
             return 0
-        _announce(plan, _write_quickstart(plan))
+        facts = _write_quickstart(plan)
+        starting.unlink()
+        _announce(plan, facts)
         return _watch(children, stopping)
     finally:
         _stop(children)
@@ -283,10 +290,13 @@ def _wait_for(ready: Any, children: list[Child], stopping: list[int], what: str)
         time.sleep(0.05)
 
 
-def _healthy(url: str) -> bool:
+def _is_up(url: str) -> bool:
+    """Serving, though `starting` is still there."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own http address
             return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        return error.code == 503 and b"starting" in error.read(100)
     except OSError:
         return False
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
+from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -33,9 +35,11 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @declares(Permission.PUBLIC)
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 when the database answers. Says nothing else: it is public."""
+    """200 when the database answers and `make run` has started everything. Says nothing else: it is public."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+    if settings.STARTING_FILE and Path(settings.STARTING_FILE).exists():
+        return JsonResponse({"status": "starting"}, status=503)
     return JsonResponse({"status": "ok"})
 
 

@@ -90,6 +90,7 @@ def test_quickstart_names_all_that_scripts_need(running: Installation) -> None:
     assert Path(facts["mail_dir"]).is_dir()
     with urllib.request.urlopen(f"{facts['dashboard_url']}/healthz", timeout=30) as answer:
         assert answer.status == 200
+    assert not (state / "starting").exists()
     assert running.api("GET", "/user/tokens/verify")["status"] == "active"
     said = (state / "stack.log").read_text()
     for shown in (facts["dashboard_url"], facts["admin_email"], facts["admin_password"], str(state)):
